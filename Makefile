@@ -1,0 +1,45 @@
+# The newcomer's door: `make repro` runs the pipeline, `make test` the tests.  Needs python3 (3.11-3.13), git and make.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+
+.PHONY: help repro test test-slow lint setup lock clean
+help:
+	@echo "make repro      install what is missing, run the pipeline, print the results"
+	@echo "make test       install what is missing, run the tests (minutes)"
+	@echo "make test-slow  the slow tests too"
+	@echo "make lint       format, lint and types"
+	@echo "make lock       pin requirements.txt anew from pyproject.toml"
+
+repro: setup
+	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+	@$(BIN)/python -m cbir.summary
+
+test: setup
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy cbir stages
+
+setup: $(STAMP)
+
+# made anew when the pins change; an interrupted installation leaves no stamp
+$(STAMP): requirements.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else "error: cbir needs Python 3.11, 3.12 or 3.13, found %d.%d; try: make PYTHON=python3.12 $(MAKECMDGOALS)" % v)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing the pinned packages into .venv (some GB, some minutes; once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	@touch $@
+
+lock: setup
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command "make lock" pyproject.toml --output-file requirements.txt
+
+clean:
+	rm -rf data/embeddings data/images data/index data/local data/queries data/raw data/weights .dvc/tmp

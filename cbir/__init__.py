@@ -1,0 +1,1 @@
+"""cbir: reproducible image retrieval as a batch pipeline."""

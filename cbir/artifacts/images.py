@@ -1,0 +1,105 @@
+"""Images packed into Parquet shards (`data/images/`), the quarantine and the summary."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from cbir.artifacts.tables import read_table, shard_paths, write_table
+
+IMAGE_SCHEMA = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("label", pa.string()),
+        pa.field("label_name", pa.string()),
+        pa.field("caption", pa.string()),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("image", pa.binary(), nullable=False),
+    ]
+)
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("sha256", pa.string()),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+    ]
+)
+SHARD_ROWS = 1024
+SHARD_BYTES = 64 * 2**20  # bounds memory where images are large
+
+
+@dataclass(frozen=True)
+class PackedImage:
+    """One row of a shard.  sha256 is that of `image`, the encoded bytes; width and height are in pixels."""
+
+    image_id: str
+    label: str | None
+    label_name: str | None
+    caption: str | None
+    source: str
+    sha256: str
+    width: int
+    height: int
+    image: bytes
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """One row of the quarantine: what could not be decoded and why."""
+
+    source: str
+    sha256: str | None
+    reason: str
+    detail: str
+    bytes: int
+
+
+def write_shards(folder: Path, images: Iterable[PackedImage]) -> int:
+    """Write images into `part-*.parquet`, one shard in memory at a time, in the order given; return their number."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[PackedImage] = []
+    held = number = count = 0
+    for image in images:
+        rows.append(image)
+        held += len(image.image)
+        count += 1
+        if len(rows) == SHARD_ROWS or held >= SHARD_BYTES:
+            _write_shard(folder, number, rows)
+            rows, held, number = [], 0, number + 1
+    if rows:
+        _write_shard(folder, number, rows)
+    return count
+
+
+def read_shards(folder: Path, columns: list[str] | None = None) -> Iterator[tuple[str, pa.Table]]:
+    """Yield (name of the shard, its table) in order, one in memory at a time."""
+    for path in shard_paths(folder, "part-*.parquet"):
+        yield path.stem, read_table(path, IMAGE_SCHEMA, columns)
+
+
+def read_columns(folder: Path, columns: list[str]) -> pa.Table:
+    """The given columns of all shards.  Not for `image`: that would hold the whole data set in memory."""
+    tables = [table for _, table in read_shards(folder, columns)]
+    return pa.concat_tables(tables) if tables else IMAGE_SCHEMA.empty_table().select(columns)
+
+
+def write_quarantine(path: Path, rows: Iterable[Quarantined]) -> None:
+    """Write the quarantine, in order of source."""
+    ordered = sorted(rows, key=lambda row: row.source)
+    write_table(path, pa.Table.from_pylist([asdict(row) for row in ordered], QUARANTINE_SCHEMA), QUARANTINE_SCHEMA)
+
+
+def read_quarantine(path: Path) -> pa.Table:
+    """Read the quarantine."""
+    return read_table(path, QUARANTINE_SCHEMA)
+
+
+def _write_shard(folder: Path, number: int, rows: list[PackedImage]) -> None:
+    table = pa.Table.from_pylist([asdict(row) for row in rows], IMAGE_SCHEMA)
+    write_table(folder / f"part-{number:05d}.parquet", table, IMAGE_SCHEMA, stored=("image",))

@@ -1,0 +1,50 @@
+"""The query list and the relevance judgements (`data/queries/`).
+
+Relevance comes by rule or by row.  By rule ("same_label"): relevant is every gallery image whose label is the query's.
+By row ("qrels"): `qrels.parquet` holds (query_id, image_id, relevance), sorted by query_id; grade 0 is not relevant.
+"""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from cbir.artifacts.tables import read_table, write_table
+
+QUERY_SCHEMA = pa.schema(
+    [
+        pa.field("query_id", pa.string(), nullable=False),
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("image_id", pa.string()),
+        pa.field("text", pa.string()),
+        pa.field("label", pa.string()),
+        pa.field("subset", pa.string()),  # a group of queries that the report shows apart, e.g. "captions"
+    ]
+)
+QRELS_SCHEMA = pa.schema(
+    [
+        pa.field("query_id", pa.string(), nullable=False),
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("relevance", pa.int8(), nullable=False),
+    ]
+)
+RULES = ("same_label", "qrels")
+
+
+def write_query_list(path: Path, table: pa.Table) -> None:
+    """Write the query list in the order given."""
+    write_table(path, table, QUERY_SCHEMA)
+
+
+def read_query_list(path: Path) -> pa.Table:
+    """Read the query list."""
+    return read_table(path, QUERY_SCHEMA)
+
+
+def write_qrels(path: Path, table: pa.Table) -> None:
+    """Write judgements, sorted by query and image; an empty table where relevance comes by rule."""
+    write_table(path, table.sort_by([("query_id", "ascending"), ("image_id", "ascending")]), QRELS_SCHEMA)
+
+
+def read_qrels(path: Path) -> pa.Table:
+    """Read the judgements."""
+    return read_table(path, QRELS_SCHEMA)

@@ -1,0 +1,48 @@
+"""Parquet tables with a checked schema, written atomically."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cbir.artifacts.files import replacing
+from cbir.errors import DataError
+
+
+def write_table(path: Path, table: pa.Table, schema: pa.Schema, stored: tuple[str, ...] = ()) -> None:
+    """Write a Parquet file of one row group, zstd-compressed but for the columns in `stored` (compressed already)."""
+    compression = {name: "none" if name in stored else "zstd" for name in schema.names}
+    with replacing(path) as temporary:
+        pq.write_table(
+            table.cast(schema),
+            temporary,
+            compression=compression,
+            row_group_size=max(1, table.num_rows),
+            use_dictionary=[name for name in schema.names if name not in stored],
+        )
+
+
+def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+    """Read a Parquet file, its schema checked.  Raises DataError naming the column that differs."""
+    try:
+        found = pq.read_schema(path)
+        _check_schema(path, found, schema)
+        return pq.read_table(path, columns=columns, schema=schema)
+    except FileNotFoundError:
+        raise DataError(f"{path} is not here: run `dvc repro`") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path} is not readable as Parquet ({error}): run `dvc repro --force`") from error
+
+
+def shard_paths(folder: Path, pattern: str) -> list[Path]:
+    """The files of `folder` that match, in order of their names."""
+    return sorted(folder.glob(pattern))
+
+
+def _check_schema(path: Path, found: pa.Schema, expected: pa.Schema) -> None:
+    for field in expected:
+        if field.name not in found.names:
+            raise DataError(f"{path}: expected a column '{field.name}', found {', '.join(found.names)}")
+        kind = found.field(field.name).type
+        if kind != field.type:
+            raise DataError(f"{path}: column '{field.name}': expected {field.type}, found {kind}")

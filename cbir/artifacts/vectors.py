@@ -1,0 +1,124 @@
+"""Embeddings with their ids and passport (`data/embeddings/<encoder>/`), and the passports of indexes.
+
+A set of vectors is a folder of `part-*.npy`, float32 (n, dim), unit rows, and `part-*.parquet` of the same name with
+the column `id`, row by row.  A passport says what made the vectors; whoever joins two artifacts compares passports
+first.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cbir.artifacts.files import hash_ids, read_json, replacing, write_json
+from cbir.artifacts.tables import read_table, shard_paths, write_table
+from cbir.errors import DataError, PassportError
+
+IDS_SCHEMA = pa.schema([pa.field("id", pa.string(), nullable=False)])
+
+MISSING = -1  # the position of an image that is not in the gallery
+
+Vectors = npt.NDArray[np.float32]
+Positions = npt.NDArray[np.int64]
+
+
+def write_part(folder: Path, name: str, ids: list[str], vectors: Vectors) -> None:
+    """Write one part: `<name>.npy` and its ids; the ids last, so that a part with ids is whole.
+
+    vectors : (len(ids), dim) float32.
+    """
+    if vectors.dtype != np.float32 or vectors.ndim != 2 or len(vectors) != len(ids):
+        raise DataError(f"{folder / name}: expected float32 ({len(ids)}, dim), found {vectors.dtype} {vectors.shape}")
+    with replacing(folder / f"{name}.npy") as temporary, temporary.open("wb") as file:
+        np.save(file, vectors, allow_pickle=False)
+    write_table(folder / f"{name}.parquet", pa.table({"id": ids}, IDS_SCHEMA), IDS_SCHEMA)
+
+
+def read_parts(folder: Path) -> tuple[list[str], list[Vectors]]:
+    """The ids of all rows, and the parts' vectors, memory-mapped, in the order of the ids."""
+    ids: list[str] = []
+    parts: list[Vectors] = []
+    for path in shard_paths(folder, "part-*.parquet"):
+        names = read_table(path, IDS_SCHEMA)["id"].to_pylist()
+        try:
+            part = np.load(path.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path.with_suffix('.npy')} is not readable: {error}; run `dvc repro --force`") from error
+        if part.dtype != np.float32 or part.ndim != 2 or len(part) != len(names):
+            raise DataError(f"{path}: {len(names)} ids stand beside {part.dtype} vectors of shape {part.shape}")
+        ids += names
+        parts.append(part)
+    return ids, parts
+
+
+def write_passport(folder: Path, passport: Mapping[str, Any]) -> None:
+    """Write `passport.json`."""
+    write_json(folder / "passport.json", passport)
+
+
+def read_passport(folder: Path) -> dict[str, Any]:
+    """Read `passport.json`."""
+    return read_json(folder / "passport.json")
+
+
+def check_passport(found: Mapping[str, Any], expected: Mapping[str, Any], where: str) -> None:
+    """Refuse when a field of `expected` is another one in `found`.
+
+    Raises PassportError naming the field: expected, found, where.
+    """
+    for name, value in expected.items():
+        other = found.get(name)
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            check_passport(other, value, f"{where}: {name}")
+        elif other != value:
+            raise PassportError(
+                f"{where}: passport field '{name}': expected {value!r}, found {other!r}; "
+                "run `dvc repro` to make both anew"
+            )
+
+
+@dataclass(frozen=True)
+class VectorSet:
+    """Rows of one encoder: ids, and parts of float32 (n_i, dim) whose rows follow the ids."""
+
+    ids: pa.Array
+    parts: list[Vectors]
+    passport: dict[str, Any]
+
+    def rows(self, ids: Sequence[str], what: str) -> Vectors:
+        """The vectors of the given ids, float32 (len(ids), dim).  Raises DataError for an id without a vector."""
+        positions = positions_of(ids, self.ids)
+        if (positions == MISSING).any():
+            absent = ids[int((positions == MISSING).argmax())]
+            raise DataError(f"{what}: no vector for {absent!r}; run `dvc repro --force embed`")
+        edges = np.cumsum([0, *map(len, self.parts)])
+        out = np.empty((len(ids), self.passport["dim"]), np.float32)
+        for part, first, last in zip(self.parts, edges, edges[1:], strict=False):
+            inside = (positions >= first) & (positions < last)
+            out[inside] = part[positions[inside] - first]
+        return out
+
+
+def open_vectors(folder: Path, encoder: str, kind: str) -> VectorSet:
+    """The vectors in `folder`/`kind` (gallery, queries or texts).
+
+    Raises PassportError when they are another encoder's, or when ids or their number are not as the passport says.
+    """
+    passport = read_passport(folder)
+    check_passport(passport, {"encoder": encoder}, str(folder))
+    ids, parts = read_parts(folder / kind)
+    found = {"count": len(ids), "ids_sha256": hash_ids(ids)}
+    check_passport(found, {name: passport["rows"][kind][name] for name in found}, f"{folder / kind}")
+    return VectorSet(pa.array(ids, pa.string()), parts, passport)
+
+
+def positions_of(ids: Sequence[str | None] | pa.Array, gallery_ids: pa.Array) -> Positions:
+    """The position of each id in the gallery, MISSING where it has none."""
+    found = pc.index_in(pa.array(ids, pa.string()), value_set=gallery_ids)
+    positions: Positions = pc.fill_null(found, MISSING).to_numpy(zero_copy_only=False).astype(np.int64)
+    return positions

@@ -1,0 +1,1 @@
+"""The data sets: one reader a source, all of the shape `base.Source`."""

@@ -1,0 +1,110 @@
+"""Shapes, the embedded data set: drawings made by code from a seed (`cbir.demo.drawing`), packed in one zip.
+
+The zip holds gallery/*.jpg, queries/*.jpg and attributes.jsonl, what each drawing shows.
+
+Relevant to a query is what has its label (colour and shape).  Grades, for nDCG:
+    image query      1, plus 1 for the same texture, plus 1 for the same size
+    class prompt     1
+    full caption     1, plus 1 for each of texture, size and background that is as the caption says
+"""
+
+import json
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from cbir.artifacts.files import replacing
+from cbir.datasets.base import Grade, Query, SourceImage
+from cbir.datasets.files import Zip
+from cbir.demo.drawing import Attributes, Drawing, sample
+from cbir.errors import DataError
+from cbir.parallel import ordered_map
+from cbir.progress import progress
+
+_ATTRIBUTES = "attributes.jsonl"
+_CHUNK = 100  # drawings that a process makes at a time
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same bytes whenever it is drawn
+
+
+def draw_archive(out: Path, seed: int, gallery_images: int, query_images: int, workers: int) -> None:
+    """Draw both splits into a zip.  The same seed and numbers give the same bytes, whatever the number of workers."""
+    jobs = [
+        (split, first, min(_CHUNK, number - first))
+        for split, number in (("gallery", gallery_images), ("queries", query_images))
+        for first in range(0, number, _CHUNK)
+    ]
+    lines = []
+    with (
+        replacing(out) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive,
+        ProcessPoolExecutor(workers) as pool,
+        progress(gallery_images + query_images, "draw shapes", "images") as bar,
+    ):
+        for (split, _, _), drawings in zip(
+            jobs, ordered_map(pool, partial(_draw_chunk, seed), jobs, ahead=4 * workers), strict=True
+        ):
+            for drawing in drawings:
+                name = f"{split}/{drawing.name}.jpg"
+                archive.writestr(zipfile.ZipInfo(name, _ZIP_TIME), drawing.jpeg)
+                lines.append(json.dumps({"name": name, **asdict(drawing.attributes)}))
+            bar.advance(len(drawings))
+        archive.writestr(zipfile.ZipInfo(_ATTRIBUTES, _ZIP_TIME), "\n".join(lines) + "\n")
+
+
+def _draw_chunk(seed: int, job: tuple[str, int, int]) -> list[Drawing]:
+    split, first, number = job
+    return list(sample(seed, split, number, first=first))
+
+
+class Shapes:
+    """The reader; see `cbir.datasets.base.Source`."""
+
+    def __init__(self, archive: Path) -> None:
+        self._zip = Zip(archive)
+        self._shown: dict[str, Attributes] = {}
+        for line in self._zip.require(_ATTRIBUTES).decode("utf-8").splitlines():
+            row = json.loads(line)
+            name = row.pop("name")
+            self._shown[name] = Attributes(**row)
+
+    def gallery(self) -> Iterator[SourceImage]:
+        return self._split("gallery")
+
+    def queries(self) -> Iterator[SourceImage]:
+        return self._split("queries")
+
+    def class_names(self) -> dict[str, str]:
+        return {label: label for label in sorted({shown.label for shown in self._shown.values()})}
+
+    def grades(self, queries: Iterable[Query]) -> Iterator[Grade] | None:
+        return self._grades(queries)
+
+    def _grades(self, queries: Iterable[Query]) -> Iterator[Grade]:
+        by_label: dict[str | None, list[SourceImage]] = defaultdict(list)
+        for image in self.gallery():
+            by_label[image.label].append(image)
+        by_caption = {shown.caption: shown for shown in self._shown.values()}
+        for query in queries:
+            asked, compared = self._asked(query, by_caption)
+            for image in by_label[query.label]:
+                shown = self._shown[image.image_id]
+                same = 0 if asked is None else sum(getattr(asked, name) == getattr(shown, name) for name in compared)
+                yield query.query_id, image.image_id, 1 + same
+
+    def _asked(self, query: Query, by_caption: dict[str, Attributes]) -> tuple[Attributes | None, tuple[str, ...]]:
+        """What the query shows or says, and which attributes count beside its label."""
+        if query.image_id is not None:
+            return self._shown[query.image_id], ("texture", "size")
+        return by_caption.get(query.text or ""), ("texture", "size", "background")
+
+    def _split(self, split: str) -> Iterator[SourceImage]:
+        for name in self._zip.names:
+            if name.startswith(f"{split}/"):
+                shown = self._shown.get(name)
+                if shown is None:
+                    raise DataError(f"{self._zip.root}: {name} has no line in {_ATTRIBUTES}")
+                yield SourceImage(name, shown.label, shown.label, shown.caption, name, partial(self._zip.read, name))

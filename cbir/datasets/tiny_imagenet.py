@@ -1,0 +1,78 @@
+"""Tiny ImageNet, straight from its zip: 200 classes of 64 px images.
+
+Gallery = train/<wnid>/images, queries = val/images.  The validation images are not foldered by class: their labels
+stand in val/val_annotations.txt.  words.txt names every WordNet id, synonyms separated by ", ".
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+from cbir.datasets.base import Grade, Query, SourceImage
+from cbir.datasets.files import Zip
+from cbir.errors import DataError
+
+
+class TinyImagenet:
+    """The reader; see `cbir.datasets.base.Source`."""
+
+    def __init__(self, archive: Path) -> None:
+        self._zip = Zip(archive)
+        self._root = self._find_root()
+        self._wnids = self._lines("wnids.txt")
+        names = dict(line.split("\t", 1) for line in self._lines("words.txt") if "\t" in line)
+        self._names = {wnid: names.get(wnid, wnid) for wnid in self._wnids}
+        self._val_labels = self._read_annotations()
+
+    def gallery(self) -> Iterator[SourceImage]:
+        for name in self._below("train/"):
+            parts = name.split("/")
+            if len(parts) == 4 and parts[2] == "images":
+                yield self._image(name, self._known(parts[1], name))
+
+    def queries(self) -> Iterator[SourceImage]:
+        for name in self._below("val/images/"):
+            label = self._val_labels.get(name.rsplit("/", 1)[1])
+            if label is None:
+                raise DataError(f"{self._zip.root}: {name} has no line in val/val_annotations.txt")
+            yield self._image(name, label)
+
+    def class_names(self) -> dict[str, str]:
+        return {wnid: self._names[wnid].split(", ")[0] for wnid in sorted(self._wnids)}
+
+    def grades(self, queries: Iterable[Query]) -> Iterator[Grade] | None:
+        return None
+
+    def _find_root(self) -> str:
+        found = [name for name in self._zip.names if name == "wnids.txt" or name.endswith("/wnids.txt")]
+        if not found:
+            raise DataError(
+                f"{self._zip.root}: expected Tiny ImageNet's layout with a wnids.txt, found {len(self._zip.names)} "
+                "other members; for a folder of your own images use dataset=image_folder"
+            )
+        return min(found, key=len).removesuffix("wnids.txt")
+
+    def _lines(self, name: str) -> list[str]:
+        return self._zip.require(self._root + name).decode("utf-8").splitlines()
+
+    def _below(self, folder: str) -> Iterator[str]:
+        prefix = self._root + folder
+        return (name.removeprefix(self._root) for name in self._zip.names if name.startswith(prefix))
+
+    def _read_annotations(self) -> dict[str, str]:
+        name = "val/val_annotations.txt"
+        labels = {}
+        for number, line in enumerate(self._lines(name), start=1):
+            fields = line.split("\t")
+            if len(fields) < 2:
+                raise DataError(f"{self._zip.root}: {name} line {number}: expected 'image<TAB>wnid...', found {line!r}")
+            labels[fields[0]] = self._known(fields[1], f"{name} line {number}")
+        return labels
+
+    def _known(self, wnid: str, where: str) -> str:
+        if wnid not in self._names:
+            raise DataError(f"{self._zip.root}: {where}: class {wnid} is not in wnids.txt")
+        return wnid
+
+    def _image(self, name: str, label: str) -> SourceImage:
+        return SourceImage(name, label, self._names[label], None, name, partial(self._zip.read, self._root + name))

@@ -1,0 +1,1 @@
+"""The encoders: one protocol (`base`), one preprocessing, one file for each family."""

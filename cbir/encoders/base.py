@@ -1,0 +1,134 @@
+"""The encoder protocol, and the folder that holds an encoder: `encoder.json` and its weights.
+
+    data/weights/mobilenet/   encoder.json  model.safetensors
+    data/weights/clip/        encoder.json  open_clip_config.json  open_clip_model.safetensors  tokenizer files
+
+encoder.json says all that a weights file alone would lose: architecture, origin, hash, preprocessing.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cbir.artifacts.files import read_json, write_json
+from cbir.encoders.preprocessing import Pixels, Preprocessing
+from cbir.errors import ConfigError, DataError, WeightsError
+
+Embeddings = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class EncoderCard:
+    """What `encoder.json` holds.
+
+    origin : where the weights came from, as the user wrote it.  weights_sha256 : of the stored safetensors file.
+    tag : whose settings the weights carry ("openai", "IMAGENET1K_V2"), or null.  quick_gelu : open_clip only.
+    """
+
+    family: str
+    architecture: str
+    origin: str
+    tag: str | None
+    weights_sha256: str
+    preprocessing: Preprocessing
+    quick_gelu: bool | None
+
+    def write(self, folder: Path) -> None:
+        """Write encoder.json."""
+        write_json(folder / "encoder.json", self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as they stand in a passport."""
+        return {**self.__dict__, "preprocessing": self.preprocessing.to_json()}
+
+    @classmethod
+    def read(cls, folder: Path) -> "EncoderCard":
+        """Read encoder.json.  Raises DataError when absent or damaged."""
+        value = read_json(folder / "encoder.json")
+        return cls(**{**value, "preprocessing": Preprocessing.from_json(value["preprocessing"])})
+
+
+class Encoder(Protocol):
+    """Makes unit vectors; one and the same for gallery and queries."""
+
+    card: EncoderCard
+    dim: int
+
+    def embed_images(self, pixels: Pixels) -> Embeddings:
+        """uint8 (n, 3, crop_px, crop_px) -> float32 (n, dim), unit rows."""
+        ...
+
+
+class TextEncoder(Encoder, Protocol):
+    """An encoder that reads text into the same space."""
+
+    def embed_texts(self, texts: Sequence[str]) -> Embeddings:
+        """n texts -> float32 (n, dim), unit rows."""
+        ...
+
+
+class Normalise(torch.nn.Module):
+    """uint8 pixels -> float32 (x / 255 - mean) / std, channel by channel."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1))
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return (pixels.to(torch.float32) / 255 - self.mean) / self.std
+
+
+def pick_device(name: str) -> torch.device:
+    """The device by name; "auto" takes cuda, then mps, then cpu.  Raises ConfigError when it is not on this machine."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(candidate for candidate, found in there.items() if found)
+    if not there[name]:
+        found_names = ", ".join(candidate for candidate, found in there.items() if found)
+        raise ConfigError(f"device.name: {name} is not on this machine, found {found_names}; use device=auto")
+    return torch.device(name)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The arithmetic of the forward pass: "fp32" as it is, "fp16" and "bf16" by autocast."""
+    kinds = {"fp16": torch.float16, "bf16": torch.bfloat16}
+    return torch.autocast(device.type, dtype=kinds.get(precision, torch.bfloat16), enabled=precision in kinds)
+
+
+def unit_rows(vectors: torch.Tensor, what: str) -> Embeddings:
+    """L2-normalise (n, dim) on the device and hand over float32 numpy.
+
+    Raises DataError for a row that is zero or not finite: such a vector can be neither found nor searched with.
+    """
+    norms = torch.linalg.vector_norm(vectors.float(), dim=1, keepdim=True)
+    bad = ~(torch.isfinite(norms) & (norms > 0)).squeeze(1)
+    if bool(bad.any()):
+        rows = torch.nonzero(bad).flatten().tolist()[:5]
+        raise DataError(f"{what}: expected finite vectors that are not zero, found others in rows {rows} of a batch")
+    rows_on_cpu: Embeddings = (vectors.float() / norms).cpu().numpy()
+    return rows_on_cpu
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_weights(path: Path, card: EncoderCard) -> None:
+    """Raise WeightsError when the stored weights are not those that encoder.json describes."""
+    found = file_sha256(path)
+    if found != card.weights_sha256:
+        raise WeightsError(
+            f"{path}: expected sha256 {card.weights_sha256}, found {found}; run `dvc repro --force weights`"
+        )

@@ -1,0 +1,51 @@
+"""The errors that a user can cause and mend: each is told in one line, without a traceback.
+
+A message says what was expected, what was found, where, and the next command to type.
+Every other exception is a bug of ours and keeps its traceback.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class CbirError(Exception):
+    """Base of all expected errors."""
+
+
+class ConfigError(CbirError):
+    """A parameter is unknown, missing, of the wrong type or out of its range."""
+
+
+class FetchError(CbirError):
+    """A file could not be fetched, or is not the file that its hash promises."""
+
+
+class DataError(CbirError):
+    """A data set, query list or artifact is not what the reader expects."""
+
+
+class WeightsError(CbirError):
+    """An encoder's weights do not exist or do not fit its architecture."""
+
+
+class PassportError(CbirError):
+    """Two artifacts that must come from one encoder do not."""
+
+
+class UndecodableImage(Exception):
+    """An image that goes to quarantine: `reason` is a short fixed phrase, `detail` what the decoder said."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+@contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """Turn a CbirError into one line on stderr and exit status 1."""
+    try:
+        yield
+    except CbirError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,323 @@
+"""Run the query list against each encoder's index and against exact search, and measure both.
+
+The metrics of an encoder come from exact search over the whole gallery: they are the encoder's own.  What the index loses is
+measured beside them: ann_recall@k against the exact neighbours, and the same metrics over what the index returned.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from cbir.artifacts.files import write_json
+from cbir.artifacts.images import read_columns
+from cbir.artifacts.queries import read_qrels, read_query_list
+from cbir.artifacts.runs import write_per_query, write_run
+from cbir.artifacts.vectors import MISSING, Positions, VectorSet, open_vectors, positions_of, read_passport
+from cbir.config import EvaluateParams
+from cbir.errors import ConfigError, PassportError
+from cbir.exact import exact_scores, top_k
+from cbir.index import SearchParams, search
+from cbir.indexing import open_index
+from cbir.metrics import (
+    RelevantRanks,
+    ann_recall_at_k,
+    mean,
+    per_query,
+    precision_ceiling_at_k,
+    ranks_of_relevant,
+    recall_ceiling_at_k,
+)
+from cbir.progress import progress
+from cbir.retrieval import (
+    Relevance,
+    Scores,
+    run_table,
+    without_self,
+)
+
+TASKS = {"cbir": ("image_id", "queries", "image"), "tbir": ("query_id", "texts", "text")}
+_DEFAULT_DEPTH = 100
+_BLOCK_QUERIES = 256
+_BLOCK_SCORES = 2**26  # scores held at a time: 256 MB as float32
+_TIE_TOLERANCE = 1e-6  # float32 inner products of one pair differ by about 2e-7 with the order of summation
+
+Values = dict[str, npt.NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """What is searched: ids, labels and the judgements of all queries."""
+
+    ids: pa.Array
+    relevance: Relevance
+    queries: pa.Table
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The queries of one task for one encoder.
+
+    vectors : (n, dim) float32.  own : (n,) the position of each query's own image in the gallery, or MISSING.
+    """
+
+    ids: list[str]
+    table: pa.Table
+    vectors: npt.NDArray[np.float32]
+    own: Positions
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a task's queries got: per-query values of every metric, and the ranked results to the run's depth."""
+
+    values: Values
+    ceilings: Values
+    scores: Scores
+    positions: Positions
+
+
+def open_gallery(images: Path, queries: Path) -> Gallery:
+    """Read ids and labels of the gallery, the query list and its judgements."""
+    columns = read_columns(images / "gallery", ["image_id", "label"])
+    ids, labels = (columns[name].combine_chunks() for name in ("image_id", "label"))
+    query_list = read_query_list(queries / "query_list.parquet")
+    return Gallery(ids, Relevance(ids, labels, query_list, read_qrels(queries / "qrels.parquet")), query_list)
+
+
+def open_asked(folder: Path, encoder: str, task: str, gallery: Gallery) -> Asked | None:
+    """The queries of a task with their vectors; None when there are none, or the encoder reads no text."""
+    id_column, kind, _ = TASKS[task]
+    table = gallery.queries.filter(pa.compute.equal(gallery.queries["task"], task))
+    if kind not in read_passport(folder)["rows"] or table.num_rows == 0:
+        return None
+    vectors = open_vectors(folder, encoder, kind).rows(table[id_column].to_pylist(), f"{encoder} {task}")
+    own = positions_of(table["image_id"].combine_chunks(), gallery.ids)
+    return Asked(table["query_id"].to_pylist(), table, vectors, own)
+
+
+def evaluate_encoder(
+    report: "Report",
+    gallery: Gallery,
+    embeddings: Path,
+    indexes: Path,
+    encoder: str,
+    params: EvaluateParams,
+    search_params: SearchParams,
+    threads: int,
+) -> None:
+    """Answer every task that the encoder can, and add the answers to the report.
+
+    Raises PassportError when vectors or index are not this encoder's.
+    """
+    vectors = open_vectors(embeddings / encoder, encoder, "gallery")
+    if not vectors.ids.equals(gallery.ids):
+        raise PassportError(f"{embeddings / encoder}: made from another gallery than data/images; run `dvc repro`")
+    index = open_index(indexes / encoder, vectors)
+    for task in TASKS:
+        asked = open_asked(embeddings / encoder, encoder, task, gallery)
+        if asked is not None:
+            depth = check_depths(params, len(gallery.ids), bool((asked.own != MISSING).any()))
+            answers = evaluate_task(
+                asked, gallery, vectors, index, search_params, params, depth, threads, f"evaluate {task} {encoder}"
+            )
+            report.add(task, encoder, asked, answers)
+
+
+def check_depths(params: EvaluateParams, n_gallery: int, asks_itself: bool) -> int:
+    """The depth of the runs.
+
+    asks_itself : whether a query is a gallery image, which is left out of its own results.
+    Raises ConfigError when a k or the depth is larger than what there is to retrieve, or a k is larger than the depth.
+    """
+    most = n_gallery - asks_itself
+    depth = min(_DEFAULT_DEPTH, most) if params.run_depth is None else params.run_depth
+    for name, k in (("ks", params.ks[-1]), ("ann_ks", params.ann_ks[-1]), ("run_depth", depth)):
+        if k > most:
+            left_out = ", less the query's own image" if asks_itself else ""
+            raise ConfigError(
+                f"evaluate.{name}: k = {k} is larger than the gallery of {n_gallery} images{left_out}: "
+                f"set evaluate.{name} to values <= {most}"
+            )
+    if params.ks[-1] > depth:
+        raise ConfigError(
+            f"evaluate.run_depth: expected at least the largest of evaluate.ks, {params.ks[-1]}, found {depth}"
+        )
+    return depth
+
+
+def evaluate_task(
+    asked: Asked,
+    gallery: Gallery,
+    vectors: VectorSet,
+    index: faiss.Index,
+    search_params: SearchParams,
+    params: EvaluateParams,
+    depth: int,
+    threads: int,
+    title: str,
+) -> dict[str, Answers]:
+    """Answer the queries by exact search and by the index: {"exact": ..., "index": ...}.
+
+    Memory holds one block of queries against the gallery, never all of them.
+    """
+    blocks: dict[str, list[Answers]] = {"exact": [], "index": []}
+    rows = max(1, min(_BLOCK_QUERIES, _BLOCK_SCORES // len(gallery.ids)))
+    with progress(len(asked.ids), title, "queries") as bar:
+        for start in range(0, len(asked.ids), rows):
+            block = slice(start, start + rows)
+            relevant = [
+                gallery.relevance.of(query_id, own)
+                for query_id, own in zip(asked.ids[block], asked.own[block], strict=True)
+            ]
+            scores = exact_scores(asked.vectors[block], vectors.parts)
+            own = asked.own[block]
+            blocks["exact"].append(_exact_answers(scores, relevant, own, params, depth))
+            found = _index_search(index, asked.vectors[block], own, depth, search_params, threads)
+            answers = _index_answers(found, relevant, params)
+            for k in params.ann_ks:
+                answers.values[f"ann_recall@{k}"] = _ann_recall(
+                    index, asked.vectors[block], scores, own, k, search_params, threads
+                )
+            blocks["index"].append(answers)
+            bar.advance(len(own))
+    return {name: _joined(parts) for name, parts in blocks.items()}
+
+
+def _exact_answers(
+    scores: Scores,
+    relevant: Sequence[tuple[Positions, npt.NDArray[np.float64]]],
+    own: Positions,
+    params: EvaluateParams,
+    depth: int,
+) -> Answers:
+    ranks = [
+        ranks_of_relevant(row, positions, None if mine == MISSING else int(mine))
+        for row, (positions, _), mine in zip(scores, relevant, own, strict=True)
+    ]
+    grades = [grade for _, grade in relevant]
+    judged = RelevantRanks.from_ranks(ranks, grades, ideal=grades)
+    deeper = min(depth + 1, scores.shape[1])
+    top = without_self(*top_k(scores, deeper), own, depth)
+    return Answers(per_query(judged, params.ks), _ceilings(judged, params.ks), *top)
+
+
+def _index_search(
+    index: faiss.Index, vectors: npt.NDArray[np.float32], own: Positions, k: int, params: SearchParams, threads: int
+) -> tuple[Scores, Positions]:
+    """The k best of the index but the query's own image; one more is asked for only where there is one to leave out."""
+    deeper = k + bool((own != MISSING).any())
+    return without_self(*search(index, vectors, deeper, params, threads), own, k)
+
+
+def _index_answers(
+    found: tuple[Scores, Positions],
+    relevant: Sequence[tuple[Positions, npt.NDArray[np.float64]]],
+    params: EvaluateParams,
+) -> Answers:
+    relevance = np.zeros(found[1].shape, np.int64)
+    for row, (positions, grades) in enumerate(relevant):
+        columns = np.flatnonzero(np.isin(found[1][row], positions))
+        relevance[row, columns] = grades[np.searchsorted(positions, found[1][row, columns])]
+    judged = RelevantRanks.from_relevance(relevance, [grades for _, grades in relevant])
+    at_ks = {name: value for name, value in per_query(judged, params.ks).items() if "@" in name or name == "mrr"}
+    return Answers(at_ks, {}, *found)
+
+
+def _ann_recall(
+    index: faiss.Index,
+    vectors: npt.NDArray[np.float32],
+    scores: Scores,
+    own: Positions,
+    k: int,
+    params: SearchParams,
+    threads: int,
+) -> npt.NDArray[np.float64]:
+    """ann_recall@k of a search that asks for k, as a user's would: a deeper one would find more."""
+    _, positions = _index_search(index, vectors, own, k, params, threads)
+    found = np.where(positions == MISSING, np.float32(-np.inf), np.take_along_axis(scores, np.maximum(positions, 0), 1))
+    exact = without_self(*top_k(scores, min(k + 1, scores.shape[1])), own, k)[0]
+    return ann_recall_at_k(found, exact, k, _TIE_TOLERANCE)
+
+
+def _ceilings(judged: RelevantRanks, ks: Sequence[int]) -> Values:
+    found: Values = {}
+    for k in ks:
+        found[f"precision@{k}"] = precision_ceiling_at_k(judged, k)
+        found[f"recall@{k}"] = recall_ceiling_at_k(judged, k)
+    return found
+
+
+def _joined(parts: Sequence[Answers]) -> Answers:
+    def join(dicts: Sequence[Values]) -> Values:
+        return {name: np.concatenate([values[name] for values in dicts]) for name in dicts[0]}
+
+    return Answers(
+        join([part.values for part in parts]),
+        join([part.ceilings for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.positions for part in parts]),
+    )
+
+
+class Report:
+    """Gathers what evaluate writes into `reports/`."""
+
+    def __init__(self, out: Path, gallery: Gallery) -> None:
+        self._out, self._gallery = out, gallery
+        self._metrics: dict[str, Any] = {name: {} for name in ("cbir", "tbir", "subsets", "ceilings", "ann")}
+        self._per_query: list[pa.Table] = []
+        self._without_relevant: dict[str, int] = {}
+
+    def add(self, task: str, encoder: str, asked: Asked, answers: Mapping[str, Answers]) -> None:
+        """Add a task's answers and write its runs, the index's and the exact one (`..._exact.parquet`)."""
+        exact, indexed = answers["exact"], answers["index"]
+        self._metrics[task][encoder] = mean(exact.values)
+        self._metrics["ceilings"][task] = mean(exact.ceilings)
+        self._metrics["ann"].setdefault(encoder, {})[TASKS[task][2]] = mean(indexed.values)
+        for subset, rows in _subsets(asked.table):
+            chosen = {name: values[rows] for name, values in exact.values.items()}
+            self._metrics["subsets"].setdefault(task, {}).setdefault(encoder, {})[subset] = mean(chosen)
+        self._without_relevant[task] = int(np.isnan(exact.values["mrr"]).sum())
+        for name, suffix in (("index", ""), ("exact", "_exact")):
+            run = run_table(asked.ids, answers[name].scores, answers[name].positions, self._gallery.ids)
+            write_run(self._out / "runs" / f"run_{task}_{encoder}{suffix}.parquet", run)
+            self._per_query.append(_per_query_table(task, encoder, name, asked.table, answers[name].values))
+
+    def write(self) -> None:
+        """Write metrics.json and per_query.parquet."""
+        data = {
+            "gallery_images": len(self._gallery.ids),
+            "queries": self._gallery.queries.num_rows,
+            "queries_without_relevant": self._without_relevant,
+        }
+        write_json(self._out / "metrics.json", {**self._metrics, "data": data})
+        if self._per_query:
+            write_per_query(
+                self._out / "per_query.parquet", pa.concat_tables(self._per_query, promote_options="default")
+            )
+
+
+def _subsets(table: pa.Table) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
+    names = np.array(table["subset"].to_pylist(), dtype=object)
+    for name in sorted({name for name in names if name is not None}):
+        yield name, names == name
+
+
+def _per_query_table(task: str, encoder: str, searched: str, queries: pa.Table, values: Values) -> pa.Table:
+    n = queries.num_rows
+    columns: dict[str, Any] = {
+        "query_id": queries["query_id"],
+        "task": pa.array([task] * n),
+        "encoder": pa.array([encoder] * n),
+        "search": pa.array([searched] * n),
+        "subset": queries["subset"],
+        "label": queries["label"],
+    }
+    columns |= {name: pa.array(column, from_pandas=True) for name, column in values.items()}  # NaN -> null
+    return pa.table(columns)

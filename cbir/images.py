@@ -1,0 +1,107 @@
+"""Decode, validate and pack single images; say why when one cannot be decoded.
+
+An image is decoded whole, turned by its EXIF orientation, made RGB (transparency over white, 16 bits to 8), and bounded
+in pixels before decoding and in side after it.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from cbir.errors import UndecodableImage
+
+# Only decoders that parse bytes: Pillow's others start programs (EPS) or follow references.
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "MPO")
+_KEPT_FORMATS = ("JPEG", "PNG")
+_KEPT_MODES = ("RGB", "L")
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """An image ready for packing: encoded bytes that decode to its RGB pixels; width and height in pixels."""
+
+    data: bytes
+    width: int
+    height: int
+
+    @property
+    def sha256(self) -> str:
+        """sha256 of the encoded bytes."""
+        return hashlib.sha256(self.data).hexdigest()
+
+
+def encode_for_packing(data: bytes, max_pixels: int, max_side_px: int) -> EncodedImage:
+    """Decode an image file's bytes whole and return what is packed of it.
+
+    The bytes are kept as they came when they already decode to the wanted pixels (RGB or grey JPEG or PNG, upright,
+    within max_side_px); otherwise the image is encoded anew: PNG when it came lossless and stays
+    its size, else JPEG 95 4:4:4.
+
+    Raises UndecodableImage with the reason for the quarantine.
+    """
+    image = _open(data, max_pixels)
+    kind = image.format or ""
+    fits = max(image.size) <= max_side_px
+    try:
+        image.load()
+        upright = image.getexif().get(ExifTags.Base.Orientation, 1) in (0, 1)
+        if (
+            kind in _KEPT_FORMATS
+            and image.mode in _KEPT_MODES
+            and upright
+            and fits
+            and "transparency" not in image.info
+        ):
+            return EncodedImage(data, *image.size)
+        pixels = _to_rgb(ImageOps.exif_transpose(image))
+    except UndecodableImage:
+        raise
+    except (
+        Exception
+    ) as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, IndexError, ...
+        raise UndecodableImage("damaged or truncated", f"{type(error).__name__}: {error}") from error
+    if not fits:
+        pixels.thumbnail((max_side_px, max_side_px), Image.Resampling.LANCZOS)
+    packed = BytesIO()
+    if fits and kind not in ("JPEG", "MPO", "WEBP"):
+        pixels.save(packed, "PNG")
+    else:
+        pixels.save(packed, "JPEG", quality=95, subsampling=0)
+    return EncodedImage(packed.getvalue(), *pixels.size)
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
+    if not data:
+        raise UndecodableImage("empty file")
+    try:
+        image = Image.open(BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise UndecodableImage("not an image", f"no known format among {', '.join(FORMATS)}") from error
+    except Image.DecompressionBombError as error:
+        raise UndecodableImage("too many pixels", str(error)) from error
+    except Exception as error:  # a damaged header raises whatever its parser met
+        raise UndecodableImage("damaged or truncated", f"{type(error).__name__}: {error}") from error
+    width, height = image.size
+    if width * height > max_pixels:
+        raise UndecodableImage("too many pixels", f"{width} x {height} is more than dataset.max_pixels = {max_pixels}")
+    return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _sixteen_bit_to_rgb(image)
+    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+        opaque = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque).convert("RGB")
+    return image.convert("RGB")
+
+
+def _sixteen_bit_to_rgb(image: Image.Image) -> Image.Image:
+    values: Any = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+        raise UndecodableImage("unsupported pixel values", f"mode {image.mode}, {values.min()} to {values.max()}")
+    return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")  # Pillow's own conversion clips at 255

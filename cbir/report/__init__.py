@@ -1,0 +1,1 @@
+"""The report: its facts, gathered once, and the pages made from them."""

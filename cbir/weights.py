@@ -1,0 +1,288 @@
+"""Bring an encoder's weights here, once, with everything that the weights imply, so that no later stage needs a network.
+
+`<encoder>.weights` is one of
+    torchvision:IMAGENET1K_V2     a tag of torchvision (mobilenet)
+    openai, laion2b_s34b_b79k     a tag of open_clip for the architecture (clip)
+    /path, file:/path, http(s)://  a file: safetensors, or a torch file read with weights_only=True
+    random:<seed>                 no training at all, for trials
+
+A tag implies more than numbers: QuickGELU, mean and std, interpolation, size.  A file has lost that, so `weights_tag` must
+say whose settings it carries (open_clip#771: dropping them lowers quality silently).
+"""
+
+import contextlib
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+import torchvision
+from safetensors.torch import load_file, save_file
+
+from cbir.artifacts.files import replacing, write_json
+from cbir.config import EncoderParams, Family, first_line, nearest
+from cbir.encoders import clip, mobilenet
+from cbir.encoders.base import EncoderCard, file_sha256
+from cbir.encoders.preprocessing import Preprocessing
+from cbir.errors import ConfigError, FetchError, WeightsError
+from cbir.fetch import fetch
+
+State = Mapping[str, torch.Tensor]
+
+
+def fetch_encoder(group: str, params: EncoderParams, out: Path) -> None:
+    """Leave the encoder's folder (see `cbir.encoders.base`) in `out`.
+
+    group : mobilenet or clip, for messages.
+    Raises ConfigError for an architecture, tag or seed that does not exist, FetchError when the weights cannot be had,
+    WeightsError when they are of another architecture.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    makers: dict[Family, Callable[[str, EncoderParams, Path], EncoderCard]] = {
+        Family.torchvision: _fetch_mobilenet,
+        Family.open_clip: _fetch_clip,
+    }
+    with _quiet_root_logger():
+        makers[params.family](group, params, out).write(out)
+
+
+def _fetch_mobilenet(group: str, params: EncoderParams, out: Path) -> EncoderCard:
+    names = [name for name in torchvision.models.list_models() if name.startswith("mobilenet_v3_")]
+    if params.architecture not in names:
+        raise ConfigError(f"{group}.architecture: no {params.architecture!r}; {nearest(params.architecture, names)}")
+    tags = {tag.name: tag for tag in torchvision.models.get_model_weights(params.architecture)}
+    tag: str | None
+    if params.weights.startswith("torchvision:"):
+        tag = _known_tag(group, "weights", params.weights.removeprefix("torchvision:"), tags)
+    else:
+        tag = _tag_of_file(group, params, tags)
+    settings = tags[tag] if tag is not None else torchvision.models.get_model_weights(params.architecture).DEFAULT
+    with _seeded(group, params):
+        model = torchvision.models.get_model(params.architecture, weights=None)
+    if params.weights.startswith("torchvision:"):
+        # the file's name ends in the first digits of its sha256, as torch.hub checks them
+        digits = Path(settings.url).stem.rpartition("-")[2]
+        _load_fetched(group, model, params, settings.url, sha256_prefix=digits)
+    elif not _is_random(params):
+        _load_fetched(group, model, params, params.weights, sha256=params.weights_sha256)
+    return EncoderCard(
+        family=params.family.value,
+        architecture=params.architecture,
+        origin=params.weights,
+        tag=tag,
+        weights_sha256=_save(model, out / mobilenet.WEIGHTS),
+        preprocessing=_torchvision_preprocessing(settings.transforms(), params.image_px),
+        quick_gelu=None,
+    )
+
+
+def _torchvision_preprocessing(transforms: Any, image_px: int | None) -> Preprocessing:
+    found = Preprocessing(
+        resize_px=transforms.resize_size[0],
+        crop_px=transforms.crop_size[0],
+        resize_mode="shortest",
+        interpolation=transforms.interpolation.value,
+        mean=tuple(transforms.mean),
+        std=tuple(transforms.std),
+    )
+    return found if image_px is None else replace(found, resize_px=image_px, crop_px=image_px)
+
+
+def _fetch_clip(group: str, params: EncoderParams, out: Path) -> EncoderCard:
+    if params.image_px is not None:
+        raise ConfigError(
+            f"{group}.image_px: the input of {params.architecture} is part of its architecture; leave it null"
+        )
+    model_cfg = _clip_architecture(group, params.architecture)
+    tags = {tag: tag for tag in open_clip.list_pretrained_tags_by_model(params.architecture)}
+    tag = params.weights if params.weights in tags else _tag_of_file(group, params, tags)
+    implied = open_clip.get_pretrained_cfg(params.architecture, tag) if tag is not None else {}
+    quick_gelu = bool(model_cfg.get("quick_gelu", False) or implied.get("quick_gelu", False))
+    preprocess_cfg = open_clip.transform.merge_preprocess_dict(asdict(open_clip.transform.PreprocessCfg()), implied)
+    write_json(
+        out / clip.CONFIG,
+        {"model_cfg": {**model_cfg, "quick_gelu": quick_gelu}, "preprocess_cfg": _known_settings(preprocess_cfg)},
+    )
+    with _seeded(group, params):
+        model = open_clip.create_model(f"local-dir:{out.resolve()}")
+    if params.weights in tags:
+        _load_clip(group, model, params, _fetch_tag(group, params.weights, implied))
+    elif not _is_random(params):
+        with tempfile.TemporaryDirectory() as folder:
+            path = _fetch_file(group, params.weights, Path(folder), params.weights_sha256)
+            _load_clip(group, model, params, path)
+    _save_tokenizer(group, params, model_cfg, out)
+    cfg = model.visual.preprocess_cfg
+    size = cfg["size"] if isinstance(cfg["size"], int) else cfg["size"][0]
+    return EncoderCard(
+        family=params.family.value,
+        architecture=params.architecture,
+        origin=params.weights,
+        tag=tag,
+        weights_sha256=_save(model, out / clip.WEIGHTS),
+        preprocessing=Preprocessing(
+            resize_px=size,
+            crop_px=size,
+            resize_mode=cfg["resize_mode"],
+            interpolation=cfg["interpolation"],
+            mean=tuple(cfg["mean"]),
+            std=tuple(cfg["std"]),
+        ),
+        quick_gelu=quick_gelu,
+    )
+
+
+def _clip_architecture(group: str, name: str) -> dict[str, Any]:
+    """open_clip's configuration of a built-in architecture, or that in a JSON file of the same form."""
+    if name.endswith(".json"):
+        try:
+            return dict(json.loads(Path(name).read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{group}.architecture: {name} is not readable as JSON: {error}") from error
+    config = open_clip.get_model_config(name)
+    if config is None:
+        raise ConfigError(f"{group}.architecture: open_clip has no {name!r}; {nearest(name, open_clip.list_models())}")
+    return dict(config)
+
+
+def _known_settings(preprocess_cfg: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: preprocess_cfg[name] for name in ("mean", "std", "interpolation", "resize_mode")}
+
+
+def _fetch_tag(group: str, tag: str, implied: Mapping[str, Any]) -> Path:
+    try:
+        return Path(open_clip.download_pretrained(dict(implied)))
+    except Exception as error:  # the hub's client raises a family of its own, and plain OSError
+        where = implied.get("hf_hub") or implied.get("url")
+        raise FetchError(
+            f"{group}.weights: {tag!r} cannot be fetched from {where}: {first_line(error)}; check the network, then run "
+            f"`dvc repro` again, or give the file: {group}.weights=/path {group}.weights_tag={tag}"
+        ) from error
+
+
+def _load_clip(group: str, model: Any, params: EncoderParams, path: Path) -> None:
+    # open_clip's own loader, for it converts the older forms of a checkpoint
+    with _misfit_told(group, params):
+        open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True, device="cpu")
+
+
+def _save_tokenizer(group: str, params: EncoderParams, model_cfg: Mapping[str, Any], out: Path) -> None:
+    """Keep the files of a hub's tokenizer; open_clip's own tokenizer has its vocabulary in the package."""
+    name = params.tokenizer or model_cfg["text_cfg"].get("hf_tokenizer_name")
+    if name is None:
+        return
+    try:
+        open_clip.tokenizer.HFTokenizer(name).tokenizer.save_pretrained(out)
+    except Exception as error:  # see _fetch_tag
+        raise FetchError(
+            f"{group}.tokenizer: {name!r} cannot be fetched: {first_line(error)}; check the network, then run `dvc repro` "
+            f"again, or name a folder with its files: {group}.tokenizer=/path"
+        ) from error
+
+
+def _known_tag(group: str, key: str, tag: str, tags: Mapping[str, Any]) -> str:
+    if tag not in tags:
+        raise ConfigError(f"{group}.{key}: no tag {tag!r}; {nearest(tag, tags)}")
+    return tag
+
+
+def _tag_of_file(group: str, params: EncoderParams, tags: Mapping[str, Any]) -> str | None:
+    """Whose settings the weights carry: weights_tag for a file, nobody's for random ones."""
+    if _is_random(params):
+        return None
+    if "/" not in params.weights and "." not in params.weights:
+        choices = nearest(params.weights, tags) if tags else "it has none"
+        raise ConfigError(
+            f"{group}.weights: {params.architecture} has no tag {params.weights!r}, and no file; {choices}"
+        )
+    if params.weights_tag is None and tags:
+        raise ConfigError(
+            f"{group}.weights_tag: expected the tag whose settings (size, mean, std, activation) {params.weights} carries, "
+            f"found null; one of {', '.join(tags)}, or 'none' for the architecture's own"
+        )
+    if params.weights_tag in (None, "none"):
+        return None
+    return _known_tag(group, "weights_tag", str(params.weights_tag), tags)
+
+
+def _is_random(params: EncoderParams) -> bool:
+    return params.weights.startswith("random:")
+
+
+def _load_fetched(
+    group: str,
+    model: torch.nn.Module,
+    params: EncoderParams,
+    url: str,
+    sha256: str | None = None,
+    sha256_prefix: str | None = None,
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = _fetch_file(group, url, Path(folder), sha256, sha256_prefix)
+        with _misfit_told(group, params):
+            model.load_state_dict(_read_state(path))
+
+
+def _fetch_file(group: str, url: str, folder: Path, sha256: str | None, sha256_prefix: str | None = None) -> Path:
+    plain = url.removeprefix("file:") if url.startswith("file:") and not url.startswith("file://") else url
+    try:
+        return fetch(plain, folder / (Path(plain).name or "weights"), sha256=sha256, sha256_prefix=sha256_prefix)
+    except (ConfigError, FetchError) as error:
+        raise type(error)(f"{group}.weights: {error}") from error
+
+
+def _read_state(path: Path) -> State:
+    """The tensors of a safetensors or torch file, never unpickled; wrappings of trainers taken off."""
+    if path.suffix == ".safetensors":
+        return dict(load_file(path))
+    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    state = loaded.get("state_dict", loaded)
+    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+
+
+@contextlib.contextmanager
+def _misfit_told(group: str, params: EncoderParams) -> Iterator[None]:
+    """Turn any failure to read or fit weights into one line."""
+    try:
+        yield
+    except Exception as error:  # load_state_dict, torch.load and safetensors raise RuntimeError, UnpicklingError, ...
+        detail = " ".join(str(error).split())
+        raise WeightsError(
+            f"{group}.weights: {params.weights} does not fit {params.architecture}, or is no file of plain tensors "
+            f"(safetensors, or torch's with weights_only): {detail[:300]}{'...' if len(detail) > 300 else ''}"
+        ) from error
+
+
+def _save(model: torch.nn.Module, path: Path) -> str:
+    """Write the state as safetensors; returns the file's sha256."""
+    with replacing(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary)
+    return file_sha256(path)
+
+
+@contextlib.contextmanager
+def _seeded(group: str, params: EncoderParams) -> Iterator[None]:
+    """Initialise from the seed of "random:<seed>"; torch's own generator is left as it was."""
+    seed = params.weights.removeprefix("random:") if _is_random(params) else "0"
+    if not seed.isdigit():
+        raise ConfigError(f"{group}.weights: expected random:<seed> with a whole number, found {params.weights!r}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(seed))
+        yield
+
+
+@contextlib.contextmanager
+def _quiet_root_logger() -> Iterator[None]:
+    """open_clip warns on the root logger that an architecture without weights is random; we know."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)

@@ -1,0 +1,23 @@
+"""index <encoder>: the FAISS index over an encoder's gallery vectors, with their passport."""
+
+import sys
+from pathlib import Path
+
+from cbir.artifacts.vectors import open_vectors
+from cbir.config import load_device, load_params
+from cbir.errors import told_in_one_line
+from cbir.indexing import index_vectors
+from cbir.parallel import cores
+
+PARAMS = ("index.kind", "index.build")
+EMBEDDINGS, OUT = Path("data/embeddings"), Path("data/index")
+
+
+def main(encoder: str) -> None:
+    vectors = open_vectors(EMBEDDINGS / encoder, encoder, "gallery")
+    index_vectors(vectors, load_params(PARAMS).index, OUT / encoder, load_device().threads or cores())
+
+
+if __name__ == "__main__":
+    with told_in_one_line():
+        main(sys.argv[1])

@@ -1,0 +1,36 @@
+"""embed <encoder>: the vectors of gallery, query images and (CLIP) query texts, with their passport."""
+
+import sys
+from pathlib import Path
+
+from cbir.artifacts.queries import read_query_list
+from cbir.config import load_device, load_params
+from cbir.embedding import embed_queries, embed_shards, write_vectors_passport
+from cbir.encoders.opening import open_encoder, reads_text
+from cbir.errors import told_in_one_line
+from cbir.parallel import cores
+
+PARAMS = ("{encoder}.family", "{encoder}.precision")
+IMAGES, QUERIES, WEIGHTS, OUT = map(Path, ("data/images", "data/queries", "data/weights", "data/embeddings"))
+
+
+def main(name: str) -> None:
+    params = load_params(key.format(encoder=name) for key in PARAMS).encoder(name)
+    device, out = load_device(), OUT / name
+    encoder, batch = open_encoder(WEIGHTS / name, params.family, params.precision, device)
+    workers = device.workers or cores()
+    rows = {
+        "gallery": embed_shards(IMAGES / "gallery", out / "gallery", encoder, batch, workers, f"{name} gallery"),
+        "queries": embed_shards(IMAGES / "queries", out / "queries", encoder, batch, workers, f"{name} queries"),
+    }
+    if (text_encoder := reads_text(encoder)) is not None:
+        asked = read_query_list(QUERIES / "query_list.parquet")
+        asked = asked.filter(asked["text"].is_valid())
+        ids, texts = asked["query_id"].to_pylist(), asked["text"].to_pylist()
+        rows["texts"] = embed_queries(ids, texts, out / "texts", text_encoder, batch)
+    write_vectors_passport(out, name, encoder, params.precision.value, rows)
+
+
+if __name__ == "__main__":
+    with told_in_one_line():
+        main(sys.argv[1])

@@ -1,0 +1,29 @@
+"""weights <encoder>: bring an encoder's weights, preprocessing and tokenizer into data/weights/<encoder>."""
+
+import sys
+from pathlib import Path
+
+from cbir.config import load_params
+from cbir.errors import told_in_one_line
+from cbir.weights import fetch_encoder
+
+PARAMS = (
+    "{encoder}.family",
+    "{encoder}.architecture",
+    "{encoder}.weights",
+    "{encoder}.weights_sha256",
+    "{encoder}.weights_tag",
+    "{encoder}.tokenizer",
+    "{encoder}.image_px",
+)
+OUT = Path("data/weights")
+
+
+def main(encoder: str) -> None:
+    params = load_params(key.format(encoder=encoder) for key in PARAMS)
+    fetch_encoder(encoder, params.encoder(encoder), OUT / encoder)
+
+
+if __name__ == "__main__":
+    with told_in_one_line():
+        main(sys.argv[1])
