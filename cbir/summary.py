@@ -10,42 +10,41 @@ from cbir.report.facts import TASKS, Facts, gather_facts
 
 DATA, REPORTS = Path("data"), Path("reports")
 _SHOWN = ("precision@1", "precision@10", "success@10", "ndcg@10", "map_at_r", "mrr")
+_MODALITIES = {"cbir": "image", "tbir": "text"}
 
 
 def main() -> None:
     facts = gather_facts(DATA, REPORTS)
     console = Console()
     for warning in facts.warnings:
-        console.print(f"note: {warning}", markup=False)
+        console.print(f"note: {warning}", markup=False, highlight=False)
     console.print(_table(facts))
-    console.print(
-        f"report: {REPORTS / 'report.md'}   figures: {REPORTS / 'metrics.json'}   runs: {REPORTS / 'runs'}/",
-        markup=False,
-    )
+    for what, where in (("report", "report.md"), ("figures", "metrics.json"), ("runs", "runs/")):
+        console.print(f"{what:8} {REPORTS}/{where}", markup=False, highlight=False)
 
 
 def _table(facts: Facts) -> Table:
+    """Figures down, a column for each task and encoder, so that it fits a narrow terminal."""
     table = Table(title=f"{facts.summary['dataset']}: {facts.summary['gallery']['images']:,} gallery images")
-    for name in ("task", "encoder", "weights"):
-        table.add_column(name)
-    names = [
-        name for name in _SHOWN if any(name in values for task in TASKS for values in facts.metrics[task].values())
-    ]
-    for name in (*names, "index", "ann_recall", "p50 ms"):
-        table.add_column(name, justify="right")
-    for task, modality in (("cbir", "image"), ("tbir", "text")):
-        for encoder, found in facts.metrics[task].items():
-            indexed, timed = facts.metrics["ann"][encoder][modality], facts.latency["encoders"][encoder][modality]
-            table.add_row(
-                task,
-                encoder,
-                facts.vectors(encoder)["origin"],
-                *(f"{found[name]:.3f}" if name in found else "-" for name in names),
-                facts.passports[encoder]["kind"],
-                f"{indexed[f'ann_recall@{facts.ann_ks[0]}']:.3f}",
-                f"{timed['index']['single_ms']['p50']:.2f}",
-            )
+    table.add_column("")
+    columns = [_column(facts, task, encoder) for task in TASKS for encoder in facts.metrics[task]]
+    for column in columns:
+        table.add_column(column.pop("title"), justify="right")
+    for name in dict.fromkeys(name for column in columns for name in column):
+        table.add_row(name, *(column.get(name, "-") for column in columns))
     return table
+
+
+def _column(facts: Facts, task: str, encoder: str) -> dict[str, str]:
+    found, modality = facts.metrics[task][encoder], _MODALITIES[task]
+    indexed = facts.metrics["ann"][encoder][modality]
+    timed = facts.latency["encoders"][encoder][modality]["index"]
+    shown = {"title": f"{task} {encoder}", "weights": facts.vectors(encoder)["origin"]}
+    shown |= {name: f"{found[name]:.3f}" for name in _SHOWN if name in found}
+    shown["index"] = facts.passports[encoder]["kind"]
+    shown |= {f"ann_recall@{k}": f"{indexed[f'ann_recall@{k}']:.3f}" for k in facts.ann_ks}
+    shown["p50 of one search"] = f"{timed['single_ms']['p50']:.2f} ms"
+    return shown
 
 
 if __name__ == "__main__":
