@@ -1,0 +1,83 @@
+"""The whole pipeline on real images: a slice of Tiny ImageNet through every stage, with the full-size architectures."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from cbir.artifacts.files import read_json
+from cbir.artifacts.vectors import read_parts
+from cbir.compose import composed
+from stages import build_index, download, embed, evaluate, latency, preprocess, report, scan, weights
+
+ROOT = Path(__file__).resolve().parents[1]
+ARCHIVE = ROOT.parent / "shared" / "data" / "tiny-imagenet-200-mini.zip"
+SHA256 = "dd2b9b08dfa6a2336f26c04ac74cf264b39d2ccbe9bb1844c51a004aecc4f8b0"
+
+pytestmark = pytest.mark.skipif(not ARCHIVE.exists(), reason=f"the real images are not here: {ARCHIVE}")
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder in which every stage has run, in order."""
+    folder = tmp_path_factory.mktemp("tiny_imagenet")
+    overrides = [
+        "dataset=tiny_imagenet",
+        f"dataset.url={ARCHIVE}",
+        f"dataset.sha256={SHA256}",
+        "dataset.md5=null",
+        "dataset.gallery_per_class=1",
+        "dataset.queries_per_class=1",
+        "mobilenet=large",
+        "mobilenet.weights=random:0",
+        "clip=vit_b_32",
+        "clip.weights=random:0",
+        "index=ivf_flat",
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        Path("params.yaml").write_text(composed(overrides, ROOT / "conf"))
+        scan.main()
+        download.main()
+        preprocess.main()
+        for encoder in ("mobilenet", "clip"):
+            weights.main(encoder)
+            embed.main(encoder)
+            build_index.main(encoder)
+        evaluate.main()
+        latency.main()
+        report.main()
+        yield folder
+
+
+def test_every_class_has_one_gallery_image_one_query_image_and_one_prompt(ran: Path) -> None:
+    summary = read_json(ran / "data/images/summary.json")
+    assert summary["gallery"]["images"] == summary["gallery"]["classes"] == 200
+    assert summary["queries"]["by_task"] == {"cbir": 200, "tbir": 200}
+    assert summary["quarantine"] == {}
+
+
+def test_validation_queries_carry_the_label_of_the_annotations(ran: Path) -> None:
+    queries = pq.read_table(ran / "data/queries/query_list.parquet").to_pylist()
+    assert len({query["label"] for query in queries if query["task"] == "cbir"}) == 200
+    prompts = {query["label"]: query["text"] for query in queries if query["task"] == "tbir"}
+    assert prompts["n01443537"] == "a photo of a goldfish."
+
+
+@pytest.mark.parametrize(("encoder", "dim"), [("mobilenet", 960), ("clip", 512)])
+def test_vectors_are_unit_rows_of_the_architecture_s_dimension(ran: Path, encoder: str, dim: int) -> None:
+    for kind in ("gallery", "queries"):
+        ids, parts = read_parts(ran / "data/embeddings" / encoder / kind)
+        vectors = np.concatenate(parts)
+        assert vectors.shape == (200, dim) == (len(ids), dim)
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+
+
+def test_the_report_names_the_random_weights_in_its_first_line(ran: Path) -> None:
+    first = (ran / "reports/report.md").read_text().splitlines()[0]
+    assert "random" in first
+    metrics = read_json(ran / "reports/metrics.json")
+    assert set(metrics["cbir"]) == {"mobilenet", "clip"}
+    assert set(metrics["tbir"]) == {"clip"}
