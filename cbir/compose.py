@@ -7,17 +7,20 @@ composition.
 
 import argparse
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from cbir.config import PARAMS_FILE, Params, checked, first_line, leaf_keys, nearest
+from cbir.config import PARAMS_FILE, Params, checked, first_line, in_one_line, leaf_keys, nearest, nearest_key
 from cbir.errors import ConfigError, told_in_one_line
 
 CONF_DIR = Path("conf")
@@ -28,6 +31,7 @@ def composed(overrides: Sequence[str] = (), conf_dir: Path = CONF_DIR) -> str:
 
     Raises ConfigError in one line: an unknown group, option or key, a wrong type, a missing value.
     """
+    _check_overrides(overrides, conf_dir)
     ConfigStore.instance().store(name="cbir_schema", node=Params)
     try:
         with initialize_config_dir(str(conf_dir.resolve()), version_base=None):
@@ -35,6 +39,8 @@ def composed(overrides: Sequence[str] = (), conf_dir: Path = CONF_DIR) -> str:
             OmegaConf.resolve(config)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_explain(error, overrides, conf_dir)) from error
+    except YAMLError as error:
+        raise ConfigError(f"{conf_dir}/ is not readable as YAML: {in_one_line(error)}") from error
     values = OmegaConf.to_container(config)
     checked(values, f"{conf_dir}/")  # type: ignore[arg-type]
     return OmegaConf.to_yaml(config)
@@ -53,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{PARAMS_FILE} is {'unchanged' if found == text else 'written'}: run `dvc repro`")
     elif found != text:
         line = _first_difference(found or "", text)
-        command = " ".join(["python -m cbir.compose", *options.overrides])
+        command = shlex.join(["python", "-m", "cbir.compose", *options.overrides])
         raise ConfigError(f"{PARAMS_FILE} is not what {CONF_DIR}/ composes to: {line}; run `{command}`")
     else:
         print(f"{PARAMS_FILE} is the composition of {CONF_DIR}/")
@@ -68,21 +74,54 @@ def _first_difference(found: str, expected: str) -> str:
     return "only white space differs"
 
 
+def _check_overrides(overrides: Sequence[str], conf_dir: Path) -> None:
+    """Refuse what Hydra meets with an exception of another kind, or takes although it is not one option of a group."""
+    options, parser = _options(conf_dir), OverridesParser.create()
+    for text in overrides:
+        try:
+            override = parser.parse_override(text)
+        except HydraException as error:
+            raise ConfigError(
+                f"override '{text}' is not key=value or group=option: {first_line(error)}; quote a value with special "
+                "characters, as in 'dataset.url=\"my photos\"'"
+            ) from error
+        name, value = override.key_or_group, override.value()
+        # a mapping is no option but sets several keys at once
+        if name not in options or override.is_delete() or isinstance(value, dict) or value in options[name]:
+            continue
+        shown = text.partition("=")[2]
+        raise ConfigError(
+            f"{name} has no option '{shown}'; {nearest(shown, options[name])} (files of {conf_dir}/{name}/)"
+        )
+
+
+def _options(conf_dir: Path) -> dict[str, list[str]]:
+    """The options of each group: the files in its folder."""
+    if not conf_dir.is_dir():
+        raise ConfigError(f"{conf_dir}/ is not here: run this in the repository's root")
+    folders = [path for path in conf_dir.iterdir() if path.is_dir() and path.name != "hydra_plugins"]
+    return {path.name: [file.stem for file in path.glob("*.yaml")] for path in folders}
+
+
 def _explain(error: BaseException, overrides: Sequence[str], conf_dir: Path) -> str:
     """One line from Hydra's several, naming the key and the nearest valid one."""
-    groups = {path.name: path for path in conf_dir.iterdir() if path.is_dir() and path.name != "hydra_plugins"}
-    options = {name: [file.stem for file in path.glob("*.yaml")] for name, path in groups.items()}
+    groups = _options(conf_dir)
     for override in overrides:
-        key, _, value = override.partition("=")
-        name = key.lstrip("+~").partition("@")[0]
-        if name in groups and value and value not in (*options[name], "null"):
-            return f"{name} has no option '{value}'; {nearest(value, options[name])} (files of {conf_dir}/{name}/)"
-        if name not in groups and name not in leaf_keys() and name in str(error):
-            valid = leaf_keys() if "." in name else [*groups]
-            return f"unknown parameter '{name}'; {nearest(name, valid)}"
+        name = override.partition("=")[0].lstrip("+~").partition("@")[0]
+        if name not in groups and not _is_known(name) and name in str(error):
+            return f"unknown parameter '{name}'; {nearest_key(name, groups)}"
     cause = error.__cause__ or error
     full_key = re.search(r"full_key: (\S+)", str(cause))
-    return f"{full_key.group(1)}: {first_line(cause)}" if full_key else first_line(cause)
+    if full_key is None:
+        return in_one_line(cause)
+    key = full_key.group(1)
+    hint = "" if _is_known(re.sub(r"\[.*", "", key)) else f"; {nearest_key(key)}"
+    return f"{key}: {in_one_line(cause)}{hint}"
+
+
+def _is_known(name: str) -> bool:
+    """Whether it is a parameter or a part that holds some."""
+    return any(f"{key}.".startswith(f"{name}.") for key in leaf_keys())
 
 
 if __name__ == "__main__":

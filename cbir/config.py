@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_origin
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -120,9 +120,6 @@ class EncoderParams(Group):
     image_px: int | None
     precision: Precision
 
-    def __post_init__(self) -> None:
-        _at_least(8, self.architecture, self, "image_px")
-
 
 @dataclass
 class IndexBuildParams(Group):
@@ -135,6 +132,10 @@ class IndexBuildParams(Group):
     train_rows: int | None
     seed: int
 
+    def __post_init__(self) -> None:
+        _at_least(1, "index.build", self, "nlist", "pq_m", "hnsw_m", "ef_construction", "train_rows")
+        _at_least(0, "index.build", self, "seed")
+
 
 @dataclass
 class IndexSearchParams(Group):
@@ -142,6 +143,9 @@ class IndexSearchParams(Group):
 
     nprobe: int | None
     ef_search: int | None
+
+    def __post_init__(self) -> None:
+        _at_least(1, "index.search", self, "nprobe", "ef_search")
 
 
 @dataclass
@@ -196,6 +200,7 @@ class EvaluateParams(Group):
 
     def __post_init__(self) -> None:
         _at_least(1, "evaluate", self, "run_depth", "latency_queries")
+        _at_least(0, "evaluate", self, "seed")
         for name in ("ks", "ann_ks"):
             ks = getattr(self, name)
             if not ks or min(ks) < 1 or sorted(set(ks)) != ks:
@@ -213,6 +218,10 @@ class Params(Group):
     device: DeviceParams
     queries: QueriesParams
     evaluate: EvaluateParams
+
+    def __post_init__(self) -> None:
+        for name in ("mobilenet", "clip"):  # here, because an EncoderParams knows not which of the two it is
+            _at_least(8, name, getattr(self, name), "image_px")
 
     def encoder(self, name: str) -> EncoderParams:
         """The parameters of the encoder `name` (mobilenet or clip)."""
@@ -240,18 +249,16 @@ def load_device(path: Path = PARAMS_FILE) -> DeviceParams:
 def checked(values: Mapping[str, Any], where: str) -> Params:
     """Turn plain nested values into Params.
 
-    Raises ConfigError (one line, with the nearest valid key) for an unknown key, a wrong type, a missing value.
+    Raises ConfigError (one line) for an unknown key (naming the nearest), a wrong type, a missing value, an interpolation.
     """
-    _refuse_unknown(values, Params, "", where)
+    _check_keys(values, Params, "", where)
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Params), values)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{where}: {error.full_key}: {first_line(error)}") from error
     missing = sorted(OmegaConf.missing_keys(merged))
     if missing:
-        raise ConfigError(
-            f"{where}: {missing[0]} has no value: set it, for example `python -m cbir.compose {missing[0]}=...`"
-        )
+        raise ConfigError(f"{where}: {missing[0]} has no value: add the override `{missing[0]}=...`")
     return cast(Params, OmegaConf.to_object(merged))
 
 
@@ -271,9 +278,35 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     return f"nearest: {close[0]}" if close else f"expected one of {', '.join(valid)}"
 
 
+def nearest_key(name: str, groups: Iterable[str] = ()) -> str:
+    """A phrase that names the parameter nearest to `name`, or the group; `groups` are valid besides those of Params.
+
+    >>> nearest_key("mobilenet.wieghts"), nearest_key("nprobe"), nearest_key("datset")
+    ('nearest: mobilenet.weights', 'nearest: index.search.nprobe', 'nearest: dataset')
+    """
+    keys, (group, dot, _) = leaf_keys(), name.partition(".")
+    named_so = [key for key in keys if key.endswith(f".{name.rpartition('.')[2]}")]
+    within = [key for key in keys if key.startswith(f"{group}.")]
+    close = difflib.get_close_matches(name, named_so or within, n=1, cutoff=0.0)
+    if dot and not close:
+        close = difflib.get_close_matches(name, keys, n=1)
+    return f"nearest: {close[0]}" if close else nearest(group, {*_groups(), *groups})
+
+
+def _groups() -> list[str]:
+    return [field.name for field in fields(Params)]
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an exception's message."""
     return str(error).strip().partition("\n")[0]
+
+
+def in_one_line(error: BaseException) -> str:
+    """All that an exception of YAML, OmegaConf or Hydra says to a user, without what it says to a developer."""
+    lines = [line.strip() for line in str(error).partition("Config search path:")[0].splitlines()]
+    hidden = ("full_key:", "object_type=", "reference_type=")
+    return " ".join(line for line in lines if line and not line.startswith(hidden))
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -282,20 +315,29 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ConfigError(f"{path} is not here: run `python -m cbir.compose` in the repository's root") from None
     except Exception as error:  # yaml's and omegaconf's parse errors share no base class
-        raise ConfigError(f"{path} is not readable as YAML: {first_line(error)}") from error
+        raise ConfigError(f"{path} is not readable as YAML: {in_one_line(error)}") from error
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: expected a mapping of groups, found {type(loaded).__name__}")
     return cast(dict[str, Any], loaded)
 
 
-def _refuse_unknown(values: Mapping[str, Any], node: Any, prefix: str, where: str) -> None:
+def _check_keys(values: Mapping[str, Any], node: Any, prefix: str, where: str) -> None:
     known = {field.name: field.type for field in fields(node)}
     for name, value in values.items():
         if name not in known:
-            close = difflib.get_close_matches(f"{prefix}{name}", leaf_keys(), n=1, cutoff=0.0)
-            raise ConfigError(f"{where}: unknown parameter '{prefix}{name}'; nearest: {close[0]}")
-        if _is_group(known[name]) and isinstance(value, Mapping):
-            _refuse_unknown(value, known[name], f"{prefix}{name}.", where)
+            raise ConfigError(f"{where}: unknown parameter '{prefix}{name}'; {nearest_key(f'{prefix}{name}')}")
+        if value == "???":
+            continue
+        if _is_group(known[name]):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{where}: {prefix}{name}: expected keys with values, found {value!r}")
+            _check_keys(value, known[name], f"{prefix}{name}.", where)
+        elif get_origin(known[name]) is list and not isinstance(value, list):
+            raise ConfigError(f"{where}: {prefix}{name}: expected a list, as [a, b], found {value!r}")
+        elif "${" in str(value):
+            raise ConfigError(
+                f"{where}: {prefix}{name}: expected a plain value, found {value!r}: DVC would not see it change"
+            )
 
 
 def _restrict(node: Group, prefix: str, keys: frozenset[str]) -> None:

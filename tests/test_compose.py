@@ -1,0 +1,344 @@
+"""`python -m cbir.compose`: writes what `dvc exp run -S` composes, and tells every wrong override in one line."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cbir.compose import composed, main
+from cbir.config import load_params
+from cbir.errors import ConfigError
+from tests.imports import ROOT
+
+CONF = ROOT / "conf"
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the project's conf/ and the params.yaml that it composes to, and the process in it."""
+    shutil.copytree(CONF, tmp_path / "conf", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "params.yaml").write_text(composed(conf_dir=CONF), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with conf/ and no params.yaml, in which nothing is to be written."""
+    path = tmp_path_factory.mktemp("refused")
+    shutil.copytree(CONF, path / "conf", ignore=shutil.ignore_patterns("__pycache__"))
+    return path
+
+
+def run_compose(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The real command, of this working tree, in another folder."""
+    command = [sys.executable, "-m", "cbir.compose", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+# ---- params.yaml of the repository
+
+
+def test_params_yaml_is_the_composition_of_conf() -> None:
+    assert (ROOT / "params.yaml").read_text(encoding="utf-8") == composed(conf_dir=CONF)
+
+
+def test_the_composition_holds_every_parameter_and_no_other() -> None:
+    values = yaml.safe_load(composed(conf_dir=CONF))
+    assert list(values) == ["dataset", "mobilenet", "clip", "index", "device", "queries", "evaluate"]
+
+
+# ---- writing
+
+
+def test_an_override_is_written_and_all_else_stays(repository: Path) -> None:
+    before = yaml.safe_load((repository / "params.yaml").read_text(encoding="utf-8"))
+    main(["dataset.seed=7"])
+    after = yaml.safe_load((repository / "params.yaml").read_text(encoding="utf-8"))
+    assert after["dataset"].pop("seed") == 7
+    assert before["dataset"].pop("seed") == 0
+    assert after == before
+
+
+def test_a_second_composition_forgets_the_overrides_of_the_first(repository: Path) -> None:
+    main(["index=hnsw", "dataset.seed=7"])
+    main([])
+    assert (repository / "params.yaml").read_text(encoding="utf-8") == composed(conf_dir=CONF)
+
+
+def test_it_says_whether_anything_changed(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([])
+    assert capsys.readouterr().out == "params.yaml is unchanged: run `dvc repro`\n"
+    main(["index=hnsw"])
+    assert capsys.readouterr().out == "params.yaml is written: run `dvc repro`\n"
+
+
+def test_what_it_writes_is_what_load_params_reads(repository: Path) -> None:
+    main(["index=hnsw", "index.search.ef_search=64", "queries.templates=['a {}.','the {}']", "evaluate.ks=[1,2]"])
+    params = load_params(["index", "queries.templates", "evaluate.ks"], repository / "params.yaml")
+    assert (params.index.kind.value, params.index.search.ef_search) == ("hnsw", 64)
+    assert params.queries.templates == ["a {}.", "the {}"]
+    assert params.evaluate.ks == [1, 2]
+
+
+def test_a_mapping_sets_several_keys_of_a_group() -> None:
+    values = yaml.safe_load(composed(["index.build={nlist:16,seed:3}"], CONF))
+    assert (values["index"]["build"]["nlist"], values["index"]["build"]["seed"]) == (16, 3)
+
+
+def test_a_switch_of_a_group_leaves_no_value_of_the_old_choice() -> None:
+    assert (
+        yaml.safe_load(composed(["experiment=tiny_imagenet", "clip=demo"], CONF))["clip"]
+        == (yaml.safe_load(composed([], CONF))["clip"])
+    )
+
+
+def test_a_value_from_the_environment_is_written_as_it_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PHOTOS", "/my/photos")
+    text = composed(["dataset=image_folder", "dataset.url=${oc.env:PHOTOS}"], CONF)
+    assert yaml.safe_load(text)["dataset"]["url"] == "/my/photos"
+
+
+def test_a_refused_override_leaves_params_yaml_as_it_was(repository: Path) -> None:
+    main(["index=hnsw"])
+    before = (repository / "params.yaml").read_bytes()
+    with pytest.raises(ConfigError, match="has no option 'shpes'"):
+        main(["dataset=shpes"])
+    assert (repository / "params.yaml").read_bytes() == before
+
+
+# ---- --check
+
+
+def test_check_passes_on_the_composition_and_writes_nothing(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (repository / "params.yaml").stat()
+    main(["--check"])
+    assert capsys.readouterr().out == "params.yaml is the composition of conf/\n"
+    assert (repository / "params.yaml").stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_check_takes_overrides(repository: Path) -> None:
+    main(["index=hnsw"])
+    main(["--check", "index=hnsw"])
+    with pytest.raises(ConfigError, match=r"expected 'kind: flat', found 'kind: hnsw'; run `python -m cbir\.compose`"):
+        main(["--check"])
+
+
+def test_check_names_the_line_that_differs(repository: Path) -> None:
+    path = repository / "params.yaml"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    number = lines.index("  max_side_px: 512")
+    lines[number] = "  max_side_px: 256"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    message = (
+        rf"params\.yaml is not what conf/ .*: line {number + 1}: expected 'max_side_px: 512', found 'max_side_px: 256'"
+    )
+    with pytest.raises(ConfigError, match=message):
+        main(["--check"])
+    assert path.read_text(encoding="utf-8").splitlines() == lines
+
+
+def test_check_names_the_line_that_is_missing_at_the_end(repository: Path) -> None:
+    path = repository / "params.yaml"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join(lines[:-1]) + "\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=f"line {len(lines)}: expected '{lines[-1].strip()}', found 'nothing'"):
+        main(["--check"])
+
+
+def test_check_sees_another_white_space(repository: Path) -> None:
+    path = repository / "params.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("kind: flat", "kind: flat "), encoding="utf-8")
+    with pytest.raises(ConfigError, match="only white space differs"):
+        main(["--check"])
+
+
+def test_check_without_params_yaml_fails(repository: Path) -> None:
+    (repository / "params.yaml").unlink()
+    with pytest.raises(ConfigError, match="line 1: expected 'dataset:', found 'nothing'"):
+        main(["--check"])
+    assert not (repository / "params.yaml").exists()
+
+
+def test_the_command_in_the_message_can_be_pasted(repository: Path) -> None:
+    with pytest.raises(ConfigError, match=re.escape("run `python -m cbir.compose 'queries.templates=[\"a {}.\"]'`")):
+        main(["--check", 'queries.templates=["a {}."]'])
+
+
+def test_check_as_a_command_ends_with_status_1_and_one_line(repository: Path) -> None:
+    assert run_compose("--check", cwd=repository).returncode == 0
+    spoilt = (repository / "params.yaml").read_text(encoding="utf-8").replace("kind: flat", "kind: hnsw")
+    (repository / "params.yaml").write_text(spoilt, encoding="utf-8")
+    ended = run_compose("--check", cwd=repository)
+    assert ended.returncode == 1
+    assert re.fullmatch(r"error: params\.yaml is not .* expected 'kind: flat', found 'kind: hnsw'; .*\n", ended.stderr)
+
+
+# ---- wrong overrides: the real command
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("dataset=shpes", r"dataset has no option 'shpes'; nearest: shapes \(files of conf/dataset/\)"),
+        ("dataset=", "dataset has no option ''; expected one of image_folder, shapes, tiny_imagenet"),
+        ("index=null", "index has no option 'null'; expected one of flat, hnsw, ivf_flat, ivf_pq, sq8"),
+        ("index=8", "index has no option '8'; expected one of flat, "),
+        ("index=flat,hnsw", "index has no option 'flat,hnsw'; nearest: hnsw"),
+        ("dataset=[shapes,tiny_imagenet]", r"dataset has no option '\[shapes,tiny_imagenet\]'; nearest: "),
+        ("experiment=tiny_imagnet", "experiment has no option 'tiny_imagnet'; nearest: tiny_imagenet"),
+        ("datset=shapes", "unknown parameter 'datset'; nearest: dataset"),
+        ("experimnt=tiny_imagenet", "unknown parameter 'experimnt'; nearest: experiment"),
+        ("mobilenet.wieghts=x", "unknown parameter 'mobilenet.wieghts'; nearest: mobilenet.weights"),
+        ("index.nprobe=4", "unknown parameter 'index.nprobe'; nearest: index.search.nprobe"),
+        ("~dataset.foo", "unknown parameter 'dataset.foo'; nearest: dataset"),
+        ("+foo=1", "unknown parameter 'foo'; expected one of clip, dataset, device, "),
+        ("+index.nprobes=1", "unknown parameter 'index.nprobes'; nearest: index.search.nprobe"),
+        ("dataset.seed=abc", "dataset.seed: Value 'abc' of type 'str' could not be converted to Integer"),
+        ("dataset.seed=null", "dataset.seed: field 'dataset.seed' is not Optional"),
+        ("dataset.seed=1,2", "Ambiguous value for argument 'dataset.seed=1,2'"),
+        ("index.kind=foo", "index.kind: Invalid value 'foo', expected one of .flat, ivf_flat, ivf_pq, hnsw, sq8"),
+        ("index.build=null", "index.build: field 'index.build' is not Optional"),
+        ("evaluate.ks=5", "evaluate.ks: Invalid value assigned: int is not a ListConfig, list or tuple"),
+        ("evaluate.ks=[1,a]", r"evaluate\.ks\[1\]: Value 'a' of type 'str' could not be converted to Integer"),
+        ("evaluate.ks=[5,1]", r"evaluate\.ks: expected ascending numbers >= 1, found \[5, 1\]"),
+        ("clip.image_px=2", "clip.image_px: expected a number >= 8, found 2"),
+        ("dataset=image_folder", "dataset.url has no value: add the override `dataset.url=...`"),
+        ("queries=file", "queries.path has no value: add the override `queries.path=...`"),
+        ("~dataset", "dataset has no value: add the override `dataset=...`"),
+        ("dataset.url=${nothing}", "Interpolation key 'nothing' not found"),
+        ("index=[", r"override 'index=\[' is not key=value or group=option: .*; quote a value with special"),
+        ("queries.templates=[a {}.]", r"override 'queries\.templates=\[a \{\}\.\]' is not key=value .*; quote a value"),
+        ("hnsw", "override 'hnsw' is not key=value or group=option: missing EQUAL"),
+        ("+dataset=tiny_imagenet", "Multiple values for dataset. To override a value use 'override dataset: "),
+        ("mobilenet@clip=demo", "Could not override 'mobilenet@clip'. Did you mean to override mobilenet?"),
+        ("experiment=tiny_imagenet dataset.sed=1", "unknown parameter 'dataset.sed'; nearest: dataset.seed"),
+    ],
+)
+def test_a_wrong_override_is_told_in_one_line(folder: Path, overrides: str, message: str) -> None:
+    split = [overrides] if "[" in overrides else overrides.split()
+    ended = run_compose(*split, cwd=folder)
+    assert re.fullmatch(rf"error: (conf/: )?{message}.*\n", ended.stderr), ended.stderr
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert not (folder / "params.yaml").exists()
+
+
+def test_outside_the_repository_it_says_where_to_go(tmp_path: Path) -> None:
+    ended = run_compose("index=hnsw", cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (1, "error: conf/ is not here: run this in the repository's root\n")
+
+
+# ---- faults in conf/ itself
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        (
+            "dataset/shapes.yaml",
+            "max_side_px:",
+            "max_side:",
+            "dataset.max_side: .*dataset/shapes.*; nearest: dataset.max_",
+        ),
+        (
+            "index/flat.yaml",
+            "nprobe:",
+            "nprobes:",
+            "index.search.nprobes: .*index/flat.*; nearest: index.search.nprobe",
+        ),
+        ("index/flat.yaml", "  nprobe: null\n", "", "index.search.nprobe has no value"),
+        ("index/flat.yaml", "kind: flat", "kind: flt", "index.kind: .*Invalid value 'flt', expected one of"),
+        ("dataset/shapes.yaml", "max_side_px: 512", "max_side_px: x", "dataset.max_side_px: .*Value 'x' .*Integer"),
+        ("dataset/shapes.yaml", "reader: shapes", "reader: [shapes", "not readable as YAML: .*shapes.yaml.*, line 3"),
+        (
+            "config.yaml",
+            "dataset: shapes",
+            "dataset: shpes",
+            "Could not find 'dataset/shpes' Available options .* shapes",
+        ),
+        ("config.yaml", "dataset: shapes", "datset: shapes", "Could not find 'datset/shapes'"),
+        ("experiment/tiny_imagenet.yaml", "/clip: vit_b_32", "/clip: vit_32", "Could not find 'clip/vit_32'"),
+    ],
+)
+def test_a_fault_in_a_file_of_conf_is_told_in_one_line(
+    repository: Path, file: str, old: str, new: str, message: str
+) -> None:
+    path = repository / "conf" / file
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(ConfigError, match=message) as caught:
+        composed(["experiment=tiny_imagenet"] if file.startswith("experiment") else [])
+    assert "\n" not in str(caught.value)
+
+
+# ---- the same as DVC's own composition
+
+OVERRIDE_SETS = [
+    [],
+    ["index=hnsw"],
+    ["experiment=tiny_imagenet"],
+    ["experiment=tiny_imagenet", "index=ivf_pq", "device=cuda", "dataset.gallery_per_class=50"],
+    ["dataset=image_folder", "dataset.url=/my/photos", "queries=file", "queries.path='my list.csv'"],
+    ["evaluate.ks=[1,2,3]", "queries.templates=['a {}','größe {}: \"x\"']", "dataset.max_bad_fraction=0.5"],
+    ["index.build.seed=3", "++index.search.nprobe=4", "clip.weights='yes'", "clip.tokenizer='12:30'"],
+    ["dataset.url=${dataset.reader}", "~experiment"],
+]
+LET_THROUGH_BY_DVC = [["+foo=1"], ["dataset=image_folder"], ["evaluate.run_depth=0"], ["clip.image_px=2"], ["~dataset"]]
+
+
+@pytest.fixture(scope="module")
+def composed_by_dvc(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], str]:
+    """What `dvc exp run -S` writes into params.yaml: DVC's own function, called as DVC calls it, in a fresh process."""
+    code = f"""
+import json, sys
+from dvc.utils.hydra import compose_and_dump
+for overrides in json.load(sys.stdin):
+    compose_and_dump("params.yaml", {str(CONF)!r}, None, "config", {str(CONF)!r}, overrides)
+    print(json.dumps(open("params.yaml", encoding="utf-8").read()))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path_factory.mktemp("dvc"),
+        input=json.dumps(OVERRIDE_SETS + LET_THROUGH_BY_DVC),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    texts = map(json.loads, ended.stdout.splitlines())
+    return dict(zip(map(tuple, OVERRIDE_SETS + LET_THROUGH_BY_DVC), texts, strict=True))
+
+
+def as_name(overrides: Iterable[str]) -> str:
+    return " ".join(overrides) or "none"
+
+
+@pytest.mark.parametrize("overrides", OVERRIDE_SETS, ids=as_name)
+def test_it_composes_byte_for_byte_what_dvc_does(
+    composed_by_dvc: dict[tuple[str, ...], str], repository: Path, overrides: list[str]
+) -> None:
+    main(overrides)
+    assert (repository / "params.yaml").read_bytes() == composed_by_dvc[tuple(overrides)].encode()
+
+
+@pytest.mark.parametrize("overrides", LET_THROUGH_BY_DVC, ids=as_name)
+def test_what_dvc_lets_through_is_refused_here_and_by_every_stage(
+    composed_by_dvc: dict[tuple[str, ...], str], tmp_path: Path, overrides: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as here:
+        composed(overrides, CONF)
+    path = tmp_path / "params.yaml"
+    path.write_text(composed_by_dvc[tuple(overrides)], encoding="utf-8")
+    with pytest.raises(ConfigError, match=re.escape(str(here.value).removeprefix(f"{CONF}/: "))):
+        load_params([], path)

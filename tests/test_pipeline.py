@@ -1,0 +1,708 @@
+"""The pipeline as DVC sees it: what dvc.yaml declares is what the stages read and write; and DVC itself, in a clone.
+
+The clone is a copy of the working tree in a temporary folder, with its own git repository, cache and home.
+"""
+
+import ast
+import csv
+import hashlib
+import importlib
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import zipfile
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from PIL import Image
+
+from cbir import config
+from cbir.compose import composed
+from cbir.config import leaf_keys
+from tests.imports import ROOT, imported_files
+
+ENCODERS = ("mobilenet", "clip")
+RANDOM = ("mobilenet.weights=random:0", "clip.weights=random:0")
+TINY = ("dataset.draw_gallery_images=160", "dataset.draw_query_images=40", *RANDOM)
+TIMINGS = re.compile(r"reports/latency\.json|reports/report\.md|data/index/\w+/build\.json")  # and what shows them
+TORCH = {"torch", "torchvision", "open_clip", "transformers"}  # all of them import torch
+
+Stage = dict[str, Any]
+STAGES: dict[str, Stage] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+
+
+# ---- dvc.yaml, read
+
+
+def module_of(stage: str) -> str:
+    """The stage's module: "python -m stages.x ..." -> "stages.x"."""
+    python, flag, module, *_ = STAGES[stage]["cmd"].split()
+    assert (python, flag) == ("python", "-m")
+    return str(module)
+
+
+def params_of(stage: str) -> tuple[str, ...]:
+    """What the stage's module says that it reads."""
+    return tuple(importlib.import_module(module_of(stage)).PARAMS)
+
+
+def paths(stage: str, *kinds: str) -> list[str]:
+    """The deps, outs or metrics of a stage, once for each encoder where it is a matrix."""
+    entries = [entry for kind in kinds for entry in STAGES[stage].get(kind, ())]
+    names = [name if isinstance(name, str) else next(iter(name)) for name in entries]
+    encoders = STAGES[stage].get("matrix", {}).get("encoder", ("",))
+    return [name.replace("${item.encoder}", encoder) for encoder in encoders for name in names]
+
+
+def outputs(stage: str) -> list[str]:
+    return paths(stage, "outs", "metrics", "plots")
+
+
+def test_every_stage_has_a_module_and_every_module_a_stage() -> None:
+    modules = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"}
+    assert sorted(module_of(stage) for stage in STAGES) == sorted(f"stages.{name}" for name in modules)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_declares_the_parameters_that_its_module_asks_for(stage: str) -> None:
+    declared = [name.replace("${item.encoder}", "{encoder}") for name in STAGES[stage].get("params", ())]
+    assert sorted(declared) == sorted(params_of(stage))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_declared_parameter_exists(stage: str) -> None:
+    for name in params_of(stage):
+        for encoder in ENCODERS:
+            key = name.format(encoder=encoder)
+            assert any(f"{leaf}.".startswith(f"{key}.") for leaf in leaf_keys()), key
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_exactly_the_code_that_it_imports(stage: str) -> None:
+    module = module_of(stage)
+    expected = imported_files(module) | {"stages/__init__.py", module.replace(".", "/") + ".py"}
+    listed = [name for name in STAGES[stage]["deps"] if name.endswith(".py")]
+    assert sorted(listed) == sorted(expected)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_input_is_in_git_or_an_output_of_another_stage(stage: str) -> None:
+    others = [path for other in STAGES if other != stage for path in outputs(other)]
+    for name in paths(stage, "deps"):
+        written = any(within(name, out) or within(out, name) for out in others)
+        assert written or (ROOT / name).exists(), name
+        assert written == name.startswith(("data/", "reports/")), name
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_the_other_files_of_the_packages_that_it_imports(stage: str) -> None:
+    """Those of cbir/demo are read only where conf/ names them, and then the stage scan watches them."""
+    packages = {Path(name).parent for name in STAGES[stage]["deps"] if name.endswith("/__init__.py")}
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "cbir"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in listed.stdout.split():
+        if name.endswith((".py", "py.typed")) or within(name, "cbir/demo") or not (ROOT / name).is_file():
+            continue
+        package = next(folder for folder in Path(name).parents if (ROOT / folder / "__init__.py").exists())
+        assert package not in packages or any(within(name, dep) for dep in STAGES[stage]["deps"]), name
+
+
+def test_the_report_depends_on_its_templates() -> None:
+    assert "cbir/report/templates" in paths("report", "deps")
+
+
+def test_each_output_is_written_once() -> None:
+    every = [name for stage in STAGES for name in outputs(stage)]
+    assert [name for name, count in Counter(every).items() if count > 1] == []
+    assert [(a, b) for a in every for b in every if a != b and within(a, b)] == []
+    assert all(name.startswith(("data/", "reports/")) for name in every)
+
+
+def test_nothing_of_device_is_a_parameter_but_of_the_timings() -> None:
+    depends = {stage for stage in STAGES if any(name.startswith("device") for name in params_of(stage))}
+    assert depends == {"latency"}
+
+
+def within(name: str, folder: str) -> bool:
+    return name == folder or name.startswith(folder + "/")
+
+
+# ---- where torch is
+
+
+def imported_packages(path: Path) -> set[str]:
+    """The packages that a file imports anywhere in it; safetensors.torch counts as torch."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {"torch" if name.startswith("safetensors.torch") else name.partition(".")[0] for name in found}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_torch_is_imported_by_weights_and_embed_alone(stage: str) -> None:
+    files = [name for name in STAGES[stage]["deps"] if name.endswith(".py")]
+    imported = set().union(*(imported_packages(ROOT / name) for name in files))
+    assert bool(imported & TORCH) == (stage in ("weights", "embed"))
+
+
+def test_no_other_library_brings_torch_into_the_other_stages() -> None:
+    modules = [module_of(stage) for stage in STAGES if stage not in ("weights", "embed")]
+    code = f"import sys, {', '.join(modules)}; print(sorted(sys.modules.keys() & {TORCH!r}))"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ended.stdout == "[]\n"
+
+
+# ---- the parameters that the stages really read, in this process
+
+
+class Recorder:
+    """Notes every parameter that is read from what load_params hands out."""
+
+    def __init__(self) -> None:
+        self.stage = ""
+        self.reads: dict[str, set[str]] = defaultdict(set)
+        self._names: dict[int, str] = {}
+        self._handed_out: list[Any] = []  # kept, so that no id comes twice
+
+    def watch(self, node: Any, name: str = "") -> None:
+        self._names[id(node)] = name
+        self._handed_out.append(node)
+        for key, value in object.__getattribute__(node, "__dict__").items():
+            if is_dataclass(value):
+                self.watch(value, f"{name}.{key}".lstrip("."))
+
+    def saw(self, node: Any, attribute: str) -> None:
+        name = self._names.get(id(node))
+        if name is None:
+            return
+        if attribute == "__dict__":  # vars(node): all of it
+            self.reads[self.stage].add(name)
+        elif attribute in {field.name for field in fields(type(node))}:
+            key = f"{name}.{attribute}".lstrip(".")
+            if key in leaf_keys():
+                self.reads[self.stage].add(key)
+
+
+def read_by(recorder: Recorder, stage: str) -> set[str]:
+    """The reads of a stage in the words of its PARAMS: a part stands for its leaves, {encoder} for both encoders."""
+    found = set()
+    for key in recorder.reads[stage]:
+        for encoder in ENCODERS if "matrix" in STAGES[stage] else ():
+            key = re.sub(rf"^{encoder}\.", "{encoder}.", key)
+        found.add(
+            next((name for name in params_of(stage) if within(key.replace(".", "/"), name.replace(".", "/"))), key)
+        )
+    return found
+
+
+@dataclass
+class ByHand:
+    """All stages run one after another in this process, and what they read; `root` holds data/ and reports/."""
+
+    root: Path
+    recorder: Recorder
+
+    def compose(self, *overrides: str) -> None:
+        (self.root / "params.yaml").write_text(composed(overrides, ROOT / "conf"), encoding="utf-8")
+
+    def run(self, *stages: str) -> None:
+        for stage in stages:
+            self.recorder.stage = stage
+            main = importlib.import_module(module_of(stage)).main
+            for encoder in STAGES[stage].get("matrix", {}).get("encoder", (None,)):
+                main(*filter(None, [encoder]))
+
+
+@pytest.fixture(scope="module")
+def by_hand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ByHand]:
+    """The tiny composition, run by hand, with every parameter that is read on record."""
+    root, recorder = tmp_path_factory.mktemp("by_hand"), Recorder()
+    (root / "cbir").symlink_to(ROOT / "cbir")  # conf/ names files in it
+    restrict = config._restrict
+
+    def restrict_and_watch(node: Any, prefix: str, keys: frozenset[str]) -> None:
+        restrict(node, prefix, keys)
+        if prefix == "":
+            recorder.watch(node)
+
+    def note(node: Any, attribute: str) -> Any:
+        recorder.saw(node, attribute)
+        return object.__getattribute__(node, attribute)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setattr(config, "_restrict", restrict_and_watch)
+        patch.setattr(config.Group, "__getattribute__", note, raising=False)
+        run = ByHand(root, recorder)
+        run.compose(*TINY)
+        run.run(*STAGES)
+        yield run
+    shutil.rmtree(root)
+
+
+def picture(number: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), (40 * number % 256, 90, 200 - 7 * number)).save(file, "JPEG")
+    return file.getvalue()
+
+
+def write_tiny_imagenet(path: Path) -> None:
+    """The official layout: train/<wnid>/images, val/images with the labels in a file, words.txt."""
+    wnids = ("n01443537", "n01629819", "n01641577")
+    with zipfile.ZipFile(path, "w") as archive:
+        top = "tiny-imagenet-200"
+        archive.writestr(f"{top}/wnids.txt", "\n".join(wnids) + "\n")
+        archive.writestr(f"{top}/words.txt", "".join(f"{wnid}\tname of {wnid}, synonym\n" for wnid in wnids))
+        labels = []
+        for number, wnid in enumerate(wnids):
+            archive.writestr(f"{top}/train/{wnid}/{wnid}_boxes.txt", "")
+            for image in range(4):
+                archive.writestr(f"{top}/train/{wnid}/images/{wnid}_{image}.JPEG", picture(10 * number + image))
+            archive.writestr(f"{top}/val/images/val_{number}.JPEG", picture(10 * number + 9))
+            labels.append(f"val_{number}.JPEG\t{wnid}\t0\t0\t63\t63\n")
+        archive.writestr(f"{top}/val/val_annotations.txt", "".join(labels))
+        archive.writestr(f"{top}/test/images/test_0.JPEG", picture(99))
+
+
+def write_photos(folder: Path) -> None:
+    """Two classes of three images."""
+    for number in range(6):
+        path = folder / ("cats", "dogs")[number % 2] / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture(number))
+
+
+@pytest.fixture(scope="module")
+def recorder(by_hand: ByHand, tmp_path_factory: pytest.TempPathFactory) -> Recorder:
+    """What the stages read over all readers, both sources of queries, and weights from a file as well."""
+    inputs = tmp_path_factory.mktemp("inputs")
+    write_tiny_imagenet(inputs / "tiny.zip")
+    write_photos(inputs / "photos")
+    (inputs / "asked.csv").write_text("query_id,task,text\nq1,tbir,a red thing\n", encoding="utf-8")
+    weights = by_hand.root / "data" / "weights"
+    for name, file in (("mobilenet", "model"), ("clip", "open_clip_model")):
+        shutil.copy(weights / name / f"{file}.safetensors", inputs / f"{name}.safetensors")
+    kept = by_hand.root / "kept"  # the runs below write into data/ and reports/ of their own
+    kept.mkdir()
+    for name in ("data", "reports", "params.yaml"):
+        (by_hand.root / name).rename(kept / name)
+    try:
+        first_image = {"shapes": "gallery/{}", "tiny_imagenet": "train/{}", "image_folder": "{}"}
+        datasets = {
+            "shapes": TINY,
+            "tiny_imagenet": (f"dataset.url={inputs / 'tiny.zip'}", "dataset.md5=null"),
+            "image_folder": (f"dataset.url={inputs / 'photos'}", "dataset.queries_per_class=1"),
+        }
+        for reader, overrides in datasets.items():
+            by_hand.compose(f"dataset={reader}", *overrides)
+            by_hand.run("scan", "download", "preprocess")
+            image_id = pq.read_table("data/images/gallery", columns=["image_id"])["image_id"][0].as_py()
+            assert re.match(first_image[reader].format(r"\w+"), image_id)
+            (inputs / "qrels.txt").write_text(f"q1 0 {image_id} 1\n", encoding="utf-8")
+            asked = (f"queries.path={inputs / 'asked.csv'}", f"queries.qrels={inputs / 'qrels.txt'}")
+            by_hand.compose(f"dataset={reader}", *overrides, "queries=file", *asked)
+            by_hand.run("scan", "preprocess")
+            shutil.rmtree(by_hand.root / "data")
+        files = (f"{name}.weights={inputs / name}.safetensors" for name in ENCODERS)
+        by_hand.compose(*files, "mobilenet.weights_tag=IMAGENET1K_V1", "clip.weights_tag=none")
+        by_hand.run("weights")
+        shutil.rmtree(by_hand.root / "data")
+    finally:
+        for name in ("data", "reports", "params.yaml"):
+            (kept / name).replace(by_hand.root / name)
+    return by_hand.recorder
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_reads_exactly_the_parameters_that_it_declares(recorder: Recorder, stage: str) -> None:
+    """A parameter read but not declared gives another configuration's result from the run cache; one declared but not
+    read runs a stage for nothing."""
+    read = {key for key in read_by(recorder, stage) if stage == "latency" or not key.startswith("device.")}
+    assert read == set(params_of(stage))
+
+
+def test_the_recorder_sees_a_read_that_is_not_declared(by_hand: ByHand) -> None:
+    """The test above would be worth nothing if it missed one."""
+    by_hand.recorder.stage = "trial"
+    params = config.load_params(["dataset", "index.build", "index.search.nprobe"], by_hand.root / "params.yaml")
+    assert by_hand.recorder.reads["trial"] == set()
+    assert params.dataset.seed == 0
+    assert vars(params.index.build)["seed"] == 0
+    assert by_hand.recorder.reads["trial"] == {"dataset.seed", "index.build"}
+
+
+# ---- DVC itself, in a clone
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Nothing of the user's settings of git, DVC and cbir reaches the clone, and nothing of it reaches the user's."""
+    identity = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_", "XDG_", "PYTHON"))}
+    return {
+        **own,
+        **identity,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(home),
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_SYSTEM": os.devnull,
+        "DVC_GLOBAL_CONFIG_DIR": str(home / "dvc"),
+        "DVC_SYSTEM_CONFIG_DIR": str(home / "dvc-system"),
+        "DVC_SITE_CACHE_DIR": str(home / "dvc-site"),
+        "CBIR_CACHE": str(home / "cbir"),
+        "COLUMNS": "400",
+    }
+
+
+@dataclass
+class Clone:
+    """A repository of its own."""
+
+    root: Path
+    home: Path
+
+    def run(self, *command: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command in the clone, in a process group of its own; `path` goes before PATH."""
+        env = environment(self.home)
+        if path is not None:
+            env["PATH"] = f"{path}{os.pathsep}{env['PATH']}"
+        return subprocess.run(
+            command, cwd=self.root, env=env, capture_output=True, text=True, check=False, start_new_session=True
+        )
+
+    def ok(self, *command: str) -> str:
+        """The stdout of a command that must succeed."""
+        ended = self.run(*command)
+        assert ended.returncode == 0, f"{command}: {ended.stdout}\n{ended.stderr}"
+        return ended.stdout
+
+    def dvc(self, *arguments: str) -> str:
+        return self.ok(sys.executable, "-m", "dvc", *arguments)
+
+    def compose(self, *overrides: str) -> None:
+        self.ok(sys.executable, "-m", "cbir.compose", *overrides)
+
+
+def ran(output: str) -> set[str]:
+    """The stages that DVC says it ran; those that it skipped or restored are not among them."""
+    return set(re.findall(r"^Running stage '([^']+)':", output, re.MULTILINE))
+
+
+def skipped(output: str) -> set[str]:
+    return set(re.findall(r"^Stage '([^']+)' didn't change, skipping", output, re.MULTILINE))
+
+
+EVERY_STAGE = {
+    f"{stage}@{encoder}" if encoder else stage
+    for stage in STAGES
+    for encoder in STAGES[stage].get("matrix", {}).get("encoder", ("",))
+}
+
+
+def files_below(root: Path) -> dict[str, str]:
+    """data/... and reports/... -> the hash of the file."""
+    found = {}
+    for path in sorted([*root.glob("data/**/*"), *root.glob("reports/**/*")]):
+        name = path.relative_to(root).as_posix()
+        if path.is_file() and path.name not in (".gitignore", "README.md"):
+            found[name] = hashlib.md5(path.read_bytes()).hexdigest()
+    return found
+
+
+def copy_working_tree(out: Path) -> None:
+    """Every file that git has or would take, as it is now."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, out / name)
+
+
+# `python` for DVC to find first: embed clip ends by SIGKILL, and its whole process group with it, DVC too, when it is about
+# to rename its third file.
+KILLING_PYTHON = """#!/bin/sh
+case "$2 $3" in
+"stages.embed clip") exec {python} {killer} "$@" ;;
+*) exec {python} "$@" ;;
+esac
+"""
+KILLER = """
+import os, runpy, signal, sys
+rename, before = os.replace, [0]
+def replace(*names):
+    before[0] += 1
+    if before[0] == 3:
+        os.killpg(0, signal.SIGKILL)
+    rename(*names)
+os.replace = replace
+sys.path[0] = os.getcwd()
+module, sys.argv = sys.argv[2], sys.argv[2:]
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
+
+
+@dataclass
+class Finished:
+    """A clone whose first `dvc repro` was killed in the middle, and whose second one came to its end; committed."""
+
+    clone: Clone
+    killed: subprocess.CompletedProcess[str]
+    left_by_kill: list[str]
+    completed: str
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
+    base = tmp_path_factory.mktemp("dvc")
+    clone = Clone(base / "clone", base / "home")
+    for folder in (clone.root, clone.home, base / "bin"):
+        folder.mkdir()
+    copy_working_tree(clone.root)
+    (clone.root / "dvc.lock").unlink(missing_ok=True)
+    shutil.rmtree(clone.root / "reports", ignore_errors=True)
+    clone.ok("git", "init", "--quiet")
+    clone.ok("git", "add", ".")
+    clone.ok("git", "commit", "--quiet", "--message", "the working tree")
+    (base / "bin" / "killer.py").write_text(KILLER, encoding="utf-8")
+    python = base / "bin" / "python"
+    python.write_text(KILLING_PYTHON.format(python=sys.executable, killer=base / "bin" / "killer.py"), encoding="utf-8")
+    python.chmod(0o755)
+
+    clone.compose(*TINY)
+    killed = clone.run(sys.executable, "-m", "dvc", "repro", path=base / "bin")
+    left = sorted(path.name for path in clone.root.glob("data/embeddings/clip/**/*") if path.is_file())
+    completed = clone.dvc("repro")
+    clone.ok("git", "add", ".")
+    clone.ok("git", "commit", "--quiet", "--message", "the run")
+    yield Finished(clone, killed, left, completed)
+    shutil.rmtree(base)
+
+
+@pytest.fixture
+def workshop(finished: Finished, tmp_path: Path) -> Iterator[Clone]:
+    """A copy of the finished clone, to be changed."""
+    yield from copied(finished.clone, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def drafts(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+    """A copy of the finished clone whose params.yaml alone is changed."""
+    yield from copied(finished.clone, tmp_path_factory.mktemp("drafts"))
+
+
+def copied(clone: Clone, base: Path) -> Iterator[Clone]:
+    def link_or_copy(source: str, target: str) -> None:
+        """DVC and the stages replace the files of data/ and of the cache, and never write into them."""
+        inside = Path(source).relative_to(clone.root).as_posix()
+        (os.link if inside.startswith(("data/", ".dvc/cache/")) else shutil.copy2)(source, target)
+
+    shutil.copytree(clone.root, base / "clone", copy_function=link_or_copy)
+    (base / "home").mkdir()
+    yield Clone(base / "clone", base / "home")
+    shutil.rmtree(base / "clone")
+    shutil.rmtree(base / "home")
+
+
+def test_a_run_killed_in_the_middle_of_a_stage_is_completed_by_the_next(finished: Finished) -> None:
+    assert finished.killed.returncode == -signal.SIGKILL
+    assert "embed@clip" in ran(finished.killed.stdout)
+    assert finished.left_by_kill == [".part-00000.npy.writing", "part-00000.npy", "part-00000.parquet"]
+    assert "embed@clip" in ran(finished.completed)
+    assert ran(finished.completed) | skipped(finished.completed) == EVERY_STAGE
+    assert not ran(finished.completed) & {"download", "preprocess"}
+    assert list((finished.clone.root / "data").rglob("*.writing")) == []
+
+
+def test_the_same_inputs_give_the_same_bytes(finished: Finished, by_hand: ByHand) -> None:
+    """Twice: by DVC, killed and completed, in a process for each stage; and by hand, all stages in this process."""
+    first, second = files_below(finished.clone.root), files_below(by_hand.root)
+    assert first.keys() == second.keys()
+    different = {name for name in first if first[name] != second[name]}
+    assert {name for name in different if not TIMINGS.fullmatch(name)} == set()
+
+
+def test_the_timings_stand_in_the_files_for_timings_alone(by_hand: ByHand) -> None:
+    for name in files_below(by_hand.root):
+        if name.endswith(".json") and not TIMINGS.fullmatch(name):
+            text = (by_hand.root / name).read_text(encoding="utf-8")
+            assert not re.search(r'"\w*(_ms|_s|per_s|seconds|time|date)"', text), name
+
+
+def test_every_file_that_a_run_leaves_is_declared(finished: Finished) -> None:
+    declared = [name for stage in STAGES for name in outputs(stage)]
+    assert [name for name in files_below(finished.clone.root) if not any(within(name, out) for out in declared)] == []
+    for out in declared:
+        assert (finished.clone.root / out).exists(), out
+
+
+def test_a_run_leaves_nothing_for_git_but_its_lock_and_reports(finished: Finished) -> None:
+    changed = finished.clone.ok("git", "diff", "--name-only", "HEAD~1", "HEAD").split()
+    expected = {"dvc.lock", "params.yaml", "reports/.gitignore", "reports/metrics.json", "reports/report.md"}
+    assert set(changed) <= expected
+    assert finished.clone.ok("git", "status", "--short") == ""
+
+
+def test_a_second_run_does_nothing_but_look(workshop: Clone) -> None:
+    before = files_below(workshop.root), (workshop.root / "dvc.lock").read_bytes()
+    output = workshop.dvc("repro")
+    assert ran(output) == {"scan"}
+    assert skipped(output) == EVERY_STAGE - {"scan"}
+    assert (files_below(workshop.root), (workshop.root / "dvc.lock").read_bytes()) == before
+    assert workshop.ok("git", "status", "--short") == ""
+
+
+# ---- what a change of a parameter runs again
+
+BOTH_INDEXES = {"index@mobilenet", "index@clip"}
+
+
+def changed_by(clone: Clone, overrides: Sequence[str]) -> set[str]:
+    """The stages that DVC would run because a parameter of theirs has another value than in the finished run."""
+    text = composed([*TINY, *overrides], ROOT / "conf")
+    (clone.root / "params.yaml").write_text(text, encoding="utf-8")
+    status = json.loads(clone.dvc("status", "--json"))
+    changed = {stage for stage, reasons in status.items() if reasons != ["always changed"]}
+    for stage in changed:
+        reasons = [reason for reason in status[stage] if reason != "always changed"]
+        assert [list(reason["changed deps"]) for reason in reasons] == [["params.yaml"]], (stage, reasons)
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("overrides", "stages"),
+    [
+        ("", set()),
+        ("dataset.draw_seed=1", {"download"}),
+        ("dataset.seed=1", {"preprocess"}),
+        ("dataset.gallery_per_class=1", {"preprocess"}),
+        ("dataset.max_side_px=64", {"preprocess"}),
+        ("queries.templates=['a {}','the {}']", {"preprocess"}),
+        ("mobilenet.weights=random:1", {"scan", "weights@mobilenet"}),
+        ("clip.weights=random:1", {"scan", "weights@clip"}),
+        ("mobilenet.image_px=64", {"weights@mobilenet"}),
+        ("clip.precision=bf16", {"embed@clip"}),
+        ("mobilenet.precision=bf16", {"embed@mobilenet"}),
+        ("index.build.seed=1", BOTH_INDEXES),
+        ("index=hnsw", BOTH_INDEXES | {"evaluate", "latency"}),  # it sets ef_search
+        ("index=ivf_flat", BOTH_INDEXES),
+        ("index=ivf_flat index.search.nprobe=4", BOTH_INDEXES | {"evaluate", "latency"}),
+        ("index.search.nprobe=4", {"evaluate", "latency"}),
+        ("evaluate.ks=[1,5]", {"evaluate"}),
+        ("evaluate.latency_queries=10", {"latency"}),
+        ("device.threads=1", {"latency"}),
+        ("device=cpu device.batch_images=8 device.workers=1", set()),
+    ],
+)
+def test_a_change_runs_again_the_stages_that_read_it_and_no_other(
+    drafts: Clone, overrides: str, stages: set[str]
+) -> None:
+    split = [overrides] if "[" in overrides else overrides.split()
+    assert changed_by(drafts, split) == stages
+
+
+def test_device_changes_nothing_but_the_timings(workshop: Clone) -> None:
+    before = files_below(workshop.root)
+    workshop.compose(*TINY, "device=cpu", "device.batch_images=8", "device.threads=1", "device.workers=1")
+    output = workshop.dvc("repro")
+    assert ran(output) == {"scan", "latency", "report"}
+    after = files_below(workshop.root)
+    assert {name for name in after if after[name] != before[name]} <= {"reports/latency.json", "reports/report.md"}
+
+
+# ---- experiments
+
+
+def set_params(*overrides: str) -> list[str]:
+    return [word for override in (*TINY, *overrides) for word in ("--set-param", override)]
+
+
+def test_an_experiment_with_another_index_runs_index_evaluate_latency_and_report(workshop: Clone) -> None:
+    output = workshop.dvc("exp", "run", "--name", "another-index", *set_params("index=hnsw"))
+    again = BOTH_INDEXES | {"evaluate", "latency", "report"}
+    assert ran(output) == again | {"scan"}
+    assert skipped(output) == EVERY_STAGE - again - {"scan"}
+    assert (workshop.root / "params.yaml").read_text(encoding="utf-8") == composed([*TINY, "index=hnsw"], ROOT / "conf")
+    for encoder in ENCODERS:
+        passport = json.loads((workshop.root / f"data/index/{encoder}/passport.json").read_text(encoding="utf-8"))
+        assert passport["kind"] == "hnsw"
+
+    rows = list(csv.DictReader(io.StringIO(workshop.dvc("exp", "show", "--csv"))))
+    row = next(row for row in rows if row["Experiment"] == "another-index")
+    assert (row["index.kind"], row["dataset.draw_gallery_images"]) == ("hnsw", "160")
+    assert 0.0 <= float(row["cbir.mobilenet.precision@10"]) <= 1.0
+    shown = workshop.dvc("exp", "show", "--json")
+    assert "another-index" in shown
+    assert json.loads(shown)[0]["data"]["params"]["params.yaml"]["data"]["index"]["kind"] == "hnsw"
+
+    metrics = json.loads(workshop.dvc("metrics", "show", "--json"))[""]["data"]
+    written = json.loads((workshop.root / "reports/metrics.json").read_text(encoding="utf-8"))
+    assert metrics["reports/metrics.json"]["data"] == written
+    difference = json.loads(workshop.dvc("metrics", "diff", "HEAD", "--json"))
+    bytes_of_index = difference["data/index/clip/build.json"]["index_bytes"]
+    assert bytes_of_index["diff"] == bytes_of_index["new"] - bytes_of_index["old"] > 0
+    assert "cbir.clip.map" not in difference.get(
+        "reports/metrics.json", {}
+    )  # an index changes no encoder's own figures
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("mobilenet.wieghts=1", "Key 'wieghts' not in 'EncoderParams'\n *full_key: mobilenet.wieghts"),
+        ("dataset=shpes", r"Could not find 'dataset/shpes'\s+Available options in 'dataset':\s+image_folder\s+shapes"),
+        ("dataset.seed=abc", "Value 'abc' of type 'str' could not be converted to Integer\n *full_key: dataset.seed"),
+        ("dataset=image_folder", r"error: params\.yaml: dataset\.url has no value: add the override `dataset\.url="),
+        ("+foo=1", r"error: params\.yaml: unknown parameter 'foo'"),
+    ],
+)
+def test_an_experiment_with_a_wrong_override_fails_and_says_why(workshop: Clone, override: str, message: str) -> None:
+    before = files_below(workshop.root)
+    ended = workshop.run(sys.executable, "-m", "dvc", "exp", "run", *set_params(override))
+    assert ended.returncode != 0
+    assert re.search(message, ended.stderr), ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ran(ended.stdout) <= {"scan"}
+    after = files_below(workshop.root)
+    assert {name: digest for name, digest in before.items() if not within(name, "data/local")}.items() <= after.items()
+
+
+# ---- the user's own folder
+
+
+def test_a_change_in_the_users_folder_is_seen_and_a_dangling_link_is_no_obstacle(
+    workshop: Clone, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    write_photos(photos)
+    (photos / "cats" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    own = ("dataset=image_folder", f"dataset.url={photos}", "dataset.queries_per_class=1")
+    workshop.compose(*own, "dataset.max_bad_fraction=0.5", *RANDOM)
+
+    def images() -> tuple[int, int, dict[str, int]]:
+        summary = json.loads((workshop.root / "data/images/summary.json").read_text(encoding="utf-8"))
+        return summary["gallery"]["images"], summary["queries"]["images"], summary["quarantine"]
+
+    assert ran(workshop.dvc("repro", "preprocess")) == {"scan", "download", "preprocess"}
+    assert images() == (4, 2, {"dangling link": 1})
+    assert ran(workshop.dvc("repro", "preprocess")) == {"scan"}
+    (photos / "dogs" / "new.jpg").write_bytes(picture(50))
+    assert ran(workshop.dvc("repro", "preprocess")) == {"scan", "download", "preprocess"}
+    assert images() == (5, 2, {"dangling link": 1})
+    (photos / "dogs" / "new.jpg").write_bytes(picture(51))
+    assert ran(workshop.dvc("repro", "preprocess")) == {"scan", "download", "preprocess"}
