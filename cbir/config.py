@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cbir.errors import ConfigError
 
 PARAMS_FILE = Path("params.yaml")
+MAX_SIDE_PX = 65_500  # JPEG holds no more
 
 
 class Group:
@@ -103,6 +104,8 @@ class DatasetParams(Group):
     def __post_init__(self) -> None:
         _at_least(1, "dataset", self, "gallery_per_class", "max_side_px", "max_pixels", "draw_gallery_images")
         _at_least(0, "dataset", self, "queries_per_class", "seed", "draw_seed", "draw_query_images")
+        if self.max_side_px > MAX_SIDE_PX:
+            raise ConfigError(f"dataset.max_side_px: expected at most {MAX_SIDE_PX}, found {self.max_side_px}")
         if not 0.0 <= self.max_bad_fraction <= 1.0:
             raise ConfigError(f"dataset.max_bad_fraction: expected a share in [0, 1], found {self.max_bad_fraction}")
 

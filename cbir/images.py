@@ -14,8 +14,8 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from cbir.errors import UndecodableImage
 
-# Only decoders that parse bytes: Pillow's others start programs (EPS) or follow references.
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "MPO")
+# Only decoders that parse bytes: Pillow's others start programs (EPS) or follow references.  MPO comes with JPEG.
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 _KEPT_FORMATS = ("JPEG", "PNG")
 _KEPT_MODES = ("RGB", "L")
 
@@ -66,6 +66,7 @@ def encode_for_packing(data: bytes, max_pixels: int, max_side_px: int) -> Encode
         raise UndecodableImage("damaged or truncated", f"{type(error).__name__}: {error}") from error
     if not fits:
         pixels.thumbnail((max_side_px, max_side_px), Image.Resampling.LANCZOS)
+    pixels.info = {}  # or Pillow writes the old comment, which may be longer than a JPEG allows, and colour profile
     packed = BytesIO()
     if fits and kind not in ("JPEG", "MPO", "WEBP"):
         pixels.save(packed, "PNG")
@@ -80,7 +81,8 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     try:
         image = Image.open(BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:
-        raise UndecodableImage("not an image", f"no known format among {', '.join(FORMATS)}") from error
+        detail = f"no whole header of {', '.join(FORMATS)}; begins with {data[:16]!r}"
+        raise UndecodableImage("not an image", detail) from error
     except Image.DecompressionBombError as error:
         raise UndecodableImage("too many pixels", str(error)) from error
     except Exception as error:  # a damaged header raises whatever its parser met
@@ -92,16 +94,12 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _sixteen_bit_to_rgb(image)
+    if image.mode in ("I", "F"):  # 32 bits: which value is white cannot be known
+        raise UndecodableImage("unsupported pixel values", f"32 bits a pixel (mode {image.mode}), expected 8 or 16")
+    if image.mode.startswith("I;16"):
+        values: Any = np.asarray(image)
+        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")  # Pillow's own conversion clips at 255
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
         opaque = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque).convert("RGB")
     return image.convert("RGB")
-
-
-def _sixteen_bit_to_rgb(image: Image.Image) -> Image.Image:
-    values: Any = np.asarray(image)
-    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-        raise UndecodableImage("unsupported pixel values", f"mode {image.mode}, {values.min()} to {values.max()}")
-    return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")  # Pillow's own conversion clips at 255

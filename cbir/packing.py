@@ -73,12 +73,16 @@ def pack_images(folder: Path, images: Iterable[SourceImage], limits: Limits, wor
 def check_bad_fraction(quarantine: list[Quarantined], attempted: int, max_bad_fraction: float, where: str) -> None:
     """Raise DataError when more than the allowed share of the attempted images went to quarantine."""
     bad = len(quarantine)
-    if bad > max_bad_fraction * attempted:
-        examples = "; ".join(f"{row.source}: {row.reason}" for row in quarantine[:3])
+    if bad and bad / attempted > max_bad_fraction:
         raise DataError(
             f"{bad} of {attempted} images cannot be decoded, more than dataset.max_bad_fraction = {max_bad_fraction} "
-            f"allows ({examples}{'; ...' if bad > 3 else ''}): mend or remove them, see {where}, or raise the fraction"
+            f"allows ({examples(quarantine)}): mend or remove them, see {where}, or raise the fraction"
         )
+
+
+def examples(quarantine: list[Quarantined]) -> str:
+    """The first few images set aside, for a message."""
+    return "; ".join([f"{row.source}: {row.reason}" for row in quarantine[:3]] + ["..."] * (len(quarantine) > 3))
 
 
 def _pack(image: SourceImage, limits: Limits) -> PackedImage | Quarantined:

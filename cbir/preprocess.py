@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,16 @@ import pyarrow as pa
 from cbir.artifacts.files import write_json
 from cbir.artifacts.images import Quarantined, read_shards, write_quarantine
 from cbir.artifacts.queries import QRELS_SCHEMA, QUERY_SCHEMA, write_qrels, write_query_list
-from cbir.config import DatasetParams, QueriesParams, QuerySource, nearest
+from cbir.config import DatasetParams, QueriesParams, QuerySource
 from cbir.datasets.base import Grade, Query, Source, SourceImage, choose
 from cbir.errors import ConfigError, DataError
-from cbir.packing import Limits, Packed, check_bad_fraction, pack_images
+from cbir.packing import Limits, Packed, check_bad_fraction, examples, pack_images
 from cbir.query_list import (
     ListedQuery,
     caption_queries,
     class_queries,
     image_queries,
+    own_image_id,
     read_qrels_file,
     read_query_file,
     resolve_image,
@@ -47,23 +49,28 @@ def preprocess(
     limits = Limits(dataset.max_pixels, dataset.max_side_px)
     chosen = choose(source.gallery(), dataset.gallery_per_class, dataset.seed)
     gallery = pack_images(images / "gallery", filter(chosen, source.gallery()), limits, workers, "pack gallery")
+    quarantine_path = images / "quarantine.parquet"
+    write_quarantine(quarantine_path, gallery.quarantine)  # now, for whoever reads why the queries below were refused
+    if gallery.images + len(gallery.quarantine) == 0:
+        raise DataError("the data set holds no gallery images: see dataset.url and dataset.query_folder")
+    if gallery.images == 0:
+        raise DataError(
+            f"none of the {len(gallery.quarantine)} gallery images can be decoded "
+            f"({examples(gallery.quarantine)}): see {quarantine_path}"
+        )
     if asked.source is QuerySource.file:
         answer = _asked_by_file(source, images, asked, limits, workers)
     else:
         answer = _asked_by_dataset(source, images, gallery, dataset, asked, limits, workers)
     quarantine = gallery.quarantine + answer.packed.quarantine
-    write_quarantine(images / "quarantine.parquet", quarantine)
+    write_quarantine(quarantine_path, quarantine)
     attempted = gallery.images + answer.packed.images + len(quarantine)
-    if gallery.images + len(gallery.quarantine) == 0:
-        raise DataError("the data set holds no gallery images: see dataset.url and dataset.gallery_per_class")
-    check_bad_fraction(quarantine, attempted, dataset.max_bad_fraction, str(images / "quarantine.parquet"))
-    if gallery.images == 0:
-        raise DataError(f"no gallery image can be decoded: see {images / 'quarantine.parquet'}")
+    check_bad_fraction(quarantine, attempted, dataset.max_bad_fraction, str(quarantine_path))
     write_query_list(
         queries / "query_list.parquet", pa.Table.from_pylist([asdict(query) for query in answer.queries], QUERY_SCHEMA)
     )
     write_qrels(queries / "qrels.parquet", _qrels_table(answer.grades or []))
-    write_json(images / "summary.json", _summary(dataset, gallery, answer, quarantine))
+    write_json(images / "summary.json", _summary(dataset, gallery, answer, quarantine, source.ignored()))
 
 
 def _asked_by_dataset(
@@ -97,8 +104,14 @@ def _asked_by_file(source: Source, images: Path, asked: QueriesParams, limits: L
         raise ConfigError("queries.path: queries=file needs the path of a CSV, Parquet or JSONL file, found null")
     path = Path(asked.path).expanduser()
     rows = read_query_file(path)
-    wanted = {row.image for row in rows if row.image is not None}
+    wanted = {row.image for row in rows} | {own_image_id(row) for row in rows}
     in_gallery = {image_id for (image_id,) in _rows(images / "gallery", "image_id") if image_id in wanted}
+    for row in rows:
+        if row.image is not None and row.image not in in_gallery and own_image_id(row) in in_gallery:
+            raise DataError(
+                f"{path} line {row.line}, column query_id: the image of {row.query_id!r} would be called "
+                f"{own_image_id(row)!r}, as a gallery image is already: take another query_id"
+            )
     found = {image.image_id: image for image in source.gallery() if image.image_id in in_gallery}
     by_row: dict[str, SourceImage] = {
         row.query_id: found.get(row.image) or resolve_image(path, row) for row in rows if row.image is not None
@@ -122,7 +135,7 @@ def _asked_by_file(source: Source, images: Path, asked: QueriesParams, limits: L
 def _refuse_undecodable(
     path: Path, rows: Iterable[ListedQuery], by_row: dict[str, SourceImage], quarantine: Iterable[Quarantined]
 ) -> None:
-    reasons = {row.source: f"{row.reason} {row.detail}".strip() for row in quarantine}
+    reasons = {row.source: ": ".join(filter(None, (row.reason, row.detail))) for row in quarantine}
     for row in rows:
         image = by_row.get(row.query_id)
         if image is not None and image.source in reasons:
@@ -135,7 +148,7 @@ def _refuse_unknown_labels(path: Path, rows: Iterable[ListedQuery], images: Path
     labels = {label for (label,) in _rows(images / "gallery", "label") if label is not None}
     for row in rows:
         if row.label is not None and row.label not in labels:
-            hint = nearest(row.label, labels) if labels else "the gallery has no labels"
+            hint = _nearest(row.label, labels) if labels else "the gallery has no labels"
             raise DataError(f"{path} line {row.line}, column label: no gallery image has {row.label!r}; {hint}")
 
 
@@ -149,15 +162,23 @@ def _known_grades(
     in_source = in_gallery | {image.image_id for image in source.gallery() if image.image_id in judged}
     for query_id, image_id, _ in grades:
         if query_id not in asked:
-            raise DataError(f"{path}: query {query_id!r} is not in the query list; {nearest(query_id, asked)}")
+            raise DataError(f"{path}: query {query_id!r} is not in the query list; {_nearest(query_id, asked)}")
         if image_id not in in_source:
-            raise DataError(f"{path}: query {query_id!r}: the data set has no image {image_id!r}")
+            raise DataError(
+                f"{path}: query {query_id!r}: the data set's gallery has no image {image_id!r}; "
+                f"an image_id is such as {next(source.gallery()).image_id!r}"
+            )
     kept = [grade for grade in grades if grade[1] in in_gallery]
     if not kept:
         raise DataError(
             f"{path}: expected a judgement of at least one gallery image, found none in {len(grades)} lines"
         )
     return kept, len(grades) - len(kept)
+
+
+def _nearest(name: str, valid: Iterable[str]) -> str:
+    """The three nearest of valid names, which may be too many to list."""
+    return f"nearest: {', '.join(get_close_matches(name, sorted(valid), n=3, cutoff=0.0))}"
 
 
 def _rows(folder: Path, *columns: str) -> Iterator[tuple[Any, ...]]:
@@ -171,7 +192,11 @@ def _qrels_table(grades: list[Grade]) -> pa.Table:
 
 
 def _summary(
-    dataset: DatasetParams, gallery: Packed, answer: _Asked, quarantine: list[Quarantined]
+    dataset: DatasetParams,
+    gallery: Packed,
+    answer: _Asked,
+    quarantine: list[Quarantined],
+    ignored: dict[str, int],
 ) -> dict[str, object]:
     sizes = list(gallery.per_label.values())
     return {
@@ -192,4 +217,5 @@ def _summary(
         "relevance": "same_label" if answer.grades is None else "qrels",
         "qrels": {"rows": len(answer.grades or []), "dropped": answer.dropped_grades},
         "quarantine": dict(sorted(Counter(row.reason for row in quarantine).items())),
+        "ignored_files": ignored,
     }

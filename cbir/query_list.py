@@ -2,8 +2,12 @@
 
 import csv
 import json
+import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +16,13 @@ import pyarrow.parquet as pq
 
 from cbir.config import nearest
 from cbir.datasets.base import Grade, Query, SourceImage
+from cbir.datasets.files import read_file
 from cbir.errors import DataError
 
 COLUMNS = ("query_id", "task", "image", "text", "label")
 TASKS = ("cbir", "tbir")
+_QRELS_LINE = re.compile(r"(\S+)\s+(\S+)\s+(.*\S)\s+(\S+)")
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")  # NUL, and halves of a character
 
 
 @dataclass(frozen=True)
@@ -76,36 +83,42 @@ def resolve_image(path: Path, row: ListedQuery) -> SourceImage:
 
     Raises DataError when there is none, or when the name leaves the folder.
     """
-    root = path.parent.resolve()
-    file = (root / (row.image or "")).resolve()
+    root = os.path.realpath(path.parent)
+    file = Path(os.path.realpath(os.path.join(root, row.image or "")))  # unlike Path.resolve, ends in a circle of links
     where = f"{path} line {row.line}, column image: {row.image!r}"
     if not file.is_relative_to(root):
         raise DataError(f"{where} leaves the folder of the query list; put the image below {root}")
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise DataError(f"{where} is neither an image_id of the gallery nor a file below {root}")
-    return SourceImage(f"query/{row.query_id}", row.label, row.label, None, str(row.image), file.read_bytes)
+    return SourceImage(own_image_id(row), row.label, row.label, None, str(row.image), partial(read_file, file))
+
+
+def own_image_id(row: ListedQuery) -> str:
+    """The image_id of a query image that comes with the query list."""
+    return f"query/{row.query_id}"
 
 
 def read_qrels_file(path: Path) -> Iterator[Grade]:
-    """Read TREC qrels, "query_id 0 image_id relevance" a line; an image_id may hold spaces.
+    """Read TREC qrels, "query_id 0 image_id relevance" a line; an image_id may hold spaces, every field between tabs.
 
     Raises DataError naming file and line: too few fields, a grade outside the whole numbers 0 to 127, a pair given twice.
     """
     if not path.is_file():
         raise DataError(f"queries.qrels: expected a TREC qrels file, found nothing at {path}")
     seen: set[tuple[str, str]] = set()
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        head, _, grade = line.strip().rpartition(" " if "\t" not in line else "\t")
-        fields = head.split(None, 2)
-        if len(fields) != 3:
-            raise DataError(f"{path} line {number}: expected 'query_id 0 image_id relevance', found {line.strip()!r}")
-        if not grade.lstrip("-").isdigit() or not 0 <= int(grade) <= 127:
+    for number, line in _lines(path):
+        fields = [field.strip() for field in line.split("\t")]
+        if len(fields) != 4:
+            found = _QRELS_LINE.fullmatch(line)
+            fields = list(found.groups()) if found else []
+        if not all(fields) or not fields:
+            raise DataError(f"{path} line {number}: expected 'query_id 0 image_id relevance', found {line!r}")
+        query_id, _, image_id, grade = fields
+        if not re.fullmatch("[0-9]{1,3}", grade) or int(grade) > 127:
             raise DataError(
                 f"{path} line {number}, column relevance: expected a whole number in [0, 127], found {grade!r}"
             )
-        pair = (fields[0], fields[2].strip())
+        pair = (query_id, image_id)
         if pair in seen:
             raise DataError(f"{path} line {number}: query {pair[0]!r} and image {pair[1]!r} are judged twice")
         seen.add(pair)
@@ -121,22 +134,26 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    reader = csv.reader(StringIO(_text(path), newline=""), strict=True)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            _check_columns(path, reader.fieldnames or [])
-            for row in reader:
-                if None in row or None in row.values():
-                    raise DataError(f"{path} line {reader.line_num}: expected {len(reader.fieldnames or [])} fields")
-                yield reader.line_num, row
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not readable as CSV in UTF-8: {error}") from error
+        names = next(reader, [])
+        if len(names) == 1 and re.search("[;\t]", names[0]):
+            raise DataError(f"{path} line 1: expected fields separated by commas, found {names[0]!r}")
+        _check_columns(path, names)
+        for row in reader:
+            if not row:
+                continue
+            if len(row) != len(names):
+                raise DataError(
+                    f"{path} line {reader.line_num}: expected {len(names)} fields ({', '.join(names)}), found {len(row)}"
+                )
+            yield reader.line_num, dict(zip(names, row, strict=True))
+    except csv.Error as error:
+        raise DataError(f"{path} line {reader.line_num}: not readable as CSV: {error}") from error
 
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
+    for number, line in _lines(path):
         try:
             row = json.loads(line)
         except ValueError as error:
@@ -150,16 +167,36 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path}: not readable as Parquet: {error}") from error
     _check_columns(path, table.column_names)
     yield from enumerate(table.to_pylist(), start=1)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, with their numbers; str.splitlines would also break at U+2028 and its like."""
+    for number, line in enumerate(_text(path).split("\n"), start=1):
+        if line.strip():
+            yield number, line.strip()
+
+
+def _text(path: Path) -> str:
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path} line {line}: expected text in UTF-8, found the byte 0x{data[error.start]:02x}: save it as UTF-8"
+        ) from error
 
 
 def _check_columns(path: Path, names: Sequence[str], where: str = "") -> None:
     for name in names:
         if name not in COLUMNS:
             raise DataError(f"{path}{where}: unknown column {name!r}; {nearest(str(name), COLUMNS)}")
+        if names.count(name) > 1:
+            raise DataError(f"{path}{where}: column {name!r} stands there twice")
     for name in ("query_id", "task"):
         if name not in names:
             raise DataError(f"{path}{where}: expected the columns {', '.join(COLUMNS)}; '{name}' is missing")
@@ -169,9 +206,11 @@ def _checked_row(path: Path, line: int, row: Mapping[str, Any]) -> ListedQuery:
     values: dict[str, str | None] = {}
     for name in COLUMNS:
         value = row.get(name)
-        if value is not None and not isinstance(value, str | int):
+        if value is not None and (not isinstance(value, str | int) or isinstance(value, bool)):
             raise DataError(f"{path} line {line}, column {name}: expected text, found {type(value).__name__} {value!r}")
         values[name] = str(value).strip() or None if value is not None else None
+        if _NO_TEXT.search(values[name] or ""):
+            raise DataError(f"{path} line {line}, column {name}: {value!r} holds a character that is no text")
     where = f"{path} line {line}, column"
     if values["query_id"] is None:
         raise DataError(f"{where} query_id: expected a name, found nothing")

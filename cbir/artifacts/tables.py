@@ -30,7 +30,7 @@ def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) 
         return pq.read_table(path, columns=columns, schema=schema)
     except FileNotFoundError:
         raise DataError(f"{path} is not here: run `dvc repro`") from None
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path} is not readable as Parquet ({error}): run `dvc repro --force`") from error
 
 

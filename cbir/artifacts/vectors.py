@@ -47,7 +47,7 @@ def read_parts(folder: Path) -> tuple[list[str], list[Vectors]]:
         names = read_table(path, IDS_SCHEMA)["id"].to_pylist()
         try:
             part = np.load(path.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise DataError(f"{path.with_suffix('.npy')} is not readable: {error}; run `dvc repro --force`") from error
         if part.dtype != np.float32 or part.ndim != 2 or len(part) != len(names):
             raise DataError(f"{path}: {len(names)} ids stand beside {part.dtype} vectors of shape {part.shape}")

@@ -53,6 +53,10 @@ class Source(Protocol):
         """label -> the name that stands in a prompt, for every class of the data set."""
         ...
 
+    def ignored(self) -> dict[str, int]:
+        """Files that are left out because their names say that they are no images: suffix -> how many."""
+        ...
+
     def grades(self, queries: Iterable[Query]) -> Iterator[Grade] | None:
         """Graded relevance of gallery images, or None where relevant means: of the same label."""
         ...

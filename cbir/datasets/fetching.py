@@ -33,6 +33,8 @@ def fetch_dataset(params: DatasetParams, raw: Path, workers: int) -> None:
             )
         files = Folder(folder.resolve())
         write_json(raw / FOLDER, {"folder": files.root, "fingerprint": hash_ids(files.fingerprint())})
+    elif folder is not None and not folder.exists():
+        raise ConfigError(f"dataset.url: expected a folder or a zip archive, found nothing at {folder.absolute()}")
     else:
         fetch(params.url, raw / ARCHIVE, sha256=params.sha256, md5=params.md5)
 

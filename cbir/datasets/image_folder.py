@@ -28,7 +28,7 @@ class ImageFolder:
 
     def __init__(self, files: Files, root: str, query_folder: str | None, hold_out: int | None, seed: int) -> None:
         self._files = files
-        self._names = [name for name in files.names if PurePosixPath(name).suffix.lower() in SUFFIXES]
+        self._names = [name for name in files.names if _is_image(name)]
         self._root = root
         if not self._names:
             raise DataError(
@@ -55,6 +55,10 @@ class ImageFolder:
     def class_names(self) -> dict[str, str]:
         labels = {image.label for image in self._all() if image.label is not None}
         return {label: label.replace("_", " ") for label in sorted(labels)}
+
+    def ignored(self) -> dict[str, int]:
+        others = (name for name in self._files.names if not _is_image(name))
+        return dict(sorted(Counter(PurePosixPath(name).suffix.lower() for name in others).items()))
 
     def grades(self, queries: Iterable[Query]) -> Iterator[Grade] | None:
         return None
@@ -86,10 +90,15 @@ class ImageFolder:
 
 
 def common_folder(names: list[str]) -> str:
-    """The one folder around everything in an archive, as "photos/", or "": an archive of `photos/` is that folder.
+    """The one folder around all images of an archive, as "photos/", or "": an archive of `photos/` is that folder.
 
-    Stripped only where folders lie below it, so that an archive of a single class keeps its class.
+    Stripped only where every image lies in a folder below it, so that an archive of a single class keeps its class.
     """
-    tops = {name.split("/", 1)[0] for name in names}
-    deep = all(name.count("/") >= 2 for name in names)
+    images = [name for name in names if _is_image(name)]
+    tops = {name.split("/", 1)[0] for name in images}
+    deep = all(name.count("/") >= 2 for name in images)
     return f"{tops.pop()}/" if len(tops) == 1 and deep else ""
+
+
+def _is_image(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in SUFFIXES

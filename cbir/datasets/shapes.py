@@ -80,6 +80,9 @@ class Shapes:
     def class_names(self) -> dict[str, str]:
         return {label: label for label in sorted({shown.label for shown in self._shown.values()})}
 
+    def ignored(self) -> dict[str, int]:
+        return {}
+
     def grades(self, queries: Iterable[Query]) -> Iterator[Grade] | None:
         return self._grades(queries)
 

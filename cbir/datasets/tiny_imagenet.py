@@ -21,7 +21,10 @@ class TinyImagenet:
         self._root = self._find_root()
         self._wnids = self._lines("wnids.txt")
         names = dict(line.split("\t", 1) for line in self._lines("words.txt") if "\t" in line)
-        self._names = {wnid: names.get(wnid, wnid) for wnid in self._wnids}
+        for wnid in self._wnids:
+            if wnid not in names:
+                raise DataError(f"{self._zip.root}: words.txt: expected a line for class {wnid}, found none")
+        self._names = {wnid: names[wnid] for wnid in self._wnids}
         self._val_labels = self._read_annotations()
 
     def gallery(self) -> Iterator[SourceImage]:
@@ -40,6 +43,9 @@ class TinyImagenet:
     def class_names(self) -> dict[str, str]:
         return {wnid: self._names[wnid].split(", ")[0] for wnid in sorted(self._wnids)}
 
+    def ignored(self) -> dict[str, int]:
+        return {}
+
     def grades(self, queries: Iterable[Query]) -> Iterator[Grade] | None:
         return None
 
@@ -53,7 +59,10 @@ class TinyImagenet:
         return min(found, key=len).removesuffix("wnids.txt")
 
     def _lines(self, name: str) -> list[str]:
-        return self._zip.require(self._root + name).decode("utf-8").splitlines()
+        try:
+            return self._zip.require(self._root + name).decode("utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{self._zip.root}: {name}: expected text in UTF-8: {error}") from error
 
     def _below(self, folder: str) -> Iterator[str]:
         prefix = self._root + folder
