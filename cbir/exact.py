@@ -17,6 +17,7 @@ Floats = NDArray[np.float32]
 Positions = NDArray[np.int64]
 
 _CHUNK_ROWS = 4096  # 31 MB of float64 at 960 dimensions
+_TOP_ROWS = 16  # rows of scores ranked at a time: 256 at once take 9 times the time (measured, 100,000 images)
 _LOW_32_BITS = 0xFFFFFFFF
 
 
@@ -97,7 +98,11 @@ def top_k(scores: Floats, k: int) -> tuple[Floats, Positions]:
     [[1, 2]]
     """
     check_k(k, scores.shape[1])
-    best = np.sort(_smallest(_keys(scores, first=0), k), axis=1)
+    best = np.empty((len(scores), k), np.int64)
+    for start in range(0, len(scores), _TOP_ROWS):
+        rows = slice(start, start + _TOP_ROWS)
+        best[rows] = _smallest(_keys(scores[rows], first=0), k)
+    best.sort(axis=1)
     return _scores_of(best), best & _LOW_32_BITS
 
 

@@ -32,6 +32,7 @@ def write_latency(
 ) -> None:
     """Time each encoder's index, and exact search, on at most n_queries seeded image queries, and text queries."""
     found: dict[str, Any] = {}
+    k = _K
     for encoder in encoders:
         folder = embeddings / encoder
         vectors = open_vectors(folder, encoder, "gallery")
@@ -48,7 +49,7 @@ def write_latency(
                 "index": measure_latency(index, queries, k, params, threads),
                 "exact": measure_latency(flat, queries, k, SearchParams(), threads),
             }
-    write_json(out, {"encoders": found, "k": _K, "threads": threads})
+    write_json(out, {"encoders": found, "k": k, "threads": threads})
 
 
 def measure_latency(

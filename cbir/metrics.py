@@ -191,6 +191,18 @@ def precision_ceiling_at_k(ranks: RelevantRanks, k: int) -> Floats:
     return _share(ranks, np.minimum(_at_least_one(k), ranks.n_relevant), k)
 
 
+def chance_precision(ranks: RelevantRanks, n_candidates: ArrayLike) -> Floats:
+    """Expected precision@k of a random ranking, the same for every k: R / n for R relevant among n images.
+
+    n_candidates : int, or (n_queries,) int: the images that can be retrieved, the query's own left out
+    Returns (n_queries,) float64 in (0, 1], NaN without relevant images.
+
+    >>> chance_precision(RelevantRanks.from_relevance([[1]], ideal=[[1] * 50]), n_candidates=1000)
+    array([0.05])
+    """
+    return _share(ranks, ranks.n_relevant, np.asarray(n_candidates))
+
+
 def r_precision(ranks: RelevantRanks) -> Floats:
     """Precision among the first R, where R is the query's number of relevant images (trec_eval Rprec).
 

@@ -9,6 +9,7 @@ from cbir.artifacts.images import read_quarantine
 
 ENCODERS = ("mobilenet", "clip")
 TASKS = {"cbir": "image query -> similar images", "tbir": "text query -> images"}
+MODALITIES = {"cbir": "image", "tbir": "text"}
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,16 @@ class Facts:
                 f"The weights of {' and '.join(random)} are random, not trained: these figures show that the pipeline runs, "
                 "and nothing about images. Real encoders: `mobilenet=large clip=vit_b_32`."
             )
+        if not self.metrics["data"]["queries"]:
+            found.append("The query list is empty: nothing was asked, so there is no figure.")
         for task, count in self.metrics["data"]["queries_without_relevant"].items():
             if count:
-                found.append(
-                    f"{count} {task} queries have no relevant image in the gallery and are left out of the means."
-                )
+                which = "query has" if count == 1 else "queries have"
+                found.append(f"{count:,} {task} {which} no relevant image in the gallery: left out of the means.")
         bad = len(self.quarantine)
         if bad:
-            found.append(f"{bad} images could not be decoded and are in quarantine; they are in no figure.")
+            which = "image could not be decoded and is" if bad == 1 else "images could not be decoded and are"
+            found.append(f"{bad:,} {which} in quarantine: in no figure.")
         if self.summary["dataset"] == "tiny_imagenet" and self._imagenet_weights():
             found.append(
                 "MobileNetV3's ImageNet weights were trained with the labels of which Tiny ImageNet's are a subset: its "
@@ -48,22 +51,106 @@ class Facts:
         return found
 
     @property
+    def answered(self) -> list[tuple[str, str]]:
+        """Every (task, encoder) that there are figures of."""
+        return [(task, encoder) for task in TASKS for encoder in self.metrics[task]]
+
+    @property
+    def titles(self) -> list[str]:
+        """The heading of each that answered."""
+        return [f"{task} {encoder}" for task, encoder in self.answered]
+
+    @property
+    def settings(self) -> dict[str, list[str]]:
+        """What made the figures: name -> one value for each encoder."""
+        rows: dict[str, list[str]] = {}
+        for name in ENCODERS:
+            vectors, index = self.vectors(name), self.passports[name]
+            pixels = vectors["preprocessing"]
+            for key, value in {
+                "architecture": vectors["architecture"],
+                "weights": f"{vectors['origin']} ({vectors['weights_sha256'][:12]})",
+                "input": f"{pixels['crop_px']} px of {pixels['resize_px']}, {pixels['interpolation']}",
+                "dimensions": str(vectors["dim"]),
+                "precision, backend": f"{vectors['precision']}, {vectors['backend']}",
+                "index": f"{index['kind']} ({index['factory']})",
+            }.items():
+                rows.setdefault(key, []).append(value)
+        return rows
+
+    @property
+    def timed(self) -> list[tuple[str, str, str, dict[str, Any]]]:
+        """Every measurement of speed: encoder, image or text, index or exact, and what was measured."""
+        return [
+            (encoder, modality, by, measured)
+            for encoder, found in self.latency["encoders"].items()
+            for modality, by_search in found.items()
+            for by, measured in by_search.items()
+        ]
+
+    @property
+    def headline(self) -> dict[str, list[float | None]]:
+        """The figures that matter most: name -> one value for each that answered, None where undefined for it."""
+        ks, ann_ks = self._ks("precision"), self.ann_ks
+        k, least, ann_k = _nearest(ks, 10), min(ks, default=1), _nearest(ann_ks, 10)
+        rows: dict[str, list[float | None]] = {
+            f"precision@{k}": self._figures(f"precision@{k}"),
+            "precision by chance": [self.metrics["chance"][task].get("precision") for task, _ in self.answered],
+        }
+        rows |= {name: self._figures(name) for name in (f"success@{least}", "map_at_r", f"ndcg@{k}")}
+        rows[f"ann_recall@{ann_k}"] = [
+            self.indexed(task, encoder).get(f"ann_recall@{ann_k}") for task, encoder in self.answered
+        ]
+        rows["p50 of one search, ms"] = [self.p50_ms(task, encoder) for task, encoder in self.answered]
+        return {name: values for name, values in rows.items() if any(value is not None for value in values)}
+
+    @property
     def ann_ks(self) -> list[int]:
         """Every k of ann_recall@k."""
-        names = {name for found in self.metrics["ann"].values() for values in found.values() for name in values}
-        return sorted(int(name.partition("@")[2]) for name in names if name.startswith("ann_recall@"))
+        return self._ks("ann_recall")
 
     @property
     def cost_k(self) -> int:
         """The k whose precision shows what the index costs: 10, or the k nearest to it."""
-        names = {name for found in self.metrics["ann"].values() for values in found.values() for name in values}
-        ks = [int(name.partition("@")[2]) for name in names if name.startswith("precision@")]
-        return min(ks, key=lambda k: (abs(k - 10), k), default=10)
+        return _nearest(self._ks("precision"), 10)
+
+    def families(self, task: str) -> dict[str, list[int]]:
+        """The task's metrics that have a k, and their ks, in the order of metrics.json."""
+        found: dict[str, list[int]] = {}
+        for name in self._names(task):
+            family, at, k = name.partition("@")
+            if at:
+                found.setdefault(family, []).append(int(k))
+        return found
+
+    def without_k(self, task: str) -> list[str]:
+        """The task's metrics that look at the whole ranking, in the order of metrics.json."""
+        return [name for name in self._names(task) if "@" not in name]
+
+    def indexed(self, task: str, encoder: str) -> dict[str, float]:
+        """The metrics of what the encoder's index returned."""
+        found: dict[str, float] = self.metrics["ann"][encoder][MODALITIES[task]]
+        return found
+
+    def p50_ms(self, task: str, encoder: str) -> float | None:
+        """Milliseconds within which the encoder's index answers half of the queries; None where it was not timed."""
+        timed = self.latency["encoders"].get(encoder, {}).get(MODALITIES[task])
+        return None if timed is None else float(timed["index"]["single_ms"]["p50"])
 
     def vectors(self, encoder: str) -> dict[str, Any]:
         """The passport of an encoder's vectors."""
         passport: dict[str, Any] = self.passports[encoder]["vectors"]
         return passport
+
+    def _figures(self, name: str) -> list[float | None]:
+        return [self.metrics[task][encoder].get(name) for task, encoder in self.answered]
+
+    def _names(self, task: str) -> list[str]:
+        return list(next(iter(self.metrics[task].values()), {}))
+
+    def _ks(self, family: str) -> list[int]:
+        names = {name for found in self.metrics["ann"].values() for values in found.values() for name in values}
+        return sorted(int(name.partition("@")[2]) for name in names if name.startswith(f"{family}@"))
 
     def _imagenet_weights(self) -> bool:
         return str(self.vectors("mobilenet")["tag"]).startswith("IMAGENET1K")
@@ -80,3 +167,7 @@ def gather_facts(data: Path, reports: Path) -> Facts:
         builds={name: read_json(indexes / name / "build.json") for name in ENCODERS},
         quarantine=read_quarantine(data / "images" / "quarantine.parquet").to_pylist(),
     )
+
+
+def _nearest(ks: list[int], wanted: int) -> int:
+    return min(ks, key=lambda k: (abs(k - wanted), k), default=wanted)

@@ -1,16 +1,18 @@
 """report.md, from a Jinja template; text from data is escaped where it is shown."""
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cbir.artifacts.files import replacing
-from cbir.report.facts import ENCODERS, TASKS, Facts
+from cbir.report.facts import ENCODERS, MODALITIES, TASKS, Facts
 
-_MARKUP = re.compile(r"([\\`*_{}\[\]<>#+|~!-])")
+_MARKUP = re.compile(r"([\\`*_{}\[\]<>#+|~!&$-]|:(?=//)|(?<=www)\.)")  # and what GitHub makes web links and formulas of
 _SHOWN_QUARANTINE = 20
+_SHOWN_CHARACTERS = 200
 
 
 def write_markdown(out: Path, facts: Facts) -> None:
@@ -23,21 +25,29 @@ def write_markdown(out: Path, facts: Facts) -> None:
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701 - Markdown, not HTML: `text` escapes both
     )
-    environment.filters |= {"text": escaped, "figure": figure, "mb": megabytes, "rate": rate}
+    environment.filters |= {"text": escaped, "figure": figure, "mb": megabytes, "whole": whole}
+    environment.globals |= {"row": row, "rule": rule, "ats": ats, "figures": figures}
     page = environment.get_template("report.md.j2").render(
-        facts=facts, encoders=ENCODERS, tasks=TASKS, shown_quarantine=_SHOWN_QUARANTINE
+        facts=facts, encoders=ENCODERS, tasks=TASKS, modalities=MODALITIES, shown_quarantine=_SHOWN_QUARANTINE
     )
     with replacing(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 
 def escaped(value: Any) -> str:
-    """Text from data as one line of Markdown that shows it and does nothing else.
+    """Text from data as one line of Markdown that shows it and does nothing else; what is long is cut.
+
+    A character without a shape of its own, such as a control character or a change of writing direction, is shown by its
+    number.
 
     >>> escaped("a|b <script>")
     'a\\\\|b \\\\<script\\\\>'
     """
-    return _MARKUP.sub(r"\\\1", " ".join(str(value).split()))
+    line = " ".join(str(value).split())
+    if len(line) > _SHOWN_CHARACTERS:
+        line = line[: _SHOWN_CHARACTERS - 1] + "…"
+    line = "".join(character if character.isprintable() else f"U+{ord(character):04X}" for character in line)
+    return _MARKUP.sub(r"\\\1", line)
 
 
 def figure(value: float | None) -> str:
@@ -50,6 +60,39 @@ def megabytes(value: float) -> str:
     return f"{value / 1e6:.1f} MB"
 
 
-def rate(value: float) -> str:
-    """A number a second, without decimals."""
+def whole(value: float) -> str:
+    """A number without decimals: 12,345."""
     return f"{value:,.0f}"
+
+
+def row(*cells: Any) -> str:
+    """A row of a table; a list stands for as many cells.
+
+    >>> row("precision", ["0.500", "0.400"])
+    '| precision | 0.500 | 0.400 |'
+    """
+    every = [text for cell in cells for text in (cell if isinstance(cell, list) else [cell])]
+    return f"| {' | '.join(map(str, every))} |"
+
+
+def rule(texts: int, numbers: int = 0) -> str:
+    """The line below a table's header: columns of text, then columns of numbers.
+
+    >>> rule(1, 2)
+    '|---|---:|---:|'
+    """
+    return "|" + "---|" * texts + "---:|" * numbers
+
+
+def ats(ks: Sequence[int], family: str = "") -> list[str]:
+    """The names of a metric at every k.
+
+    >>> ats([1, 5], "precision")
+    ['precision@1', 'precision@5']
+    """
+    return [f"{family}@{k}" for k in ks]
+
+
+def figures(values: Mapping[str, float], names: Sequence[str]) -> list[str]:
+    """The figures of these names, in this order."""
+    return [figure(values.get(name)) for name in names]
