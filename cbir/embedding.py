@@ -76,8 +76,8 @@ def embed_queries(ids: Sequence[str], texts: Sequence[str], out: Path, encoder: 
     return Rows(len(ids), hash_ids(ids), hash_ids(texts))
 
 
-def write_vectors_passport(out: Path, name: str, encoder: Encoder, precision: str, rows: dict[str, Rows]) -> None:
-    """Write who made the vectors in `out`, from what and with what (see `cbir.artifacts.vectors`)."""
+def write_vectors_passport(out: Path, name: str, encoder: Encoder, precision: str, rows: Rows) -> None:
+    """Write who made the set of vectors in `out`, from what and with what (see `cbir.artifacts.vectors`)."""
     passport = {
         "encoder": name,
         **encoder.card.to_json(),
@@ -86,7 +86,7 @@ def write_vectors_passport(out: Path, name: str, encoder: Encoder, precision: st
         "normalised": True,
         "metric": "inner_product",
         "dim": encoder.dim,
-        "rows": {kind: found.to_json() for kind, found in rows.items()},
+        "rows": rows.to_json(),
         "versions": {library: version(library) for library in _LIBRARIES},
     }
     write_passport(out, passport)

@@ -18,7 +18,7 @@ from cbir.artifacts.files import write_json
 from cbir.artifacts.images import read_columns
 from cbir.artifacts.queries import read_qrels, read_query_list
 from cbir.artifacts.runs import write_per_query, write_run
-from cbir.artifacts.vectors import MISSING, Positions, VectorSet, open_vectors, positions_of, read_passport
+from cbir.artifacts.vectors import MISSING, Positions, VectorSet, check_passport, open_vectors, positions_of
 from cbir.config import EvaluateParams
 from cbir.errors import ConfigError, PassportError
 from cbir.exact import exact_scores, top_k
@@ -91,15 +91,21 @@ def open_gallery(images: Path, queries: Path) -> Gallery:
     return Gallery(ids, Relevance(ids, labels, query_list, read_qrels(queries / "qrels.parquet")), query_list)
 
 
-def open_asked(folder: Path, encoder: str, task: str, gallery: Gallery) -> Asked | None:
-    """The queries of a task with their vectors; None when there are none, or the encoder reads no text."""
+def open_asked(folder: Path, encoder: str, task: str, gallery: Gallery, vectors: VectorSet) -> Asked | None:
+    """The queries of a task with their vectors; None when there are none, or the encoder reads no text.
+
+    Raises PassportError when they were not made as the gallery's `vectors` were.
+    """
     id_column, kind, _ = TASKS[task]
     table = gallery.queries.filter(pa.compute.equal(gallery.queries["task"], task))
-    if kind not in read_passport(folder)["rows"] or table.num_rows == 0:
+    if not (folder / kind).exists() or table.num_rows == 0:
         return None
-    vectors = open_vectors(folder, encoder, kind).rows(table[id_column].to_pylist(), f"{encoder} {task}")
+    found = open_vectors(folder, encoder, kind)
+    maker = {name: value for name, value in vectors.passport.items() if name != "rows"}
+    check_passport(found.passport, maker, f"{folder / kind} beside the gallery's")
+    rows = found.rows(table[id_column].to_pylist(), f"{encoder} {task}")
     own = positions_of(table["image_id"].combine_chunks(), gallery.ids)
-    return Asked(table["query_id"].to_pylist(), table, vectors, own)
+    return Asked(table["query_id"].to_pylist(), table, rows, own)
 
 
 def evaluate_encoder(
@@ -121,7 +127,7 @@ def evaluate_encoder(
         raise PassportError(f"{embeddings / encoder}: made from another gallery than data/images; run `dvc repro`")
     index = open_index(indexes / encoder, vectors)
     for task in TASKS:
-        asked = open_asked(embeddings / encoder, encoder, task, gallery)
+        asked = open_asked(embeddings / encoder, encoder, task, gallery, vectors)
         if asked is not None:
             depth = check_depths(params, len(gallery.ids), bool((asked.own != MISSING).any()))
             answers = evaluate_task(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cbir.artifacts.files import write_json
-from cbir.artifacts.vectors import VectorSet, open_vectors, read_passport
+from cbir.artifacts.vectors import VectorSet, open_vectors
 from cbir.index import BuildParams, SearchParams, build_index, kind_of, search
 from cbir.indexing import open_index
 
@@ -41,10 +41,10 @@ def write_latency(
         flat = index if kind_of(index) == "flat" else _flat(vectors, threads)
         found[encoder] = {}
         for kind, modality in _MODALITIES.items():
-            rows = read_passport(folder)["rows"].get(kind, {"count": 0})["count"]
-            if rows == 0:
+            asked = open_vectors(folder, encoder, kind) if (folder / kind).exists() else None
+            if asked is None or len(asked.ids) == 0:
                 continue
-            queries = _sample(open_vectors(folder, encoder, kind), n_queries, seed)
+            queries = _sample(asked, n_queries, seed)
             found[encoder][modality] = {
                 "index": measure_latency(index, queries, k, params, threads),
                 "exact": measure_latency(flat, queries, k, SearchParams(), threads),

@@ -24,6 +24,5 @@ def ordered_map(pool: Executor, work: Callable[[Item], Result], items: Iterable[
     source = iter(items)
     begun: deque[Future[Result]] = deque(pool.submit(work, item) for item in islice(source, ahead))
     while begun:
-        done = begun.popleft().result()
+        yield begun.popleft().result()
         begun.extend(pool.submit(work, item) for item in islice(source, 1))
-        yield done

@@ -96,6 +96,11 @@ def _asked_by_dataset(
     in_gallery = {image_id for (image_id,) in _rows(images / "gallery", "image_id")}
     every = list(grades)
     kept = [grade for grade in every if grade[1] in in_gallery]
+    if not kept:
+        raise DataError(
+            f"none of the data set's {len(every)} judgements is about an image that is left in the gallery: "
+            "raise dataset.gallery_per_class"
+        )
     return _Asked(queries, packed, kept, len(every) - len(kept))
 
 

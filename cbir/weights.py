@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import open_clip
 import torch
@@ -60,7 +61,7 @@ def _fetch_mobilenet(group: str, params: EncoderParams, out: Path) -> EncoderCar
     if params.weights.startswith("torchvision:"):
         tag = _known_tag(group, "weights", params.weights.removeprefix("torchvision:"), tags)
     else:
-        tag = _tag_of_file(group, params, tags)
+        tag = _tag_of_file(group, params, tags, prefix="torchvision:")
     settings = tags[tag] if tag is not None else torchvision.models.get_model_weights(params.architecture).DEFAULT
     with _seeded(group, params):
         model = torchvision.models.get_model(params.architecture, weights=None)
@@ -69,7 +70,7 @@ def _fetch_mobilenet(group: str, params: EncoderParams, out: Path) -> EncoderCar
         digits = Path(settings.url).stem.rpartition("-")[2]
         _load_fetched(group, model, params, settings.url, sha256_prefix=digits)
     elif not _is_random(params):
-        _load_fetched(group, model, params, params.weights, sha256=params.weights_sha256)
+        _load_fetched(group, model, params, params.weights)
     return EncoderCard(
         family=params.family.value,
         architecture=params.architecture,
@@ -99,6 +100,8 @@ def _fetch_clip(group: str, params: EncoderParams, out: Path) -> EncoderCard:
             f"{group}.image_px: the input of {params.architecture} is part of its architecture; leave it null"
         )
     model_cfg = _clip_architecture(group, params.architecture)
+    if params.tokenizer is not None:
+        model_cfg["text_cfg"] = {**model_cfg["text_cfg"], "hf_tokenizer_name": params.tokenizer}
     tags = {tag: tag for tag in open_clip.list_pretrained_tags_by_model(params.architecture)}
     tag = params.weights if params.weights in tags else _tag_of_file(group, params, tags)
     implied = open_clip.get_pretrained_cfg(params.architecture, tag) if tag is not None else {}
@@ -109,14 +112,14 @@ def _fetch_clip(group: str, params: EncoderParams, out: Path) -> EncoderCard:
         {"model_cfg": {**model_cfg, "quick_gelu": quick_gelu}, "preprocess_cfg": _known_settings(preprocess_cfg)},
     )
     with _seeded(group, params):
-        model = open_clip.create_model(f"local-dir:{out.resolve()}")
+        model = _build_clip(group, params.architecture, out)
     if params.weights in tags:
-        _load_clip(group, model, params, _fetch_tag(group, params.weights, implied))
+        _load_clip(group, model, params, _fetch_tag(group, params, implied))
     elif not _is_random(params):
         with tempfile.TemporaryDirectory() as folder:
             path = _fetch_file(group, params.weights, Path(folder), params.weights_sha256)
             _load_clip(group, model, params, path)
-    _save_tokenizer(group, params, model_cfg, out)
+    _save_tokenizer(group, model_cfg, out)
     cfg = model.visual.preprocess_cfg
     size = cfg["size"] if isinstance(cfg["size"], int) else cfg["size"][0]
     return EncoderCard(
@@ -141,28 +144,50 @@ def _clip_architecture(group: str, name: str) -> dict[str, Any]:
     """open_clip's configuration of a built-in architecture, or that in a JSON file of the same form."""
     if name.endswith(".json"):
         try:
-            return dict(json.loads(Path(name).read_text(encoding="utf-8")))
+            found = json.loads(Path(name).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ConfigError(f"{group}.architecture: {name} is not readable as JSON: {error}") from error
+        parts = {"embed_dim": int, "vision_cfg": dict, "text_cfg": dict}
+        if not isinstance(found, dict) or not all(isinstance(found.get(part), kind) for part, kind in parts.items()):
+            raise ConfigError(
+                f"{group}.architecture: {name}: expected an object with {', '.join(parts)}, as in cbir/demo/clip_demo.json"
+            )
+        return found
     config = open_clip.get_model_config(name)
     if config is None:
         raise ConfigError(f"{group}.architecture: open_clip has no {name!r}; {nearest(name, open_clip.list_models())}")
     return dict(config)
 
 
+def _build_clip(group: str, name: str, folder: Path) -> Any:
+    """The model of the configuration in `folder`, without weights; those in the folder are of an earlier run."""
+    try:
+        return open_clip.create_model(f"local-dir:{folder.resolve()}", load_weights=False, pretrained_text=False)
+    except Exception as error:  # whatever a tower makes of wrong numbers; some towers ask a hub for their configuration
+        raise ConfigError(
+            f"{group}.architecture: {name} cannot be built: {type(error).__name__}: {first_line(error)}"
+        ) from error
+
+
 def _known_settings(preprocess_cfg: Mapping[str, Any]) -> dict[str, Any]:
     return {name: preprocess_cfg[name] for name in ("mean", "std", "interpolation", "resize_mode")}
 
 
-def _fetch_tag(group: str, tag: str, implied: Mapping[str, Any]) -> Path:
+def _fetch_tag(group: str, params: EncoderParams, implied: Mapping[str, Any]) -> Path:
+    tag, where = params.weights, implied.get("hf_hub") or implied.get("url")
     try:
-        return Path(open_clip.download_pretrained(dict(implied)))
+        path = Path(open_clip.download_pretrained(dict(implied)))
     except Exception as error:  # the hub's client raises a family of its own, and plain OSError
-        where = implied.get("hf_hub") or implied.get("url")
         raise FetchError(
             f"{group}.weights: {tag!r} cannot be fetched from {where}: {first_line(error)}; check the network, then run "
             f"`dvc repro` again, or give the file: {group}.weights=/path {group}.weights_tag={tag}"
         ) from error
+    if params.weights_sha256 is not None and (found := file_sha256(path)) != params.weights_sha256.lower():
+        raise FetchError(
+            f"{group}.weights: {tag!r} from {where}: expected sha256 {params.weights_sha256}, got {found}; "
+            f"check {group}.weights_sha256, or delete {path} and run `dvc repro` again"
+        )
+    return path
 
 
 def _load_clip(group: str, model: Any, params: EncoderParams, path: Path) -> None:
@@ -171,9 +196,9 @@ def _load_clip(group: str, model: Any, params: EncoderParams, path: Path) -> Non
         open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True, device="cpu")
 
 
-def _save_tokenizer(group: str, params: EncoderParams, model_cfg: Mapping[str, Any], out: Path) -> None:
+def _save_tokenizer(group: str, model_cfg: Mapping[str, Any], out: Path) -> None:
     """Keep the files of a hub's tokenizer; open_clip's own tokenizer has its vocabulary in the package."""
-    name = params.tokenizer or model_cfg["text_cfg"].get("hf_tokenizer_name")
+    name = model_cfg["text_cfg"].get("hf_tokenizer_name")
     if name is None:
         return
     try:
@@ -191,12 +216,15 @@ def _known_tag(group: str, key: str, tag: str, tags: Mapping[str, Any]) -> str:
     return tag
 
 
-def _tag_of_file(group: str, params: EncoderParams, tags: Mapping[str, Any]) -> str | None:
-    """Whose settings the weights carry: weights_tag for a file, nobody's for random ones."""
+def _tag_of_file(group: str, params: EncoderParams, tags: Mapping[str, Any], prefix: str = "") -> str | None:
+    """Whose settings the weights carry: weights_tag for a file, nobody's for random ones.
+
+    prefix : what stands before a tag in `weights`.
+    """
     if _is_random(params):
         return None
     if "/" not in params.weights and "." not in params.weights:
-        choices = nearest(params.weights, tags) if tags else "it has none"
+        choices = nearest(prefix + params.weights, [prefix + known for known in tags]) if tags else "it has none"
         raise ConfigError(
             f"{group}.weights: {params.architecture} has no tag {params.weights!r}, and no file; {choices}"
         )
@@ -207,7 +235,7 @@ def _tag_of_file(group: str, params: EncoderParams, tags: Mapping[str, Any]) -> 
         )
     if params.weights_tag in (None, "none"):
         return None
-    return _known_tag(group, "weights_tag", str(params.weights_tag), tags)
+    return _known_tag(group, "weights_tag", str(params.weights_tag), {**tags, "none": None})
 
 
 def _is_random(params: EncoderParams) -> bool:
@@ -219,19 +247,19 @@ def _load_fetched(
     model: torch.nn.Module,
     params: EncoderParams,
     url: str,
-    sha256: str | None = None,
     sha256_prefix: str | None = None,
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        path = _fetch_file(group, url, Path(folder), sha256, sha256_prefix)
+        path = _fetch_file(group, url, Path(folder), params.weights_sha256, sha256_prefix)
         with _misfit_told(group, params):
             model.load_state_dict(_read_state(path))
 
 
 def _fetch_file(group: str, url: str, folder: Path, sha256: str | None, sha256_prefix: str | None = None) -> Path:
-    plain = url.removeprefix("file:") if url.startswith("file:") and not url.startswith("file://") else url
+    # the suffix says how to read the file; an address may go on after it, as in model.safetensors?download=true
+    name = Path(urlsplit(url).path if "://" in url else url).name
     try:
-        return fetch(plain, folder / (Path(plain).name or "weights"), sha256=sha256, sha256_prefix=sha256_prefix)
+        return fetch(url, folder / (name or "weights"), sha256=sha256, sha256_prefix=sha256_prefix)
     except (ConfigError, FetchError) as error:
         raise type(error)(f"{group}.weights: {error}") from error
 

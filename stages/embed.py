@@ -28,7 +28,8 @@ def main(name: str) -> None:
         asked = asked.filter(asked["text"].is_valid())
         ids, texts = asked["query_id"].to_pylist(), asked["text"].to_pylist()
         rows["texts"] = embed_queries(ids, texts, out / "texts", text_encoder, batch)
-    write_vectors_passport(out, name, encoder, params.precision.value, rows)
+    for kind, found in rows.items():
+        write_vectors_passport(out / kind, name, encoder, params.precision.value, found)
 
 
 if __name__ == "__main__":

@@ -294,8 +294,8 @@ def written_set(path, ids=("a", "b", "c", "d"), **changes):
     """Four vectors in two parts, and their passport."""
     write_part(path / "gallery", "part-00000", list(ids[:3]), vectors(3))
     write_part(path / "gallery", "part-00001", list(ids[3:]), vectors(len(ids) - 3, seed=1))
-    rows = {"gallery": {"count": len(ids), "ids_sha256": hash_ids(ids), "content_sha256": ""}}
-    write_passport(path, {"encoder": "clip", "dim": 3, "rows": rows, **changes})
+    rows = {"count": len(ids), "ids_sha256": hash_ids(ids), "content_sha256": ""}
+    write_passport(path / "gallery", {"encoder": "clip", "dim": 3, "rows": rows, **changes})
     return path
 
 

@@ -471,7 +471,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Gallery, Asked, Any
     rows = unit(rng.normal(size=(60_000, 32)))
     write_part(folder / "gallery", "part-00000", ids, rows)
     counted = {"count": 60_000, "ids_sha256": hash_ids(ids)}
-    write_json(folder / "passport.json", {"encoder": "clip", "dim": 32, "rows": {"gallery": counted}})
+    write_json(folder / "gallery" / "passport.json", {"encoder": "clip", "dim": 32, "rows": counted})
     queries = [{"query_id": f"q{n}", "task": "cbir", "label": f"c{n % 100}"} for n in range(1000)]
     table = pa.Table.from_pylist(queries, QUERY_SCHEMA)
     labels = pa.array([f"c{number % 100}" for number in range(60_000)])
@@ -635,7 +635,9 @@ def test_vectors_of_another_gallery_are_refused(fresh: World, tmp_path: Path) ->
 def test_vectors_of_another_encoder_are_refused(fresh: World, tmp_path: Path) -> None:
     (fresh.embeddings / "mobilenet").rename(fresh.embeddings / "aside")
     (fresh.embeddings / "clip").rename(fresh.embeddings / "mobilenet")
-    with pytest.raises(PassportError, match=r"embeddings/mobilenet: .* 'encoder': expected 'mobilenet', found 'clip'"):
+    with pytest.raises(
+        PassportError, match=r"embeddings/mobilenet/gallery: .* 'encoder': expected 'mobilenet', found 'clip'"
+    ):
         fresh.evaluate(tmp_path / "out")
 
 
@@ -655,14 +657,20 @@ def test_an_index_of_another_encoder_is_refused(fresh: World, tmp_path: Path) ->
 
 
 def test_an_index_of_other_weights_is_refused(fresh: World, tmp_path: Path) -> None:
-    rewrite_passport(fresh.embeddings / "clip", weights_sha256="0" * 64)
+    rewrite_passport(fresh.embeddings / "clip" / "gallery", weights_sha256="0" * 64)
     with pytest.raises(PassportError, match=r"index/clip: passport field 'weights_sha256': expected '000.*dvc repro"):
+        fresh.evaluate(tmp_path / "out", encoders=["clip"])
+
+
+def test_queries_of_other_weights_than_the_gallery_s_are_refused(fresh: World, tmp_path: Path) -> None:
+    rewrite_passport(fresh.embeddings / "clip" / "queries", weights_sha256="0" * 64)
+    with pytest.raises(PassportError, match=r"clip/queries beside the gallery's: passport field 'weights_sha256'"):
         fresh.evaluate(tmp_path / "out", encoders=["clip"])
 
 
 def test_an_index_of_another_preprocessing_is_refused(fresh: World, tmp_path: Path) -> None:
     changed = fresh.passport("clip")["preprocessing"] | {"crop_px": 7}
-    rewrite_passport(fresh.embeddings / "clip", preprocessing=changed)
+    rewrite_passport(fresh.embeddings / "clip" / "gallery", preprocessing=changed)
     with pytest.raises(PassportError, match=r"preprocessing: passport field 'crop_px': expected 7, found 8"):
         fresh.evaluate(tmp_path / "out", encoders=["clip"])
 
@@ -671,7 +679,7 @@ def test_an_index_of_another_gallery_is_refused(fresh: World, tmp_path: Path) ->
     other = make_world(tmp_path / "other", n_gallery=290).write()
     (fresh.indexes() / "clip").rename(tmp_path / "aside")
     (other.indexes() / "clip").rename(fresh.indexes() / "clip")
-    with pytest.raises(PassportError, match=r"rows: gallery: passport field 'count': expected 280, found 290"):
+    with pytest.raises(PassportError, match=r"rows: passport field 'count': expected 280, found 290"):
         fresh.evaluate(tmp_path / "out", encoders=["clip"])
 
 

@@ -140,7 +140,7 @@ def test_an_encoder_without_queries_has_no_times(tmp_path: Path) -> None:
 
 def test_an_index_of_other_weights_is_refused(tmp_path: Path) -> None:
     world = make_world(tmp_path).write()
-    passport = world.embeddings / "clip" / "passport.json"
+    passport = world.embeddings / "clip" / "gallery" / "passport.json"
     write_json(passport, read_json(passport) | {"weights_sha256": "0" * 64})
     with pytest.raises(PassportError, match=r"index/clip: passport field 'weights_sha256'"):
         measured(world, tmp_path / "latency.json")

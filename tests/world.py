@@ -143,7 +143,8 @@ class World:
         own = self.own(query)
         return [ids[position] for position in oracles.ranked_positions(scores, None if own is None else ids.index(own))]
 
-    def passport(self, encoder: str) -> dict[str, Any]:
+    def passport(self, encoder: str, kind: str = "gallery") -> dict[str, Any]:
+        rows = self.vectors[encoder][kind]
         return {
             "encoder": encoder,
             "family": "torchvision" if encoder == "mobilenet" else "open_clip",
@@ -155,9 +156,7 @@ class World:
             "precision": "fp32",
             "backend": "torch",
             "dim": DIMS[encoder],
-            "rows": {
-                kind: {"count": len(rows), "ids_sha256": hash_ids(rows)} for kind, rows in self.vectors[encoder].items()
-            },
+            "rows": {"count": len(rows), "ids_sha256": hash_ids(rows)},
         }
 
     def _write_vectors(self, encoder: str) -> None:
@@ -169,7 +168,7 @@ class World:
                 chosen = ids[start : start + 70]
                 stacked = np.stack([rows[row] for row in chosen])
                 write_part(self.embeddings / encoder / kind, f"part-{number:05d}", chosen, stacked)
-        write_passport(self.embeddings / encoder, self.passport(encoder))
+            write_passport(self.embeddings / encoder / kind, self.passport(encoder, kind))
 
     def _summary(self) -> dict[str, Any]:
         """As cbir.preprocess writes it."""

@@ -1,4 +1,4 @@
-"""Embeddings with their ids and passport (`data/embeddings/<encoder>/`), and the passports of indexes.
+"""Embeddings with their ids and passport (`data/embeddings/<encoder>/<kind>/`), and the passports of indexes.
 
 A set of vectors is a folder of `part-*.npy`, float32 (n, dim), unit rows, and `part-*.parquet` of the same name with
 the column `id`, row by row.  A passport says what made the vectors; whoever joins two artifacts compares passports
@@ -46,8 +46,8 @@ def read_parts(folder: Path) -> tuple[list[str], list[Vectors]]:
     for path in shard_paths(folder, "part-*.parquet"):
         names = read_table(path, IDS_SCHEMA)["id"].to_pylist()
         try:
-            part = np.load(path.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            part = np.lib.format.open_memmap(path.with_suffix(".npy"), mode="r")  # never a pickle, nor a .npz
+        except (OSError, ValueError) as error:
             raise DataError(f"{path.with_suffix('.npy')} is not readable: {error}; run `dvc repro --force`") from error
         if part.dtype != np.float32 or part.ndim != 2 or len(part) != len(names):
             raise DataError(f"{path}: {len(names)} ids stand beside {part.dtype} vectors of shape {part.shape}")
@@ -107,13 +107,17 @@ class VectorSet:
 def open_vectors(folder: Path, encoder: str, kind: str) -> VectorSet:
     """The vectors in `folder`/`kind` (gallery, queries or texts).
 
-    Raises PassportError when they are another encoder's, or when ids or their number are not as the passport says.
+    Raises PassportError when they are another encoder's, or when ids, their number or the dimension are not as the
+    passport says.
     """
-    passport = read_passport(folder)
-    check_passport(passport, {"encoder": encoder}, str(folder))
+    passport = read_passport(folder / kind)
+    check_passport(passport, {"encoder": encoder}, str(folder / kind))
     ids, parts = read_parts(folder / kind)
+    for part in parts:
+        check_passport({"dim": part.shape[1]}, {"dim": passport.get("dim")}, f"{folder / kind}")
     found = {"count": len(ids), "ids_sha256": hash_ids(ids)}
-    check_passport(found, {name: passport["rows"][kind][name] for name in found}, f"{folder / kind}")
+    rows = passport.get("rows", {})
+    check_passport(found, {name: rows.get(name) for name in found}, f"{folder / kind}")
     return VectorSet(pa.array(ids, pa.string()), parts, passport)
 
 

@@ -51,7 +51,12 @@ class EncoderCard:
     def read(cls, folder: Path) -> "EncoderCard":
         """Read encoder.json.  Raises DataError when absent or damaged."""
         value = read_json(folder / "encoder.json")
-        return cls(**{**value, "preprocessing": Preprocessing.from_json(value["preprocessing"])})
+        try:
+            return cls(**{**value, "preprocessing": Preprocessing.from_json(value["preprocessing"])})
+        except (KeyError, TypeError) as error:
+            raise DataError(
+                f"{folder / 'encoder.json'} is not what this version writes ({error}): run `dvc repro --force weights`"
+            ) from error
 
 
 class Encoder(Protocol):

@@ -41,6 +41,10 @@ class Preprocessing:
                 f"preprocessing: expected interpolation among {', '.join(_INTERPOLATIONS)} and resize mode among "
                 f"{', '.join(_RESIZE_MODES)}, found {self.interpolation} and {self.resize_mode}"
             )
+        if self.crop_px > self.resize_px:
+            raise WeightsError(
+                f"preprocessing: expected a crop within the resized image, found {self.crop_px} px of {self.resize_px} px"
+            )
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Preprocessing":
@@ -59,7 +63,7 @@ class Preprocessing:
         """Resize and crop an RGB image; returns uint8 (3, crop_px, crop_px)."""
         resized = image.resize(self._resized(*image.size), _INTERPOLATIONS[self.interpolation])
         left, top = (round((side - self.crop_px) / 2) for side in resized.size)
-        cropped = resized.crop((left, top, left + self.crop_px, top + self.crop_px))  # pads with black where too small
+        cropped = resized.crop((left, top, left + self.crop_px, top + self.crop_px))
         return np.ascontiguousarray(np.asarray(cropped).transpose(2, 0, 1))
 
     def _resized(self, width: int, height: int) -> tuple[int, int]:
