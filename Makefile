@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
+# two processes, a file at a time: the tests wait for subprocesses half of the time
+PYTEST_FLAGS ?= --numprocesses 2 --dist loadfile
 
 .PHONY: help repro test test-slow lint setup lock clean
 help:
@@ -16,10 +18,10 @@ repro: setup
 	@$(BIN)/python -m cbir.summary
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not slow"
 
 test-slow: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 lint: setup
 	$(BIN)/ruff format --check .

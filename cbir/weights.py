@@ -43,6 +43,10 @@ def fetch_encoder(group: str, params: EncoderParams, out: Path) -> None:
     Raises ConfigError for an architecture, tag or seed that does not exist, FetchError when the weights cannot be had,
     WeightsError when they are of another architecture.
     """
+    if _is_random(params) and (params.weights_sha256, params.weights_tag) != (None, None):
+        raise ConfigError(
+            f"{group}.weights: {params.weights} has no hash and no tag; set weights_sha256 and weights_tag to null"
+        )
     out.mkdir(parents=True, exist_ok=True)
     makers: dict[Family, Callable[[str, EncoderParams, Path], EncoderCard]] = {
         Family.torchvision: _fetch_mobilenet,
@@ -267,9 +271,10 @@ def _fetch_file(group: str, url: str, folder: Path, sha256: str | None, sha256_p
 def _read_state(path: Path) -> State:
     """The tensors of a safetensors or torch file, never unpickled; wrappings of trainers taken off."""
     if path.suffix == ".safetensors":
-        return dict(load_file(path))
-    loaded = torch.load(path, map_location="cpu", weights_only=True)
-    state = loaded.get("state_dict", loaded)
+        state = load_file(path)
+    else:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        state = loaded.get("state_dict", loaded)
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}
 
 

@@ -897,3 +897,11 @@ def test_a_damaged_encoder_json_is_refused(change: Any, told: str, tmp_path: Pat
     with pytest.raises(DataError, match=rf"encoder\.json is not what .*{told}") as caught:
         EncoderCard.read(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_random_weights_have_neither_hash_nor_tag(tmp_path: Path) -> None:
+    for change in ({"weights_sha256": "0" * 64}, {"weights_tag": "IMAGENET1K_V1"}):
+        with pytest.raises(
+            ConfigError, match=r"mobilenet\.weights: random:0 has no hash and no tag; set weights_sha256"
+        ):
+            fetch_encoder("mobilenet", mobilenet(**change), tmp_path)
