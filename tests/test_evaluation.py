@@ -447,6 +447,18 @@ def test_the_size_of_a_block_changes_no_figure_and_no_ranking(
         np.testing.assert_allclose(after["score"], before["score"], rtol=0, atol=0 if "exact" in name else 3e-7)
 
 
+@each_kind
+def test_the_number_of_threads_changes_no_byte(approximate: dict[str, Done], kind: str, tmp_path: Path) -> None:
+    whole = approximate[kind]
+    world, search_params = whole.world, NARROW.get(kind, SearchParams())
+    with mock.patch.object(evaluation, "_BATCH_QUERIES", 4):
+        for threads in (1, 3):
+            world.evaluate(tmp_path / str(threads), kind, search=search_params, threads=threads)
+    names = [path.relative_to(tmp_path / "1") for path in (tmp_path / "1").rglob("*") if path.is_file()]
+    assert len(names) > 5
+    assert all((tmp_path / "1" / name).read_bytes() == (tmp_path / "3" / name).read_bytes() for name in names)
+
+
 def test_a_batch_without_gallery_images_is_asked_as_deep_as_one_with_them(by_label: Done, tmp_path: Path) -> None:
     """Beyond ef_search, an HNSW index searches as wide as it is asked to reach: 200 and 201 are two searches."""
     asked: list[tuple[int, int]] = []

@@ -101,12 +101,13 @@ class World:
         params: EvaluateParams = PARAMS,
         search: SearchParams = SearchParams(),  # noqa: B008 - frozen
         encoders: Sequence[str] | None = None,
+        threads: int = 1,
     ) -> dict[str, Any]:
         """Do as stages.evaluate does; return metrics.json."""
         gallery = open_gallery(self.data / "images", self.data / "queries")
         report = Report(out, gallery)
         for encoder in encoders or self.vectors:
-            evaluate_encoder(report, gallery, self.embeddings, self.indexes(kind), encoder, params, search, threads=1)
+            evaluate_encoder(report, gallery, self.embeddings, self.indexes(kind), encoder, params, search, threads)
         report.write()
         return read_json(out / "metrics.json")
 
