@@ -24,6 +24,7 @@ from cbir.config import PARAMS_FILE, Params, checked, first_line, in_one_line, l
 from cbir.errors import ConfigError, told_in_one_line
 
 CONF_DIR = Path("conf")
+PATHS = ("dataset.url", "dataset.query_folder", "queries.path", "queries.qrels")
 
 
 def composed(overrides: Sequence[str] = (), conf_dir: Path = CONF_DIR) -> str:
@@ -31,6 +32,7 @@ def composed(overrides: Sequence[str] = (), conf_dir: Path = CONF_DIR) -> str:
 
     Raises ConfigError in one line: an unknown group, option or key, a wrong type, a missing value.
     """
+    overrides = [_quoted(override) for override in overrides]
     _check_overrides(overrides, conf_dir)
     ConfigStore.instance().store(name="cbir_schema", node=Params)
     try:
@@ -44,6 +46,17 @@ def composed(overrides: Sequence[str] = (), conf_dir: Path = CONF_DIR) -> str:
     values = OmegaConf.to_container(config)
     checked(values, f"{conf_dir}/")  # type: ignore[arg-type]
     return OmegaConf.to_yaml(config)
+
+
+def _quoted(override: str) -> str:
+    """Quote the value of a path, which Hydra's grammar would refuse for a ~, a comma or an accent."""
+    key, equals, value = override.partition("=")
+    plain = value and value != "null" and value[0] not in "'\"" and value != "???"
+    if key in PATHS and plain:
+        # a backslash means something to Hydra before a quote only
+        escaped = re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + (r"\"" if found[2] else ""), value)
+        return f'{key}{equals}"{escaped}"'
+    return override
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -6,7 +6,7 @@ every file of a group sets every key, so that switching a group leaves no key of
 """
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cbir.errors import ConfigError
 
 PARAMS_FILE = Path("params.yaml")
+ENCODERS = ("mobilenet", "clip")
 MAX_SIDE_PX = 65_500  # JPEG holds no more
 
 
@@ -242,6 +243,15 @@ def load_params(keys: Iterable[str], path: Path = PARAMS_FILE) -> Params:
     params = checked(_read_yaml(path), str(path))
     _restrict(params, "", frozenset(keys))
     return params
+
+
+def encoder_argument(arguments: Sequence[str]) -> str:
+    """The encoder that a stage is called for, from its command line.  Raises ConfigError unless it is one of ENCODERS."""
+    if len(arguments) != 2 or arguments[1] not in ENCODERS:
+        raise ConfigError(
+            f"expected the name of an encoder, {' or '.join(ENCODERS)}, found {' '.join(arguments[1:]) or 'none'}"
+        )
+    return arguments[1]
 
 
 def load_device(path: Path = PARAMS_FILE) -> DeviceParams:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cbir.artifacts.files import hash_ids
+from cbir.artifacts.files import fresh_folder, hash_ids
 from cbir.artifacts.images import read_shards
 from cbir.artifacts.vectors import write_part, write_passport
 from cbir.encoders.base import Embeddings, Encoder, TextEncoder
@@ -41,7 +41,7 @@ def embed_shards(shards: Path, out: Path, encoder: Encoder, batch_images: int, w
 
     Images are decoded and prepared by `workers` threads while the encoder works on the batch before.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    fresh_folder(out)
     every_id: list[str] = []
     content = sha256()
     total = sum(table.num_rows for _, table in read_shards(shards, ["image_id"]))
@@ -67,7 +67,7 @@ def embed_shards(shards: Path, out: Path, encoder: Encoder, batch_images: int, w
 
 def embed_queries(ids: Sequence[str], texts: Sequence[str], out: Path, encoder: TextEncoder, batch: int) -> Rows:
     """Embed texts, row by row with their query ids, into one part in `out`."""
-    out.mkdir(parents=True, exist_ok=True)
+    fresh_folder(out)
     vectors: list[Embeddings] = [
         encoder.embed_texts(texts[start : start + batch]) for start in range(0, len(texts), batch)
     ]

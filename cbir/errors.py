@@ -44,8 +44,11 @@ class UndecodableImage(Exception):
 
 @contextmanager
 def told_in_one_line() -> Iterator[None]:
-    """Turn a CbirError into one line on stderr and exit status 1."""
+    """Turn a CbirError into one line on stderr and exit status 1, an interrupt into status 130."""
     try:
         yield
     except CbirError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

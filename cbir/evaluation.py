@@ -145,19 +145,27 @@ def check_depths(params: EvaluateParams, n_gallery: int, asks_itself: bool) -> i
     """
     most = n_gallery - asks_itself
     depth = min(_DEFAULT_DEPTH, most) if params.run_depth is None else params.run_depth
-    for name, k in (("ks", params.ks[-1]), ("ann_ks", params.ann_ks[-1]), ("run_depth", depth)):
-        if k > most:
-            left_out = ", less the query's own image" if asks_itself else ""
-            raise ConfigError(
-                f"evaluate.{name}: k = {k} is larger than the gallery of {n_gallery} images{left_out}: "
-                f"set evaluate.{name} to values <= {most}"
-            )
+    asked = {"ks": params.ks, "ann_ks": params.ann_ks, "run_depth": [depth]}
+    too_deep = {name: ks for name, ks in asked.items() if ks[-1] > most}
+    if too_deep:
+        name, ks = next(iter(too_deep.items()))
+        left_out = ", less the query's own image" if asks_itself else ""
+        mended = " ".join(_override(name, [k for k in ks if k <= most] or [most]) for name, ks in too_deep.items())
+        raise ConfigError(
+            f"evaluate.{name}: k = {ks[-1]} is larger than the gallery of {n_gallery} images{left_out}: "
+            f"set evaluate.{name} to values <= {most}; add {mended} to your overrides of `python -m cbir.compose`"
+        )
     if params.ks[-1] > depth:
         raise ConfigError(
             f"evaluate.run_depth: expected at least the largest of evaluate.ks, {params.ks[-1]}, found {depth}: "
             f"set evaluate.run_depth to a value from {params.ks[-1]} to {most}"
         )
     return depth
+
+
+def _override(name: str, ks: Sequence[int]) -> str:
+    """How a command line sets evaluate.`name`: a list but for the run's depth."""
+    return f"evaluate.run_depth={ks[-1]}" if name == "run_depth" else f"'evaluate.{name}={ks}'".replace(" ", "")
 
 
 def evaluate_task(

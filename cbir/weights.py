@@ -13,6 +13,7 @@ say whose settings it carries (open_clip#771: dropping them lowers quality silen
 import contextlib
 import json
 import logging
+import pickle
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
@@ -52,7 +53,7 @@ def fetch_encoder(group: str, params: EncoderParams, out: Path) -> None:
         Family.torchvision: _fetch_mobilenet,
         Family.open_clip: _fetch_clip,
     }
-    with _quiet_root_logger():
+    with _quiet_loggers():
         makers[params.family](group, params, out).write(out)
 
 
@@ -285,6 +286,8 @@ def _misfit_told(group: str, params: EncoderParams) -> Iterator[None]:
         yield
     except Exception as error:  # load_state_dict, torch.load and safetensors raise RuntimeError, UnpicklingError, ...
         detail = " ".join(str(error).split())
+        if isinstance(error, pickle.UnpicklingError):  # torch's own words advise to allow what must not be allowed
+            detail = "it holds something else, or is no weights file at all"
         raise WeightsError(
             f"{group}.weights: {params.weights} does not fit {params.architecture}, or is no file of plain tensors "
             f"(safetensors, or torch's with weights_only): {detail[:300]}{'...' if len(detail) > 300 else ''}"
@@ -295,6 +298,7 @@ def _save(model: torch.nn.Module, path: Path) -> str:
     """Write the state as safetensors; returns the file's sha256."""
     with replacing(path) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary)
+        temporary.chmod(0o644)  # safetensors makes it the owner's alone, which a shared DVC cache keeps
     return file_sha256(path)
 
 
@@ -310,12 +314,14 @@ def _seeded(group: str, params: EncoderParams) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet_root_logger() -> Iterator[None]:
-    """open_clip warns on the root logger that an architecture without weights is random; we know."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
+def _quiet_loggers() -> Iterator[None]:
+    """open_clip warns on the root logger that an architecture without weights is random, the hub tells every retry."""
+    loggers = [logging.getLogger(), logging.getLogger("huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        root.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from cbir.artifacts.vectors import open_vectors
-from cbir.config import load_device, load_params
+from cbir.config import encoder_argument, load_device, load_params
 from cbir.errors import told_in_one_line
 from cbir.indexing import index_vectors
 from cbir.parallel import cores
@@ -20,4 +20,4 @@ def main(encoder: str) -> None:
 
 if __name__ == "__main__":
     with told_in_one_line():
-        main(sys.argv[1])
+        main(encoder_argument(sys.argv))

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from cbir.artifacts.queries import read_query_list
-from cbir.config import load_device, load_params
+from cbir.config import encoder_argument, load_device, load_params
 from cbir.embedding import embed_queries, embed_shards, write_vectors_passport
 from cbir.encoders.opening import open_encoder, reads_text
 from cbir.errors import told_in_one_line
@@ -34,4 +34,4 @@ def main(name: str) -> None:
 
 if __name__ == "__main__":
     with told_in_one_line():
-        main(sys.argv[1])
+        main(encoder_argument(sys.argv))

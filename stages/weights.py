@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from cbir.config import load_params
+from cbir.config import encoder_argument, load_params
 from cbir.errors import told_in_one_line
 from cbir.weights import fetch_encoder
 
@@ -26,4 +26,4 @@ def main(encoder: str) -> None:
 
 if __name__ == "__main__":
     with told_in_one_line():
-        main(sys.argv[1])
+        main(encoder_argument(sys.argv))

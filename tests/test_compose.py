@@ -342,3 +342,11 @@ def test_what_dvc_lets_through_is_refused_here_and_by_every_stage(
     path.write_text(composed_by_dvc[tuple(overrides)], encoding="utf-8")
     with pytest.raises(ConfigError, match=re.escape(str(here.value).removeprefix(f"{CONF}/: "))):
         load_params([], path)
+
+
+@pytest.mark.parametrize(
+    "path", ["~/photos", "/a/été,2/[x] (1)", "my photos", 'a"b', "C:\\photos", "a=b", "it's", "C:\\\\", 'a\\\\"b']
+)
+def test_any_path_can_be_given_as_it_is(path: str) -> None:
+    text = composed(["dataset=image_folder", f"dataset.url={path}"])
+    assert yaml.safe_load(text)["dataset"]["url"] == path

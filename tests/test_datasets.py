@@ -470,11 +470,11 @@ def test_hold_out_takes_so_many_of_each_class_out_of_the_gallery(tmp_path):
     assert ids(source.queries()) == sorted(ids(source.queries()))
 
 
-def test_hold_out_never_empties_a_class(tmp_path):
+def test_hold_out_never_takes_more_than_half_of_a_class(tmp_path):
     names = ["cats/1.jpg", "dogs/1.jpg", "dogs/2.jpg", "birds/1.jpg", "birds/2.jpg", "birds/3.jpg", "root.jpg"]
     source = image_folder(folder_of(tmp_path, dict.fromkeys(names, b"")), hold_out=2)
-    assert Counter(labels(source.gallery()).values()) == {"cats": 1, "dogs": 1, "birds": 1, None: 1}
-    assert Counter(labels(source.queries()).values()) == {"dogs": 1, "birds": 2}
+    assert Counter(labels(source.gallery()).values()) == {"cats": 1, "dogs": 1, "birds": 2, None: 1}
+    assert Counter(labels(source.queries()).values()) == {"dogs": 1, "birds": 1}
 
 
 def test_hold_out_follows_the_seed_and_no_order_of_a_listing(tmp_path):
@@ -792,3 +792,20 @@ def test_files_left_out_by_their_names_are_counted(tmp_path: Path) -> None:
 def test_a_url_that_is_no_file_here_is_told_by_its_key(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"dataset\.url: expected a folder or a zip archive, found nothing at .*/no"):
         fetch_dataset(params(Reader.image_folder, str(tmp_path / "no")), tmp_path / "raw", workers=1)
+
+
+def test_a_folder_that_changed_since_the_download_is_refused(tmp_path):
+    photos = folder_of(tmp_path / "photos", CATS_AND_DOGS)
+    fetch_dataset(params(Reader.image_folder, str(photos)), tmp_path / "raw", workers=1)
+    (photos / "cats" / "1.jpg").unlink()
+    with pytest.raises(DataError, match=r"photos has changed since the stage download saw it; run `dvc repro` again"):
+        open_dataset(params(Reader.image_folder), tmp_path / "raw", hold_out=False)
+
+
+def test_an_archive_takes_the_place_of_a_folder_noted_before(tmp_path):
+    photos = folder_of(tmp_path / "photos", CATS_AND_DOGS)
+    fetch_dataset(params(Reader.image_folder, str(photos)), tmp_path / "raw", workers=1)
+    fetch_dataset(
+        params(Reader.image_folder, str(zip_of(tmp_path / "x.zip", {"birds/1.jpg": b""}))), tmp_path / "raw", 1
+    )
+    assert [path.name for path in (tmp_path / "raw").iterdir()] == ["archive.zip"]

@@ -609,9 +609,12 @@ def test_every_image_can_be_reached_but_the_querys_own() -> None:
     params = subset(PARAMS, ks=[1, 50], ann_ks=[50])
     assert check_depths(params, n_gallery=50, asks_itself=False) == 50
     assert check_depths(params, n_gallery=51, asks_itself=True) == 50
-    with pytest.raises(ConfigError, match=r"ks: k = 50 is larger than the gallery of 50 images, less .* <= 49$"):
+    with pytest.raises(
+        ConfigError,
+        match=r"ks: k = 50 is .* of 50 images, less .* <= 49; add 'evaluate\.ks=\[1\]' 'evaluate\.ann_ks=\[49\]' to",
+    ):
         check_depths(params, n_gallery=50, asks_itself=True)
-    with pytest.raises(ConfigError, match=r"ks: k = 50 is larger than the gallery of 49 images: set .* <= 49$"):
+    with pytest.raises(ConfigError, match=r"ks: k = 50 is larger than the gallery of 49 images: set .* <= 49; add"):
         check_depths(params, n_gallery=49, asks_itself=False)
 
 

@@ -13,6 +13,7 @@ from markdown_it.token import Token
 from rich.console import Console
 
 from cbir import summary
+from cbir.artifacts.files import read_json, write_json
 from cbir.artifacts.images import Quarantined
 from cbir.errors import DataError
 from cbir.index import SearchParams
@@ -410,3 +411,15 @@ def test_the_summary_prints_warnings_table_and_places(
     assert words.startswith("note: The weights of mobilenet and clip are random, not trained")
     assert "image_folder: 280 gallery images" in words
     assert words.endswith("report reports/report.md figures reports/metrics.json runs reports/runs/")
+
+
+def test_files_left_out_by_their_names_are_told_before_any_figure(tmp_path: Path) -> None:
+    world = make_world(tmp_path).write()
+    world.evaluate(tmp_path / "reports")
+    write_latency(
+        tmp_path / "reports" / "latency.json", world.embeddings, world.indexes(), DIMS, SearchParams(), 1, 5, 0
+    )
+    path = world.data / "images" / "summary.json"
+    write_json(path, {**read_json(path), "ignored_files": {"": 1, ".heic": 5}})
+    warnings = gather_facts(world.data, tmp_path / "reports").warnings
+    assert any("without suffix: 1, .heic: 5" in warning for warning in warnings)

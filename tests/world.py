@@ -177,6 +177,7 @@ class World:
         tasks = [query.task for query in self.queries]
         return {
             "dataset": "image_folder",
+            "ignored_files": {},
             "gallery": {
                 "images": len(self.gallery),
                 "bytes": 0,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from cbir.artifacts.files import fresh_folder
 from cbir.artifacts.tables import read_table, shard_paths, write_table
 
 IMAGE_SCHEMA = pa.schema(
@@ -62,7 +63,7 @@ class Quarantined:
 
 def write_shards(folder: Path, images: Iterable[PackedImage]) -> int:
     """Write images into `part-*.parquet`, one shard in memory at a time, in the order given; return their number."""
-    folder.mkdir(parents=True, exist_ok=True)
+    fresh_folder(folder)
     rows: list[PackedImage] = []
     held = number = count = 0
     for image in images:

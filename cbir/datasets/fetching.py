@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cbir.artifacts.files import hash_ids, write_json
+from cbir.artifacts.files import fresh_folder, hash_ids, write_json
 from cbir.config import DatasetParams, Reader
 from cbir.datasets.base import ARCHIVE, FOLDER
 from cbir.datasets.files import Folder
@@ -14,6 +14,7 @@ from cbir.local_path import local_path
 
 def fetch_dataset(params: DatasetParams, raw: Path, workers: int) -> None:
     """Leave `archive.zip` in `raw`, or `folder.json` where the data set is a folder on this machine."""
+    fresh_folder(raw)
     if params.reader is Reader.shapes:
         draw_archive(
             raw / ARCHIVE,

@@ -4,7 +4,7 @@
     images/2.jpg        image_id "2.jpg", no label
 
 The queries are the images of `query_folder` where it is given; otherwise `queries_per_class` images of each class are
-held out of the gallery, chosen by seed, and a class keeps at least one image in the gallery.
+held out of the gallery, chosen by seed, but never more than half of a class.
 """
 
 from collections import Counter
@@ -80,12 +80,12 @@ class ImageFolder:
         if per_class == 0:
             return frozenset()
         chosen = choose(self._all(), per_class, seed)
-        left = Counter(image.label for image in self._all())
+        free = {label: number // 2 for label, number in Counter(image.label for image in self._all()).items()}
         held_out = set()
         for image in self._all():
-            if chosen(image) and left[image.label] > 1:
+            if chosen(image) and free[image.label] > 0:
                 held_out.add(image.image_id)
-                left[image.label] -= 1
+                free[image.label] -= 1
         return frozenset(held_out)
 
 

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from cbir.artifacts.files import read_json
+from cbir.artifacts.files import hash_ids, read_json
 from cbir.config import DatasetParams, Reader
 from cbir.datasets.base import ARCHIVE, FOLDER, Source
 from cbir.datasets.files import Folder, Zip
 from cbir.datasets.image_folder import ImageFolder, common_folder
 from cbir.datasets.shapes import Shapes
 from cbir.datasets.tiny_imagenet import TinyImagenet
+from cbir.errors import DataError
 
 
 def open_dataset(params: DatasetParams, raw: Path, hold_out: bool) -> Source:
@@ -22,7 +23,10 @@ def open_dataset(params: DatasetParams, raw: Path, hold_out: bool) -> Source:
         return TinyImagenet(raw / ARCHIVE)
     per_class = params.queries_per_class if hold_out else 0
     if (raw / FOLDER).exists():
-        folder = Folder(Path(read_json(raw / FOLDER)["folder"]))
+        noted = read_json(raw / FOLDER)
+        folder = Folder(Path(noted["folder"]))
+        if hash_ids(folder.fingerprint()) != noted["fingerprint"]:
+            raise DataError(f"{folder.root} has changed since the stage download saw it; run `dvc repro` again")
         return ImageFolder(folder, "", params.query_folder, per_class, params.seed)
     archive = Zip(raw / ARCHIVE)
     return ImageFolder(archive, common_folder(archive.names), params.query_folder, per_class, params.seed)

@@ -35,6 +35,14 @@ class Facts:
             )
         if not self.metrics["data"]["queries"]:
             found.append("The query list is empty: nothing was asked, so there is no figure.")
+        if not any(self.families(task) for task in TASKS) and self.answered:
+            found.append("No figure of quality: give class folders, or a query list with labels or qrels.")
+        ignored = self.summary["ignored_files"]
+        if ignored:
+            kinds = ", ".join(f"{suffix or 'without suffix'}: {count:,}" for suffix, count in ignored.items())
+            found.append(
+                f"Files left out because their names are no images' names ({kinds}): convert those that are images."
+            )
         for task, count in self.metrics["data"]["queries_without_relevant"].items():
             if count:
                 which = "query has" if count == 1 else "queries have"

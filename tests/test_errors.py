@@ -1,0 +1,59 @@
+"""How a stage ends: one line for what a user can mend, a traceback for what is ours."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cbir.artifacts.images import read_columns, write_shards
+from cbir.config import encoder_argument
+from cbir.errors import ConfigError, DataError, told_in_one_line
+from tests.imports import ROOT
+from tests.test_artifacts import images
+
+
+def test_an_expected_error_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught, told_in_one_line():
+        raise DataError("expected this, found that")
+    assert caught.value.code == "error: expected this, found that"
+
+
+def test_an_interrupt_is_told_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught, told_in_one_line():
+        raise KeyboardInterrupt
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError), told_in_one_line():
+        _ = 1 / 0
+
+
+@pytest.mark.parametrize("arguments", [[], ["foo"], ["mobilenet", "clip"]])
+def test_a_stage_of_an_encoder_asks_for_its_name(arguments: list[str]) -> None:
+    with pytest.raises(ConfigError, match="expected the name of an encoder, mobilenet or clip, found "):
+        encoder_argument(["stages.embed", *arguments])
+
+
+def test_a_stage_run_by_hand_without_its_encoder_says_so_in_one_line(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "stages.build_index"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (
+        1,
+        "error: expected the name of an encoder, mobilenet or clip, found none\n",
+    )
+
+
+def test_a_stage_run_by_hand_leaves_no_shard_of_an_earlier_run(tmp_path: Path) -> None:
+    write_shards(tmp_path, images(9, size=10))
+    write_shards(tmp_path, images(2, size=10))
+    assert read_columns(tmp_path, ["image_id"]).num_rows == 2
