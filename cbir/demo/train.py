@@ -1,0 +1,294 @@
+"""`python -m cbir.demo.train`: the recipe of the demo encoders, from nothing to `cbir/demo/weights/`.
+
+Draws training images (a split that gallery and queries never use, without the labels of `cbir.demo.unseen`), trains both
+encoders on two CPU cores in well under 45 minutes, and writes their weights as fp16 safetensors with the log beside them.
+
+Both are trained on one idea: an embedding is the sum of what the image shows.  Each value of each attribute has a prototype
+vector, and the cosine to the right prototype is raised above that to the others (a softmax for each attribute).  A pair that
+was never shown together, a red heart say, then has a place all the same: red plus heart.  CLIP's towers share one set of
+prototypes, and beside them have CLIP's contrastive loss, with soft targets: a text matches every image of which it is true.
+"""
+
+import argparse
+import json
+import random
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+import torchvision
+from PIL import Image
+from safetensors.torch import save_file
+from torch.nn import functional
+
+from cbir.demo.drawing import BACKGROUNDS, COLOURS, SHAPES, SIZES, TEXTURES, Attributes, sample
+from cbir.demo.unseen import UNSEEN_LABELS
+from cbir.encoders.base import Normalise
+from cbir.encoders.preprocessing import Pixels, Preprocessing
+from cbir.parallel import cores, ordered_map
+from cbir.progress import progress
+
+VALUES = {"shape": SHAPES, "colour": COLOURS, "texture": TEXTURES, "size": SIZES, "background": BACKGROUNDS}
+WEIGHTS = Path(__file__).parent / "weights"
+_CHUNK = 200
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The numbers of a training.  weight : of each attribute in the loss, in the order of VALUES."""
+
+    images: int
+    passes: int
+    batch: int
+    lr: float
+    weight: tuple[float, ...]
+    weight_decay: float = 0.05
+    prototype_scale: float = 16.0
+    contrastive: float = 0.0
+    seed: int = 1
+
+
+MOBILENET = Recipe(images=20_000, passes=8, batch=64, lr=3e-3, weight=(1.0, 1.0, 0.2, 0.2, 0.0))
+CLIP = Recipe(images=20_000, passes=14, batch=128, lr=2e-3, weight=(1.0, 1.0, 0.6, 0.6, 0.6), contrastive=1.0)
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """pixels : (n, 3, side, side) uint8.  values : (n, 5) int64, the attributes' places in VALUES."""
+
+    pixels: torch.Tensor
+    values: torch.Tensor
+    attributes: list[Attributes]
+
+
+class Prototypes(torch.nn.Module):
+    """A unit vector for each value of each attribute, and the loss that draws embeddings towards the right ones."""
+
+    def __init__(self, dim: int, recipe: Recipe) -> None:
+        super().__init__()
+        self.vectors = torch.nn.ParameterList(
+            [torch.nn.Parameter(torch.randn(len(values), dim)) for values in VALUES.values()]
+        )
+        self.recipe = recipe
+
+    def forward(self, embeddings: torch.Tensor, values: torch.Tensor, said: torch.Tensor | None = None) -> torch.Tensor:
+        """embeddings (n, dim), values (n, 5), said (n, 5) bool: which attributes count (all, where None)."""
+        unit = functional.normalize(embeddings, dim=1)
+        total = unit.new_zeros(())
+        for column, (vectors, weight) in enumerate(zip(self.vectors, self.recipe.weight, strict=True)):
+            if weight == 0:
+                continue
+            logits = self.recipe.prototype_scale * unit @ functional.normalize(vectors, dim=1).T
+            losses = functional.cross_entropy(logits, values[:, column], reduction="none")
+            total = total + weight * (losses.mean() if said is None else (losses * said[:, column]).mean())
+        return total
+
+
+def draw_training_set(recipe: Recipe, preprocessing: Preprocessing, workers: int) -> TrainingSet:
+    """Draw and prepare the training images, the same for any number of workers."""
+    jobs = [(first, min(_CHUNK, recipe.images - first)) for first in range(0, recipe.images, _CHUNK)]
+    pixels, attributes = [], []
+    with ProcessPoolExecutor(workers) as pool, progress(recipe.images, "draw training images", "images") as bar:
+        work = partial(_draw_chunk, recipe.seed, preprocessing)
+        for prepared, shown in ordered_map(pool, work, jobs, ahead=4 * workers):
+            pixels.append(prepared)
+            attributes += shown
+            bar.advance(len(shown))
+    values = [[VALUES[name].index(getattr(shown, name)) for name in VALUES] for shown in attributes]
+    return TrainingSet(torch.from_numpy(np.concatenate(pixels)), torch.tensor(values), attributes)
+
+
+def _draw_chunk(seed: int, preprocessing: Preprocessing, job: tuple[int, int]) -> tuple[Pixels, list[Attributes]]:
+    drawings = list(sample(seed, "train", job[1], first=job[0], allowed=lambda shown: shown.label not in UNSEEN_LABELS))
+    pixels = [preprocessing.prepare(Image.open(BytesIO(drawing.jpeg)).convert("RGB")) for drawing in drawings]
+    return np.stack(pixels), [drawing.attributes for drawing in drawings]
+
+
+def batches(data: TrainingSet, size: int, generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """One pass in random order: (rows, pixels); each batch turned by a random quarter and perhaps mirrored."""
+    order = torch.randperm(len(data.pixels), generator=generator)
+    for start in range(0, len(order) - size + 1, size):
+        rows = order[start : start + size]
+        turn, mirror = torch.randint(4, (), generator=generator), torch.randint(2, (), generator=generator)
+        pixels = torch.rot90(data.pixels[rows], int(turn), (2, 3))
+        yield rows, pixels.flip(3) if mirror else pixels
+
+
+def train(
+    name: str, model: torch.nn.Module, losses: Any, data: TrainingSet, recipe: Recipe, steps: int | None = None
+) -> list[dict[str, float]]:
+    """AdamW with one cycle of the learning rate; returns the mean loss of each pass, and its seconds.
+
+    losses : module; losses(rows, pixels) -> loss.  steps : stop after so many (for tests).
+    """
+    generator = torch.Generator().manual_seed(recipe.seed)
+    parameters = [p for module in (model, losses) for p in module.parameters()]
+    unique = list({id(p): p for p in parameters}.values())
+    optimiser = torch.optim.AdamW(unique, lr=recipe.lr, weight_decay=recipe.weight_decay)
+    per_pass = len(data.pixels) // recipe.batch
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, recipe.lr, total_steps=per_pass * recipe.passes, pct_start=0.2
+    )
+    log: list[dict[str, float]] = []
+    done = 0
+    model.train()
+    for number in range(recipe.passes):
+        begun, total = perf_counter(), 0.0
+        with progress(per_pass * recipe.batch, f"train {name}, pass {number + 1} of {recipe.passes}", "images") as bar:
+            for rows, pixels in batches(data, recipe.batch, generator):
+                optimiser.zero_grad(set_to_none=True)
+                loss = losses(rows, pixels)
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(unique, 1.0)
+                optimiser.step()
+                schedule.step()
+                total += float(loss.detach())
+                done += 1
+                bar.advance(recipe.batch)
+                if done == steps:
+                    return [*log, {"pass": number + 1, "loss": float(loss.detach()), "seconds": 0.0}]
+        log.append(
+            {"pass": number + 1, "loss": round(total / per_pass, 4), "seconds": round(perf_counter() - begun, 1)}
+        )
+        print(f"{name}: pass {number + 1}, loss {log[-1]['loss']}, {log[-1]['seconds']} s", flush=True)
+    return log
+
+
+class MobilenetLosses(torch.nn.Module):
+    """The prototypes' loss on flatten(avgpool(features(x))), the embedding that the pipeline uses."""
+
+    def __init__(self, model: Any, data: TrainingSet, preprocessing: Preprocessing, recipe: Recipe) -> None:
+        super().__init__()
+        self.normalise, self.data = Normalise(preprocessing), data
+        self.trunk = torch.nn.Sequential(model.features, model.avgpool, torch.nn.Flatten())
+        self.prototypes = Prototypes(int(model.classifier[0].in_features), recipe)
+
+    def forward(self, rows: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+        loss: torch.Tensor = self.prototypes(self.trunk(self.normalise(pixels)), self.data.values[rows])
+        return loss
+
+
+class ClipLosses(torch.nn.Module):
+    """The prototypes' loss on images and texts, and CLIP's contrastive loss with soft targets."""
+
+    def __init__(
+        self, model: Any, tokenizer: Any, data: TrainingSet, preprocessing: Preprocessing, recipe: Recipe
+    ) -> None:
+        super().__init__()
+        self.normalise, self.data, self.recipe = Normalise(preprocessing), data, recipe
+        self.model, self.tokenizer = model, tokenizer
+        self.prototypes = Prototypes(model.visual.output_dim, recipe)
+        self.words = random.Random(recipe.seed)  # noqa: S311 - the choice of a text, seeded
+
+    def forward(self, rows: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+        values = self.data.values[rows]
+        texts, said = zip(*(describe(self.data.attributes[row], self.words) for row in rows.tolist()), strict=True)
+        stated = torch.tensor(said)
+        image = functional.normalize(self.model.encode_image(self.normalise(pixels)), dim=1)
+        text = functional.normalize(self.model.encode_text(self.tokenizer(list(texts))), dim=1)
+        loss = self.prototypes(image, values) + self.prototypes(text, values, stated)
+        # true[i, j]: all that text j says is so in image i
+        true = ((values[:, None, :] == values[None, :, :]) | ~stated[None, :, :]).all(dim=2).float()
+        logits = self.model.logit_scale.exp().clamp(max=50.0) * image @ text.T
+        to_text = functional.cross_entropy(logits, true / true.sum(1, keepdim=True))
+        to_image = functional.cross_entropy(logits.T, true.T / true.T.sum(1, keepdim=True))
+        total: torch.Tensor = loss + self.recipe.contrastive * (to_text + to_image) / 2
+        return total
+
+
+_PROMPTS = ("a photo of a {}.", "a photo of a {}", "a drawing of a {}.", "a {}", "{}", "an image of a {}.")
+
+
+def describe(shown: Attributes, words: random.Random) -> tuple[str, list[bool]]:
+    """A true text about a drawing, and which attributes (in the order of VALUES) it states; colour and shape always."""
+    kind = words.random()
+    if kind < 0.35:
+        return words.choice(_PROMPTS).format(shown.label), [True, True, False, False, False]
+    if kind < 0.75:
+        return shown.caption, [True] * 5
+    texture, size, background = (words.random() < 0.5 for _ in range(3))
+    parts = ["a", shown.size if size else "", shown.texture if texture else "", shown.label]
+    ending = f" on a {shown.background} background" if background else ""
+    return " ".join(part for part in parts if part) + ending, [True, True, texture, size, background]
+
+
+@torch.inference_mode()
+def settle_batch_norms(losses: Any, data: TrainingSet, recipe: Recipe) -> None:
+    """Take batch norm's statistics anew from the finished weights: the running ones lag behind a short training."""
+    norms = [module for module in losses.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over all batches
+    for rows, pixels in batches(data, recipe.batch, torch.Generator().manual_seed(recipe.seed)):
+        losses(rows, pixels)
+    for norm, momentum in zip(norms, before, strict=True):
+        norm.momentum = momentum
+
+
+def export(model: torch.nn.Module, path: Path) -> None:
+    """Write the state as fp16 safetensors (integers as they are)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {
+        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    save_file(state, path)
+
+
+def train_mobilenet(recipe: Recipe, out: Path, steps: int | None = None) -> list[dict[str, float]]:
+    """Train MobileNetV3-Small and write `mobilenet.safetensors`."""
+    preprocessing = Preprocessing(96, 96, "shortest", "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    data = draw_training_set(recipe, preprocessing, cores())
+    torch.manual_seed(recipe.seed)
+    model = torchvision.models.mobilenet_v3_small(weights=None)
+    losses = MobilenetLosses(model, data, preprocessing, recipe)
+    log = train("mobilenet", model, losses, data, recipe, steps)
+    settle_batch_norms(losses, data, recipe)
+    export(model, out / "mobilenet.safetensors")
+    return log
+
+
+def train_clip(recipe: Recipe, out: Path, steps: int | None = None) -> list[dict[str, float]]:
+    """Train the small CLIP of `clip_demo.json` and write `clip.safetensors`."""
+    config = json.loads((Path(__file__).parent / "clip_demo.json").read_text(encoding="utf-8"))
+    side_px = config["vision_cfg"]["image_size"]
+    preprocessing = Preprocessing(
+        side_px, side_px, "shortest", "bicubic", open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+    )
+    data = draw_training_set(recipe, preprocessing, cores())
+    torch.manual_seed(recipe.seed)
+    model = open_clip.CLIP(**config)
+    tokenizer = open_clip.SimpleTokenizer(context_length=config["text_cfg"]["context_length"])
+    losses = ClipLosses(model, tokenizer, data, preprocessing, recipe)
+    log = train("clip", model, losses, data, recipe, steps)
+    settle_batch_norms(losses, data, recipe)
+    export(model, out / "clip.safetensors")
+    return log
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train one encoder or both, and keep the log."""
+    parser = argparse.ArgumentParser(prog="python -m cbir.demo.train", description="Train the demo encoders.")
+    parser.add_argument("encoders", nargs="*", choices=["mobilenet", "clip", []], default=["mobilenet", "clip"])
+    parser.add_argument("--out", type=Path, default=WEIGHTS)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(cores())
+    trainers = {"mobilenet": (train_mobilenet, MOBILENET), "clip": (train_clip, CLIP)}
+    for name in options.encoders:
+        trainer, recipe = trainers[name]
+        log = trainer(recipe, options.out)
+        text = json.dumps({"recipe": asdict(recipe), "torch": torch.__version__, "log": log}, indent=2)
+        (options.out / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
