@@ -127,6 +127,7 @@ def evaluate_encoder(
     if not vectors.ids.equals(gallery.ids):
         raise PassportError(f"{embeddings / encoder}: made from another gallery than data/images; run `dvc repro`")
     index = open_index(indexes / encoder, vectors)
+    report.index_bytes[encoder] = (indexes / encoder / "index.faiss").stat().st_size
     for task in TASKS:
         asked = open_asked(embeddings / encoder, encoder, task, gallery, vectors)
         if asked is not None:
@@ -309,6 +310,7 @@ class Report:
         self._metrics: dict[str, Any] = {name: {} for name in (*TASKS, "subsets", "ceilings", "chance", "ann")}
         self._per_query: list[pa.Table] = []
         self._without_relevant: dict[str, int] = {}
+        self.index_bytes: dict[str, int] = {}
 
     def add(self, task: str, encoder: str, asked: Asked, answers: Mapping[str, Answers]) -> None:
         """Add a task's answers and write its runs, the index's and the exact one (`..._exact.parquet`)."""
@@ -333,6 +335,7 @@ class Report:
             "gallery_images": len(self._gallery.ids),
             "queries": queries.num_rows,
             "queries_without_relevant": self._without_relevant,
+            "index_bytes": self.index_bytes,
         }
         write_json(self._out / "metrics.json", {**self._metrics, "data": data})
         tables = self._per_query or [_per_query_table("", "", "", queries.slice(0, 0), {})]

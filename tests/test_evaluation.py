@@ -542,6 +542,7 @@ def test_without_queries_there_are_no_figures_but_every_file(tmp_path: Path) -> 
     world = make_world(tmp_path)
     world.queries = []
     metrics = world.write().evaluate(tmp_path / "out")
+    assert set(metrics["data"].pop("index_bytes")) == {"mobilenet", "clip"}
     assert metrics == {
         "cbir": {},
         "tbir": {},
