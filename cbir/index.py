@@ -7,7 +7,6 @@ multi-threaded HNSW build (1.15.0 fails the test). Another processor or release 
 
 import difflib
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +17,7 @@ from typing import Any
 import faiss
 import numpy as np
 
+from cbir.artifacts.files import replacing
 from cbir.errors import ConfigError, DataError
 from cbir.exact import Floats, Positions, check_k, check_matrix
 
@@ -179,12 +179,8 @@ def build_index(parts: Sequence[Floats], n_rows: int, dim: int, params: BuildPar
 
 def write_index(path: Path, index: faiss.Index) -> None:
     """Write the index under a temporary name, then rename: a crash leaves the old file or none, never half a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         faiss.write_index(index, str(temporary))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_index(path: Path) -> faiss.Index:
