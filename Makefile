@@ -5,12 +5,13 @@ STAMP := .venv/installed
 # two processes, a file at a time: the tests wait for subprocesses half of the time
 PYTEST_FLAGS ?= --numprocesses 2 --dist loadfile
 
-.PHONY: help repro test test-slow lint setup lock clean
+.PHONY: help repro test test-slow lint setup lock demo clean
 help:
 	@echo "make repro      install what is missing, run the pipeline, print the results"
 	@echo "make test       install what is missing, run the tests (minutes)"
 	@echo "make test-slow  the slow tests too"
 	@echo "make lint       format, lint and types"
+	@echo "make demo       train the demo encoders anew (half an hour), and write their card"
 	@echo "make lock       pin requirements.txt anew from pyproject.toml"
 
 repro: setup
@@ -27,6 +28,12 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy cbir stages
+
+demo: setup
+	$(BIN)/python -m cbir.demo.train
+	$(BIN)/python -m cbir.compose
+	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+	$(BIN)/python -m cbir.demo.card
 
 setup: $(STAMP)
 

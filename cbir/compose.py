@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -20,7 +21,18 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from cbir.config import PARAMS_FILE, Params, checked, first_line, in_one_line, leaf_keys, nearest, nearest_key
+from cbir.config import (
+    ENCODERS,
+    PARAMS_FILE,
+    Params,
+    Reader,
+    checked,
+    first_line,
+    in_one_line,
+    leaf_keys,
+    nearest,
+    nearest_key,
+)
 from cbir.errors import ConfigError, told_in_one_line
 
 CONF_DIR = Path("conf")
@@ -70,12 +82,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not options.check:
         PARAMS_FILE.write_text(text, encoding="utf-8")
         print(f"{PARAMS_FILE} is {'unchanged' if found == text else 'written'}: run `dvc repro`")
+        if demo := _demo_encoders_on_other_images(text):
+            print(
+                f"note: the demo weights of {' and '.join(demo)} know drawn shapes only, not the images of this data set; "
+                "real encoders: mobilenet=large clip=vit_b_32"
+            )
     elif found != text:
         line = _first_difference(found or "", text)
         command = shlex.join(["python", "-m", "cbir.compose", *options.overrides])
         raise ConfigError(f"{PARAMS_FILE} is not what {CONF_DIR}/ composes to: {line}; run `{command}`")
     else:
         print(f"{PARAMS_FILE} is the composition of {CONF_DIR}/")
+
+
+def _demo_encoders_on_other_images(text: str) -> list[str]:
+    values: Any = OmegaConf.create(text)
+    drawn = values.dataset.reader == Reader.shapes.value
+    return [name for name in ENCODERS if not drawn and values[name].weights == "demo"]
 
 
 def _first_difference(found: str, expected: str) -> str:

@@ -7,6 +7,7 @@ measured beside them: ann_recall@k against the exact neighbours, and the same me
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -344,9 +345,11 @@ class Report:
 
 
 def _subsets(table: pa.Table) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-    names = np.array(table["subset"].to_pylist(), dtype=object)
-    for name in sorted({name for name in names if name is not None}):
-        yield name, names == name
+    """Every subset with its rows; "captions/unseen" is a subset of "captions" too."""
+    names = table["subset"].to_pylist()
+    wholes = [[] if name is None else list(accumulate(name.split("/"), "{}/{}".format)) for name in names]
+    for subset in sorted({name for within in wholes for name in within}):
+        yield subset, np.array([subset in within for within in wholes])
 
 
 def _per_query_table(task: str, encoder: str, searched: str, queries: pa.Table, values: Values) -> pa.Table:

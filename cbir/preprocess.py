@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,7 @@ def _asked_by_dataset(
     if asked.captions:
         pairs = _rows(images / "queries", "caption", "label")
         queries += caption_queries((caption, label) for caption, label in pairs if caption is not None)
+    queries = [_in_part(query, source.part(query.label)) for query in queries]
     grades = source.grades(queries)
     if grades is None:
         return _Asked(queries, packed, None, 0)
@@ -102,6 +103,11 @@ def _asked_by_dataset(
             "raise dataset.gallery_per_class"
         )
     return _Asked(queries, packed, kept, len(every) - len(kept))
+
+
+def _in_part(query: Query, part: str | None) -> Query:
+    """The query in a subset of its own kind: "captions/unseen"."""
+    return replace(query, subset="/".join(filter(None, (query.subset, part))) or None)
 
 
 def _asked_by_file(source: Source, images: Path, asked: QueriesParams, limits: Limits, workers: int) -> _Asked:

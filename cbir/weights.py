@@ -4,6 +4,8 @@
     torchvision:IMAGENET1K_V2     a tag of torchvision (mobilenet)
     openai, laion2b_s34b_b79k     a tag of open_clip for the architecture (clip)
     /path, file:/path, http(s)://  a file: safetensors, or a torch file read with weights_only=True
+    demo                          the file of this package that `python -m cbir.demo.train` made; it knows drawn shapes only
+    demo                          this package's own, made by `python -m cbir.demo.train`: they know drawn shapes only
     random:<seed>                 no training at all, for trials
 
 A tag implies more than numbers: QuickGELU, mean and std, interpolation, size.  A file has lost that, so `weights_tag` must
@@ -28,6 +30,7 @@ from safetensors.torch import load_file, save_file
 
 from cbir.artifacts.files import replacing, write_json
 from cbir.config import EncoderParams, Family, first_line, nearest
+from cbir.demo import DEMO_WEIGHTS
 from cbir.encoders import clip, mobilenet
 from cbir.encoders.base import EncoderCard, file_sha256
 from cbir.encoders.preprocessing import Preprocessing
@@ -44,7 +47,7 @@ def fetch_encoder(group: str, params: EncoderParams, out: Path) -> None:
     Raises ConfigError for an architecture, tag or seed that does not exist, FetchError when the weights cannot be had,
     WeightsError when they are of another architecture.
     """
-    if _is_random(params) and (params.weights_sha256, params.weights_tag) != (None, None):
+    if _is_tagless(params) and (params.weights_sha256, params.weights_tag) != (None, None):
         raise ConfigError(
             f"{group}.weights: {params.weights} has no hash and no tag; set weights_sha256 and weights_tag to null"
         )
@@ -75,7 +78,7 @@ def _fetch_mobilenet(group: str, params: EncoderParams, out: Path) -> EncoderCar
         digits = Path(settings.url).stem.rpartition("-")[2]
         _load_fetched(group, model, params, settings.url, sha256_prefix=digits)
     elif not _is_random(params):
-        _load_fetched(group, model, params, params.weights)
+        _load_fetched(group, model, params, _address(group, params))
     return EncoderCard(
         family=params.family.value,
         architecture=params.architecture,
@@ -122,7 +125,7 @@ def _fetch_clip(group: str, params: EncoderParams, out: Path) -> EncoderCard:
         _load_clip(group, model, params, _fetch_tag(group, params, implied))
     elif not _is_random(params):
         with tempfile.TemporaryDirectory() as folder:
-            path = _fetch_file(group, params.weights, Path(folder), params.weights_sha256)
+            path = _fetch_file(group, _address(group, params), Path(folder), params.weights_sha256)
             _load_clip(group, model, params, path)
     _save_tokenizer(group, model_cfg, out)
     cfg = model.visual.preprocess_cfg
@@ -222,11 +225,11 @@ def _known_tag(group: str, key: str, tag: str, tags: Mapping[str, Any]) -> str:
 
 
 def _tag_of_file(group: str, params: EncoderParams, tags: Mapping[str, Any], prefix: str = "") -> str | None:
-    """Whose settings the weights carry: weights_tag for a file, nobody's for random ones.
+    """Whose settings the weights carry: weights_tag for a file, nobody's for this package's own and random ones.
 
     prefix : what stands before a tag in `weights`.
     """
-    if _is_random(params):
+    if _is_tagless(params):
         return None
     if "/" not in params.weights and "." not in params.weights:
         choices = nearest(prefix + params.weights, [prefix + known for known in tags]) if tags else "it has none"
@@ -245,6 +248,15 @@ def _tag_of_file(group: str, params: EncoderParams, tags: Mapping[str, Any], pre
 
 def _is_random(params: EncoderParams) -> bool:
     return params.weights.startswith("random:")
+
+
+def _is_tagless(params: EncoderParams) -> bool:
+    """Whether the weights come with this package: nobody's tag tells their settings, and no hash is needed."""
+    return params.weights == "demo" or _is_random(params)
+
+
+def _address(group: str, params: EncoderParams) -> str:
+    return str(DEMO_WEIGHTS / f"{group}.safetensors") if params.weights == "demo" else params.weights
 
 
 def _load_fetched(

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cbir.config import load_device, load_params
+from cbir.config import ENCODERS, load_device, load_params
 from cbir.errors import told_in_one_line
 from cbir.evaluation import Report, evaluate_encoder, open_gallery
 from cbir.index import SearchParams
@@ -19,7 +19,7 @@ def main() -> None:
     gallery = open_gallery(IMAGES, QUERIES)
     report = Report(OUT, gallery)
     search_params = SearchParams(**vars(params.index.search))
-    for encoder in ("mobilenet", "clip"):
+    for encoder in ENCODERS:
         evaluate_encoder(report, gallery, EMBEDDINGS, INDEXES, encoder, params.evaluate, search_params, threads)
     report.write()
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cbir.config import load_params
+from cbir.config import ENCODERS, load_params
 from cbir.errors import told_in_one_line
 from cbir.index import SearchParams
 from cbir.latency import write_latency
@@ -16,7 +16,7 @@ def main() -> None:
     params = load_params(PARAMS)
     search_params, threads = SearchParams(**vars(params.index.search)), params.device.threads or cores()
     asked = (params.evaluate.latency_queries, params.evaluate.seed)
-    write_latency(OUT, EMBEDDINGS, INDEXES, ("mobilenet", "clip"), search_params, threads, *asked)
+    write_latency(OUT, EMBEDDINGS, INDEXES, ENCODERS, search_params, threads, *asked)
 
 
 if __name__ == "__main__":

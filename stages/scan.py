@@ -6,7 +6,7 @@ dangling link (treeverse/dvc#9971).  So this stage always runs, takes moments, a
 
 from pathlib import Path
 
-from cbir.config import load_params
+from cbir.config import ENCODERS, load_params
 from cbir.errors import told_in_one_line
 from cbir.local_state import write_local_state
 
@@ -28,7 +28,7 @@ def main() -> None:
     params = load_params(PARAMS)
     write_local_state(OUT / "dataset.json", [params.dataset.url])
     write_local_state(OUT / "queries.json", [params.queries.path, params.queries.qrels])
-    for name in ("mobilenet", "clip"):
+    for name in ENCODERS:
         encoder = params.encoder(name)
         write_local_state(OUT / f"{name}.json", [encoder.architecture, encoder.weights, encoder.tokenizer])
 

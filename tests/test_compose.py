@@ -350,3 +350,12 @@ def test_what_dvc_lets_through_is_refused_here_and_by_every_stage(
 def test_any_path_can_be_given_as_it_is(path: str) -> None:
     text = composed(["dataset=image_folder", f"dataset.url={path}"])
     assert yaml.safe_load(text)["dataset"]["url"] == path
+
+
+def test_demo_encoders_on_other_images_are_noted(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([])
+    assert "note:" not in capsys.readouterr().out
+    main(["dataset=image_folder", "dataset.url=photos", "mobilenet=large"])
+    assert "note: the demo weights of clip know drawn shapes only" in capsys.readouterr().out
+    main(["dataset=image_folder", "dataset.url=photos", "mobilenet=large", "clip=vit_b_32"])
+    assert "note:" not in capsys.readouterr().out

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -172,6 +173,20 @@ def test_subsets_hold_the_means_of_their_own_queries(done: Done) -> None:
     assert list(done.metrics["subsets"]["tbir"]["clip"]) == list(expected)
     for name, means in expected.items():
         assert done.metrics["subsets"]["tbir"]["clip"][name] == pytest.approx(means, abs=1e-9)
+
+
+def test_a_subset_within_a_subset_counts_in_both(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    parts = ["captions/unseen", "captions/seen", "captions", "captions/seen/twice", None]
+    texts = [query for query in world.queries if query.task == "tbir"]
+    placed = {query.query_id: parts[number % len(parts)] for number, query in enumerate(texts)}
+    world.queries = [replace(query, subset=placed.get(query.query_id)) for query in world.queries]
+    found = world.write().evaluate(tmp_path / "out")["subsets"]["tbir"]["clip"]
+    assert list(found) == ["captions", "captions/seen", "captions/seen/twice", "captions/unseen"]
+    values = naive(world, "tbir", "clip")
+    for name, means in found.items():
+        within = [id_ for id_, part in placed.items() if part and (part == name or part.startswith(f"{name}/"))]
+        assert means == pytest.approx(mean_of([values[id_] for id_ in within]), abs=1e-9)
 
 
 @pytest.mark.parametrize("task", ["cbir", "tbir"])

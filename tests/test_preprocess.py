@@ -28,6 +28,7 @@ from cbir.config import DatasetParams, QueriesParams, QuerySource, Reader
 from cbir.datasets.base import SourceImage
 from cbir.datasets.fetching import fetch_dataset
 from cbir.datasets.opening import open_dataset
+from cbir.demo.unseen import UNSEEN_LABELS
 from cbir.errors import ConfigError, DataError
 from cbir.packing import Limits, check_bad_fraction, pack_images
 from cbir.preprocess import preprocess
@@ -197,7 +198,11 @@ def test_shapes_come_with_captions_and_graded_judgements(tmp_path):
     out = prepared(tmp_path, None, parameters, asked(templates=["a photo of a {}"], captions=True))
     rows, grades = query_rows(out), qrels_rows(out)
     assert summary(out)["queries"] == {
-        "images": 80, "by_task": {"cbir": 80, "tbir": 160}, "by_subset": {"captions": 80, "class prompts": 80},
+        "images": 80,
+        "by_task": {"cbir": 80, "tbir": 160},
+        "by_subset": {
+            f"{kind}{part}": n for kind in ("captions/", "class prompts/", "") for part, n in (("seen", 70), ("unseen", 10))
+        },
     }  # fmt: skip
     assert summary(out)["relevance"] == "qrels"
     assert summary(out)["qrels"] == {"rows": len(grades), "dropped": 0}
@@ -216,12 +221,15 @@ def test_shapes_come_with_captions_and_graded_judgements(tmp_path):
         if row["task"] == "cbir":
             says = asked_words[query_id]
             assert grade == 1 + (says[1] == shows[1]) + (says[2] == shows[2])
-        elif row["subset"] == "captions":
+        elif row["query_id"].startswith("caption:"):
             says = row["text"].split()
             assert grade == 1 + (says[1] == shows[1]) + (says[2] == shows[2]) + (says[7] == shows[7])
         else:
             assert grade == 1
     assert grades == sorted(grades)
+    for row in rows:
+        kind = {"class": "class prompts/", "caption": "captions/"}.get(row["query_id"].partition(":")[0], "")
+        assert row["subset"] == f"{kind}{'unseen' if row['label'] in UNSEEN_LABELS else 'seen'}"
 
 
 def test_so_many_images_of_each_class_are_chosen(tmp_path):

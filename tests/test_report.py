@@ -137,11 +137,21 @@ def test_random_weights_are_named_in_the_first_line(page: str) -> None:
     assert page.startswith("> **Read this first:** The weights of mobilenet and clip are random, not trained")
 
 
+def test_the_first_line_says_what_demo_weights_know_and_how_to_take_others(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    world.origin = "demo"
+    first = page_of(finish(world.write()), tmp_path).splitlines()[0]
+    assert first.startswith(
+        "> **Read this first:** The demo weights of mobilenet and clip know this project's drawn shapes"
+    )
+    assert first.endswith("Real encoders: `mobilenet=large clip=vit_b_32`.")
+
+
 def test_trained_weights_need_no_warning(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     world.origin = "https://weights.example/a_b.safetensors"
     page = page_of(finish(world.write()), tmp_path)
-    assert "random, not trained" not in page
+    assert "weights of mobilenet" not in page
     weights = {row[0]: row[1:] for row in table_of(page, "", "mobilenet", "clip")}["weights"]
     assert [cell.split()[0] for cell in weights] == [world.origin] * 2
 

@@ -34,6 +34,7 @@ from torchvision.models import MobileNet_V3_Large_Weights
 from transformers import PreTrainedTokenizerFast
 
 from cbir.config import EncoderParams, Family, Precision
+from cbir.demo import DEMO_WEIGHTS
 from cbir.encoders.base import EncoderCard, check_weights
 from cbir.encoders.clip import Clip, load_clip
 from cbir.encoders.mobilenet import load_mobilenet
@@ -899,9 +900,30 @@ def test_a_damaged_encoder_json_is_refused(change: Any, told: str, tmp_path: Pat
     assert "\n" not in str(caught.value)
 
 
-def test_random_weights_have_neither_hash_nor_tag(tmp_path: Path) -> None:
+@pytest.mark.parametrize("group", ["mobilenet", "clip"])
+def test_demo_weights_are_the_file_of_the_package_and_need_nothing_else(
+    group: str, tmp_path: Path, no_network: object
+) -> None:
+    params = mobilenet(weights="demo", image_px=96)
+    if group == "clip":
+        params = clip(weights="demo", architecture="cbir/demo/clip_demo.json")
+    fetch_encoder(group, params, tmp_path)
+    (found,) = [load_file(path) for path in tmp_path.glob("*.safetensors")]
+    shipped = load_file(DEMO_WEIGHTS / f"{group}.safetensors")
+    assert same(found, {name: value.float() if value.is_floating_point() else value for name, value in shipped.items()})
+    card = EncoderCard.read(tmp_path)
+    assert (card.origin, card.tag) == ("demo", None)
+
+
+def test_demo_weights_fit_no_other_architecture(tmp_path: Path) -> None:
+    message = refused(WeightsError, mobilenet(weights="demo", architecture=LARGE), tmp_path)
+    assert message.startswith("mobilenet.weights: demo does not fit mobilenet_v3_large")
+    message = refused(WeightsError, clip(weights="demo"), tmp_path)
+    assert message.startswith("clip.weights: demo does not fit Tiny")
+
+
+@pytest.mark.parametrize("weights", ["demo", "random:0"])
+def test_weights_of_this_package_have_neither_hash_nor_tag(weights: str, tmp_path: Path) -> None:
     for change in ({"weights_sha256": "0" * 64}, {"weights_tag": "IMAGENET1K_V1"}):
-        with pytest.raises(
-            ConfigError, match=r"mobilenet\.weights: random:0 has no hash and no tag; set weights_sha256"
-        ):
-            fetch_encoder("mobilenet", mobilenet(**change), tmp_path)
+        message = refused(ConfigError, mobilenet(weights=weights, **change), tmp_path)
+        assert message.startswith(f"mobilenet.weights: {weights} has no hash and no tag; set weights_sha256")

@@ -17,7 +17,7 @@ QUERY_SCHEMA = pa.schema(
         pa.field("image_id", pa.string()),
         pa.field("text", pa.string()),
         pa.field("label", pa.string()),
-        pa.field("subset", pa.string()),  # a group of queries that the report shows apart, e.g. "captions"
+        pa.field("subset", pa.string()),  # queries that the report shows apart: "captions", or "captions/unseen"
     ]
 )
 QRELS_SCHEMA = pa.schema(

@@ -57,6 +57,10 @@ class Source(Protocol):
         """Files that are left out because their names say that they are no images: suffix -> how many."""
         ...
 
+    def part(self, label: str | None) -> str | None:
+        """The part of the classes of which figures are wanted apart, such as "unseen"; None where there are no parts."""
+        ...
+
     def grades(self, queries: Iterable[Query]) -> Iterator[Grade] | None:
         """Graded relevance of gallery images, or None where relevant means: of the same label."""
         ...

@@ -60,6 +60,9 @@ class ImageFolder:
         others = (name for name in self._files.names if not _is_image(name))
         return dict(sorted(Counter(PurePosixPath(name).suffix.lower() for name in others).items()))
 
+    def part(self, label: str | None) -> str | None:
+        return None
+
     def grades(self, queries: Iterable[Query]) -> Iterator[Grade] | None:
         return None
 

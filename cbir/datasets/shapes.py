@@ -6,6 +6,8 @@ Relevant to a query is what has its label (colour and shape).  Grades, for nDCG:
     image query      1, plus 1 for the same texture, plus 1 for the same size
     class prompt     1
     full caption     1, plus 1 for each of texture, size and background that is as the caption says
+
+Figures stand apart for labels that the demo encoders' training has "seen", and for those that it left "unseen".
 """
 
 import json
@@ -21,6 +23,7 @@ from cbir.artifacts.files import replacing
 from cbir.datasets.base import Grade, Query, SourceImage
 from cbir.datasets.files import Zip
 from cbir.demo.drawing import Attributes, Drawing, sample
+from cbir.demo.unseen import UNSEEN_LABELS
 from cbir.errors import DataError
 from cbir.parallel import ordered_map
 from cbir.progress import progress
@@ -82,6 +85,9 @@ class Shapes:
 
     def ignored(self) -> dict[str, int]:
         return {}
+
+    def part(self, label: str | None) -> str | None:
+        return "unseen" if label in UNSEEN_LABELS else "seen"
 
     def grades(self, queries: Iterable[Query]) -> Iterator[Grade] | None:
         return self._grades(queries)

@@ -46,6 +46,9 @@ class TinyImagenet:
     def ignored(self) -> dict[str, int]:
         return {}
 
+    def part(self, label: str | None) -> str | None:
+        return None
+
     def grades(self, queries: Iterable[Query]) -> Iterator[Grade] | None:
         return None
 

@@ -1,1 +1,5 @@
 """What makes the default run mean something offline: the drawn data set and its small encoders."""
+
+from pathlib import Path
+
+DEMO_WEIGHTS = Path(__file__).parent / "weights"

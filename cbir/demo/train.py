@@ -14,9 +14,10 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -29,16 +30,19 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional
 
+from cbir.artifacts.files import replacing, write_json
+from cbir.config import ENCODERS
+from cbir.demo import DEMO_WEIGHTS
 from cbir.demo.drawing import BACKGROUNDS, COLOURS, SHAPES, SIZES, TEXTURES, Attributes, sample
 from cbir.demo.unseen import UNSEEN_LABELS
-from cbir.encoders.base import Normalise
+from cbir.encoders.base import Normalise, file_sha256
 from cbir.encoders.preprocessing import Pixels, Preprocessing
 from cbir.parallel import cores, ordered_map
 from cbir.progress import progress
 
 VALUES = {"shape": SHAPES, "colour": COLOURS, "texture": TEXTURES, "size": SIZES, "background": BACKGROUNDS}
-WEIGHTS = Path(__file__).parent / "weights"
 _CHUNK = 200
+_FIRST_LOSSES = 20  # kept, so that a test can tell whether the weights are of this recipe
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Recipe:
     seed: int = 1
 
 
-MOBILENET = Recipe(images=20_000, passes=8, batch=64, lr=3e-3, weight=(1.0, 1.0, 0.2, 0.2, 0.0))
+MOBILENET = Recipe(images=20_000, passes=8, batch=64, lr=3e-3, weight=(1.0, 1.0, 0.1, 0.1, 0.0))
 CLIP = Recipe(images=20_000, passes=14, batch=128, lr=2e-3, weight=(1.0, 1.0, 0.6, 0.6, 0.6), contrastive=1.0)
 
 
@@ -67,6 +71,14 @@ class TrainingSet:
     pixels: torch.Tensor
     values: torch.Tensor
     attributes: list[Attributes]
+
+
+@dataclass
+class Log:
+    """What a training leaves behind: the losses of its first steps, and each pass's mean loss and seconds."""
+
+    first_losses: list[float] = field(default_factory=list)
+    passes: list[dict[str, float]] = field(default_factory=list)
 
 
 class Prototypes(torch.nn.Module):
@@ -124,41 +136,37 @@ def batches(data: TrainingSet, size: int, generator: torch.Generator) -> Iterato
 
 def train(
     name: str, model: torch.nn.Module, losses: Any, data: TrainingSet, recipe: Recipe, steps: int | None = None
-) -> list[dict[str, float]]:
-    """AdamW with one cycle of the learning rate; returns the mean loss of each pass, and its seconds.
+) -> Log:
+    """AdamW with one cycle of the learning rate.
 
     losses : module; losses(rows, pixels) -> loss.  steps : stop after so many (for tests).
     """
     generator = torch.Generator().manual_seed(recipe.seed)
-    parameters = [p for module in (model, losses) for p in module.parameters()]
-    unique = list({id(p): p for p in parameters}.values())
-    optimiser = torch.optim.AdamW(unique, lr=recipe.lr, weight_decay=recipe.weight_decay)
+    parameters = list(dict.fromkeys(p for module in (model, losses) for p in module.parameters()))
+    optimiser = torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay)
     per_pass = len(data.pixels) // recipe.batch
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, recipe.lr, total_steps=per_pass * recipe.passes, pct_start=0.2
     )
-    log: list[dict[str, float]] = []
-    done = 0
+    log = Log()
     model.train()
-    for number in range(recipe.passes):
-        begun, total = perf_counter(), 0.0
-        with progress(per_pass * recipe.batch, f"train {name}, pass {number + 1} of {recipe.passes}", "images") as bar:
-            for rows, pixels in batches(data, recipe.batch, generator):
+    for number in range(1, recipe.passes + 1):
+        begun, found = perf_counter(), []
+        with progress(per_pass * recipe.batch, f"train {name}, pass {number} of {recipe.passes}", "images") as bar:
+            for rows, pixels in islice(batches(data, recipe.batch, generator), steps):
                 optimiser.zero_grad(set_to_none=True)
                 loss = losses(rows, pixels)
                 loss.backward()
-                torch.nn.utils.clip_grad_norm_(unique, 1.0)
+                torch.nn.utils.clip_grad_norm_(parameters, 1.0)
                 optimiser.step()
                 schedule.step()
-                total += float(loss.detach())
-                done += 1
+                found.append(float(loss.detach()))
                 bar.advance(recipe.batch)
-                if done == steps:
-                    return [*log, {"pass": number + 1, "loss": float(loss.detach()), "seconds": 0.0}]
-        log.append(
-            {"pass": number + 1, "loss": round(total / per_pass, 4), "seconds": round(perf_counter() - begun, 1)}
-        )
-        print(f"{name}: pass {number + 1}, loss {log[-1]['loss']}, {log[-1]['seconds']} s", flush=True)
+        log.first_losses = log.first_losses or [round(loss, 4) for loss in found[:_FIRST_LOSSES]]
+        log.passes.append({"loss": round(sum(found) / len(found), 4), "seconds": round(perf_counter() - begun, 1)})
+        print(f"{name}: pass {number}, loss {log.passes[-1]['loss']}, {log.passes[-1]['seconds']} s", flush=True)
+        if steps is not None:
+            break
     return log
 
 
@@ -236,15 +244,16 @@ def settle_batch_norms(losses: Any, data: TrainingSet, recipe: Recipe) -> None:
 
 def export(model: torch.nn.Module, path: Path) -> None:
     """Write the state as fp16 safetensors (integers as they are)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     state = {
         name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
         for name, tensor in model.state_dict().items()
     }
-    save_file(state, path)
+    with replacing(path) as temporary:
+        save_file(state, temporary)
+        temporary.chmod(0o644)  # safetensors makes it the owner's alone
 
 
-def train_mobilenet(recipe: Recipe, out: Path, steps: int | None = None) -> list[dict[str, float]]:
+def train_mobilenet(recipe: Recipe, out: Path, steps: int | None = None) -> Log:
     """Train MobileNetV3-Small and write `mobilenet.safetensors`."""
     preprocessing = Preprocessing(96, 96, "shortest", "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     data = draw_training_set(recipe, preprocessing, cores())
@@ -257,7 +266,7 @@ def train_mobilenet(recipe: Recipe, out: Path, steps: int | None = None) -> list
     return log
 
 
-def train_clip(recipe: Recipe, out: Path, steps: int | None = None) -> list[dict[str, float]]:
+def train_clip(recipe: Recipe, out: Path, steps: int | None = None) -> Log:
     """Train the small CLIP of `clip_demo.json` and write `clip.safetensors`."""
     config = json.loads((Path(__file__).parent / "clip_demo.json").read_text(encoding="utf-8"))
     side_px = config["vision_cfg"]["image_size"]
@@ -278,16 +287,24 @@ def train_clip(recipe: Recipe, out: Path, steps: int | None = None) -> list[dict
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train one encoder or both, and keep the log."""
     parser = argparse.ArgumentParser(prog="python -m cbir.demo.train", description="Train the demo encoders.")
-    parser.add_argument("encoders", nargs="*", choices=["mobilenet", "clip", []], default=["mobilenet", "clip"])
-    parser.add_argument("--out", type=Path, default=WEIGHTS)
+    parser.add_argument("encoder", nargs="?", choices=ENCODERS, help="only this one")
+    parser.add_argument("--out", type=Path, default=DEMO_WEIGHTS, help="the folder of weights and logs")
     options = parser.parse_args(arguments)
     torch.set_num_threads(cores())
     trainers = {"mobilenet": (train_mobilenet, MOBILENET), "clip": (train_clip, CLIP)}
-    for name in options.encoders:
+    for name in ENCODERS if options.encoder is None else (options.encoder,):
         trainer, recipe = trainers[name]
+        begun = perf_counter()
         log = trainer(recipe, options.out)
-        text = json.dumps({"recipe": asdict(recipe), "torch": torch.__version__, "log": log}, indent=2)
-        (options.out / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+        seconds = round(perf_counter() - begun, 1)
+        found = {
+            "recipe": asdict(recipe),
+            "torch": torch.__version__,
+            "seconds": seconds,
+            "sha256": file_sha256(options.out / f"{name}.safetensors"),
+            **asdict(log),
+        }
+        write_json(options.out / f"{name}.json", found)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@ from typing import Any
 
 from cbir.artifacts.files import read_json
 from cbir.artifacts.images import read_quarantine
+from cbir.config import ENCODERS
 
-ENCODERS = ("mobilenet", "clip")
 TASKS = {"cbir": "image query -> similar images", "tbir": "text query -> images"}
 MODALITIES = {"cbir": "image", "tbir": "text"}
+_REAL_ENCODERS = "`mobilenet=large clip=vit_b_32`"
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,17 @@ class Facts:
     def warnings(self) -> list[str]:
         """What a reader must know before any number, most important first."""
         found = []
+        demo = [name for name in ENCODERS if self.vectors(name)["origin"] == "demo"]
+        if demo:
+            found.append(
+                f"The demo weights of {' and '.join(demo)} know this project's drawn shapes only: their figures say nothing "
+                f"about photographs. Real encoders: {_REAL_ENCODERS}."
+            )
         random = [name for name in ENCODERS if self.vectors(name)["origin"].startswith("random:")]
         if random:
             found.append(
                 f"The weights of {' and '.join(random)} are random, not trained: these figures show that the pipeline runs, "
-                "and nothing about images. Real encoders: `mobilenet=large clip=vit_b_32`."
+                f"and nothing about images. Real encoders: {_REAL_ENCODERS}."
             )
         if not self.metrics["data"]["queries"]:
             found.append("The query list is empty: nothing was asked, so there is no figure.")

@@ -8,7 +8,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cbir.artifacts.files import replacing
-from cbir.report.facts import ENCODERS, MODALITIES, TASKS, Facts
+from cbir.config import ENCODERS
+from cbir.report.facts import MODALITIES, TASKS, Facts
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#+|~!&$-]|:(?=//)|(?<=www)\.)")  # and what GitHub makes web links and formulas of
 _SHOWN_QUARANTINE = 20
