@@ -5,13 +5,14 @@ STAMP := .venv/installed
 # two processes, a file at a time: the tests wait for subprocesses half of the time
 PYTEST_FLAGS ?= --numprocesses 2 --dist loadfile
 
-.PHONY: help repro test test-slow lint setup lock demo clean
+.PHONY: help repro test test-slow lint setup lock demo bench clean
 help:
 	@echo "make repro      install what is missing, run the pipeline, print the results"
 	@echo "make test       install what is missing, run the tests (minutes)"
 	@echo "make test-slow  the slow tests too"
 	@echo "make lint       format, lint and types"
 	@echo "make demo       train the demo encoders anew (half an hour), and write their card"
+	@echo "make bench      measure embedding side by side with the plain loop and the limit (half an hour)"
 	@echo "make lock       pin requirements.txt anew from pyproject.toml"
 
 repro: setup
@@ -35,14 +36,18 @@ demo: setup
 	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 	$(BIN)/python -m cbir.demo.card
 
+bench: setup
+	$(BIN)/python -m benchmarks.embedding --out benchmarks/RESULTS.md
+
 setup: $(STAMP)
 
 # made anew when the pins change; an interrupted installation leaves no stamp
-$(STAMP): requirements.txt
+$(STAMP): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else "error: cbir needs Python 3.11, 3.12 or 3.13, found %d.%d; try: make PYTHON=python3.12 $(MAKECMDGOALS)" % v)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing the pinned packages into .venv (some GB, some minutes; once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .  # the command cbir
 	@touch $@
 
 lock: setup

@@ -57,6 +57,14 @@ class Precision(Enum):
     bf16 = "bf16"
 
 
+class Backend(Enum):
+    """What runs the image tower; `auto` takes the fastest that the device and the precision have."""
+
+    auto = "auto"
+    torch = "torch"
+    openvino = "openvino"
+
+
 class IndexKind(Enum):
     """The FAISS index types on offer."""
 
@@ -123,6 +131,7 @@ class EncoderParams(Group):
     tokenizer: str | None
     image_px: int | None
     precision: Precision
+    backend: Backend
 
 
 @dataclass

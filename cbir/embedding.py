@@ -2,25 +2,26 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from cbir.artifacts.files import fresh_folder, hash_ids
+from cbir.artifacts.files import add_ids, fresh_folder, hash_ids
 from cbir.artifacts.images import read_shards
-from cbir.artifacts.vectors import write_part, write_passport
+from cbir.artifacts.vectors import Vectors, write_part, write_passport
 from cbir.encoders.base import Embeddings, Encoder, TextEncoder
-from cbir.encoders.preprocessing import Pixels
 from cbir.errors import DataError
 from cbir.parallel import ordered_map
 from cbir.progress import progress
+from cbir.vector_cache import VectorCache
 
-_LIBRARIES = ("torch", "torchvision", "open_clip_torch", "pillow", "numpy")
+_LIBRARIES = ("torch", "torchvision", "open_clip_torch", "openvino", "pillow", "numpy")
 
 
 @dataclass(frozen=True)
@@ -36,62 +37,135 @@ class Rows:
         return dict(self.__dict__)
 
 
-def embed_shards(shards: Path, out: Path, encoder: Encoder, batch_images: int, workers: int, title: str) -> Rows:
+@dataclass
+class Spent:
+    """Seconds of all workers together, by what they did."""
+
+    decode: float = 0.0
+    infer: float = 0.0
+    write: float = 0.0
+
+    def __str__(self) -> str:
+        total = sum(self.__dict__.values()) or 1.0
+        return ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in self.__dict__.items())
+
+
+@dataclass
+class _Shard:
+    """A shard on its way.
+
+    place : where the cache keeps its vectors.  kept : those found there.  batches : those computed so far.
+    """
+
+    name: str
+    ids: list[str]
+    digests: list[str]
+    place: Path
+    kept: Vectors | None
+    batches: list[Embeddings] = field(default_factory=list)
+
+
+@dataclass
+class _Batch:
+    """images : packed; None where the shard was kept.  vectors : what became of them."""
+
+    shard: _Shard
+    images: pa.ChunkedArray | None
+    is_last: bool
+    vectors: Embeddings | None = None
+
+
+def embed_shards(shards: Path, out: Path, encoder: Encoder, batch_images: int, cache: VectorCache, title: str) -> Rows:
     """Embed every image of the shards in `shards` into parts of the same names in `out`.
 
-    Images are decoded and prepared by `workers` threads while the encoder works on the batch before.
+    Each of the encoder's workers carries a batch all the way, from packed bytes to vectors; batches never span shards, so a
+    shard's vectors depend on nothing but the shard.  A finished shard is kept in the cache, and taken from there by a later
+    run.  Raises DataError when there are no images and the title is of a gallery.
     """
     fresh_folder(out)
-    every_id: list[str] = []
-    content = sha256()
     total = sum(table.num_rows for _, table in read_shards(shards, ["image_id"]))
     if total == 0 and title.endswith("gallery"):
         raise DataError(f"{shards}: expected shards with images, found none; run `dvc repro preprocess`")
+    ids, content, count = sha256(), sha256(), 0
+    spent, workers = Spent(), encoder.runtime.workers
+
+    def embed(batch: _Batch) -> tuple[_Batch, float, float]:
+        if batch.images is None:
+            return batch, 0.0, 0.0
+        begun = perf_counter()
+        pixels = np.stack([encoder.card.preprocessing.prepare_packed(image.as_py()) for image in batch.images])
+        decoded = perf_counter()
+        batch.vectors = encoder.embed_images(pixels)
+        return batch, decoded - begun, perf_counter() - decoded
+
     with ThreadPoolExecutor(workers) as pool, progress(total, title, "images") as bar:
-        for name, table in read_shards(shards, ["image_id", "sha256", "image"]):
-            ids = table["image_id"].to_pylist()
+        bar.detail = spent
+        for batch, decode_s, infer_s in ordered_map(
+            pool, embed, _batches(shards, batch_images, cache), ahead=2 * workers
+        ):
+            shard = batch.shard
+            spent.decode, spent.infer = spent.decode + decode_s, spent.infer + infer_s
+            if batch.vectors is not None:
+                shard.batches.append(batch.vectors)
+                bar.advance(len(batch.vectors))
+            if not batch.is_last:
+                continue
+            begun = perf_counter()
+            if shard.kept is None:
+                vectors = np.concatenate(shard.batches)
+                cache.put(shard.place, vectors)
+            else:
+                vectors = shard.kept
+                bar.skip(len(vectors))
+            write_part(out, shard.name, shard.ids, vectors)
+            spent.write += perf_counter() - begun
+            add_ids(ids, shard.ids)
+            content.update("".join(shard.digests).encode())
+            count += len(shard.ids)
+    return Rows(count, ids.hexdigest(), content.hexdigest())
 
-            def prepare(row: int, images: Any = table["image"]) -> Pixels:
-                return encoder.card.preprocessing.prepare_packed(images[row].as_py())
 
-            prepared = ordered_map(pool, prepare, range(len(ids)), ahead=2 * batch_images)
-            vectors = []
-            for batch in _batches(prepared, batch_images):
-                vectors.append(encoder.embed_images(np.stack(batch)))
-                bar.advance(len(batch))
-            write_part(out, name, ids, np.concatenate(vectors))
-            every_id += ids
-            content.update("".join(table["sha256"].to_pylist()).encode())
-    return Rows(len(every_id), hash_ids(every_id), content.hexdigest())
+def _batches(shards: Path, batch_images: int, cache: VectorCache) -> Iterator[_Batch]:
+    for name, table in read_shards(shards, ["image_id", "sha256", "image"]):
+        digests = table["sha256"].to_pylist()
+        place = cache.path(digests)
+        shard = _Shard(name, table["image_id"].to_pylist(), digests, place, cache.get(place, len(digests)))
+        if shard.kept is not None:
+            yield _Batch(shard, None, is_last=True)
+            continue
+        for start in range(0, len(digests), batch_images):
+            images = table["image"].slice(start, batch_images)
+            yield _Batch(shard, images, is_last=start + batch_images >= len(digests))
 
 
 def embed_queries(ids: Sequence[str], texts: Sequence[str], out: Path, encoder: TextEncoder, batch: int) -> Rows:
     """Embed texts, row by row with their query ids, into one part in `out`."""
     fresh_folder(out)
-    vectors: list[Embeddings] = [
-        encoder.embed_texts(texts[start : start + batch]) for start in range(0, len(texts), batch)
-    ]
+    workers = encoder.runtime.workers
+    starts = range(0, len(texts), batch)
+    with ThreadPoolExecutor(workers) as pool:
+        vectors = list(
+            ordered_map(pool, lambda start: encoder.embed_texts(texts[start : start + batch]), starts, 2 * workers)
+        )
     if vectors:
         write_part(out, "part-00000", list(ids), np.concatenate(vectors))
     return Rows(len(ids), hash_ids(ids), hash_ids(texts))
 
 
-def write_vectors_passport(out: Path, name: str, encoder: Encoder, precision: str, rows: Rows) -> None:
-    """Write who made the set of vectors in `out`, from what and with what (see `cbir.artifacts.vectors`)."""
-    passport = {
-        "encoder": name,
+def maker(encoder: Encoder) -> dict[str, Any]:
+    """All that makes an image's vector, but the image: what a passport says, and what kept vectors are found by."""
+    return {
         **encoder.card.to_json(),
-        "precision": precision,
-        "backend": "torch",
+        "precision": encoder.runtime.precision,
+        "backend": encoder.runtime.backend,
+        "device": encoder.runtime.device,
         "normalised": True,
         "metric": "inner_product",
         "dim": encoder.dim,
-        "rows": rows.to_json(),
         "versions": {library: version(library) for library in _LIBRARIES},
     }
-    write_passport(out, passport)
 
 
-def _batches(items: Iterator[Pixels], number: int) -> Iterator[list[Pixels]]:
-    while batch := list(islice(items, number)):
-        yield batch
+def write_vectors_passport(out: Path, name: str, encoder: Encoder, rows: Rows) -> None:
+    """Write who made the set of vectors in `out`, from what and with what (see `cbir.artifacts.vectors`)."""
+    write_passport(out, {"encoder": name, **maker(encoder), "rows": rows.to_json()})

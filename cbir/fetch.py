@@ -27,6 +27,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 
 from cbir.errors import ConfigError, FetchError
 from cbir.progress import progress
+from cbir.user_cache import cache_folder
 
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = (10.0, 60.0)  # to connect; between two arrivals of bytes
@@ -35,13 +36,6 @@ _HASH_DIGITS = {"sha256": (64, 64), "md5": (32, 32), "sha256_prefix": (8, 64)}
 _PASSING_STATUSES = {408, 429}  # besides every 5xx
 
 _log = logging.getLogger(__name__)
-
-
-def cache_dir() -> Path:
-    """Where cbir keeps what can be fetched again: $CBIR_CACHE, else cbir/ in the user's cache folder."""
-    if own := os.environ.get("CBIR_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cbir"
 
 
 def fetch(
@@ -59,7 +53,7 @@ def fetch(
 
     url : http(s)://, file:/// or a path.  sha256, md5 : hexadecimal; from the network at least one hash is required.
     sha256_prefix : its first 8 or more digits, as in the file names of torch's weights.
-    partial_dir : where the body waits until it is whole, cache_dir()/partial by default; a later call resumes it.
+    partial_dir : where the body waits until it is whole, partial/ of the cache folder by default; a later call resumes it.
     attempts : tries in all against faults that pass; backoff_s : seconds before the second, doubled before each next.
     Raises ConfigError if a hash is malformed or missing; FetchError if the file cannot be had or its hash is wrong.
     """
@@ -72,7 +66,7 @@ def fetch(
                     "(`sha256sum FILE` prints it for a copy that you trust)"
                 )
             case "http" | "https":
-                partial = _Partial.of(url, promised, partial_dir or cache_dir() / "partial")
+                partial = _Partial.of(url, promised, partial_dir or cache_folder() / "partial")
                 _download(url, partial, out_path, promised, attempts, backoff_s)
             case "file":
                 _copy(_path_of(url), out_path, promised)

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from time import monotonic
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 _LINE_EVERY_S = 10.0
+_RECENT_S = 30.0
 _BYTE_SCALES = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0))
 
 
@@ -19,23 +21,38 @@ class Counter:
 
     def __init__(self, total: int | None, unit: str, done: int, changed: Callable[[], None] = lambda: None) -> None:
         self.total, self.unit, self.done, self.changed = total, unit, done, changed
+        self.detail: object = ""  # told after everything else, as it is at that moment
         self._before, self._began = done, monotonic()
+        self._recent: deque[tuple[float, int]] = deque([(self._began, done)])
 
     def advance(self, n: int) -> None:
         """Count n more units."""
         self.done += n
+        now = monotonic()
+        self._recent.append((now, self.done))
+        while self._recent[1][0] <= now - _RECENT_S:
+            self._recent.popleft()
         self.changed()
 
+    def skip(self, n: int) -> None:
+        """Count n units that an earlier run did: done, but nothing to the rate."""
+        self._before += n
+        self._recent = deque((when, done + n) for when, done in self._recent)
+        self.advance(n)
+
     def __str__(self) -> str:
-        """For example "120.0 of 248.1 MB, 11.2 MB/s, 11 s left"; the rate is the mean since the start."""
-        seconds = monotonic() - self._began
-        rate = (self.done - self._before) / max(seconds, 1e-3)
+        """For example "120.0 of 248.1 MB, 11.2 MB/s, 11 s left"; the rate is that of the last seconds, at the end the mean."""
+        now = monotonic()
+        seconds = now - self._began
+        since, before = (self._began, self._before) if self.done == self.total else self._recent[0]
+        rate = (self.done - before) / max(now - since, 1e-3)
         parts = [_amount(self.done, self.total, self.unit), _rate(rate, self.unit)]
         if self.total is None or self.done >= self.total:
             parts.append(f"{_span(seconds)} so far" if self.total is None else f"took {_span(seconds)}")
         elif rate:
             parts.append(f"{_span((self.total - self.done) / rate)} left")
-        return ", ".join(parts)
+        detail = str(self.detail)
+        return ", ".join([*parts, detail] if detail else parts)
 
 
 def progress(total: int | None, label: str, unit: str, done: int = 0) -> AbstractContextManager[Counter]:

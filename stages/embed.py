@@ -5,23 +5,23 @@ from pathlib import Path
 
 from cbir.artifacts.queries import read_query_list
 from cbir.config import encoder_argument, load_device, load_params
-from cbir.embedding import embed_queries, embed_shards, write_vectors_passport
+from cbir.embedding import embed_queries, embed_shards, maker, write_vectors_passport
 from cbir.encoders.opening import open_encoder, reads_text
 from cbir.errors import told_in_one_line
-from cbir.parallel import cores
+from cbir.user_cache import cache_folder
+from cbir.vector_cache import VectorCache
 
-PARAMS = ("{encoder}.family", "{encoder}.precision")
+PARAMS = ("{encoder}.family", "{encoder}.precision", "{encoder}.backend")
 IMAGES, QUERIES, WEIGHTS, OUT = map(Path, ("data/images", "data/queries", "data/weights", "data/embeddings"))
 
 
 def main(name: str) -> None:
-    params = load_params(key.format(encoder=name) for key in PARAMS).encoder(name)
-    device, out = load_device(), OUT / name
-    encoder, batch = open_encoder(WEIGHTS / name, params.family, params.precision, device)
-    workers = device.workers or cores()
+    params, out = load_params(key.format(encoder=name) for key in PARAMS).encoder(name), OUT / name
+    encoder, batch = open_encoder(WEIGHTS / name, params.family, params.precision, params.backend, load_device())
+    cache = VectorCache(cache_folder(), maker(encoder))
     rows = {
-        "gallery": embed_shards(IMAGES / "gallery", out / "gallery", encoder, batch, workers, f"{name} gallery"),
-        "queries": embed_shards(IMAGES / "queries", out / "queries", encoder, batch, workers, f"{name} queries"),
+        kind: embed_shards(IMAGES / kind, out / kind, encoder, batch, cache, f"{name} {kind}")
+        for kind in ("gallery", "queries")
     }
     if (text_encoder := reads_text(encoder)) is not None:
         asked = read_query_list(QUERIES / "query_list.parquet")
@@ -29,7 +29,7 @@ def main(name: str) -> None:
         ids, texts = asked["query_id"].to_pylist(), asked["text"].to_pylist()
         rows["texts"] = embed_queries(ids, texts, out / "texts", text_encoder, batch)
     for kind, found in rows.items():
-        write_vectors_passport(out / kind, name, encoder, params.precision.value, found)
+        write_vectors_passport(out / kind, name, encoder, found)
 
 
 if __name__ == "__main__":

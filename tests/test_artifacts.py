@@ -1,5 +1,6 @@
 """Artifacts: what is written is read, the same twice; what is absent, damaged or of another shape is told, not used."""
 
+import hashlib
 import json
 import random
 import re
@@ -59,7 +60,7 @@ EACH_TABLE = pytest.mark.parametrize(("write", "read", "table"), TABLES)
 def images(number, size=10):
     for n in range(number):
         body = random.Random(n).randbytes(size)
-        yield PackedImage(f"{n:05d}", "cats", None, f"n° {n}", f"cats/{n}.jpg", "0" * 64, 3, 4, body)
+        yield PackedImage(f"{n:05d}", "cats", None, f"n° {n}", f"cats/{n}.jpg", "1" * 64, 3, 4, body)
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
@@ -226,8 +227,9 @@ def test_shards_are_read_as_they_were_written(tmp_path):
     assert read_columns(tmp_path / "gallery", ["width", "image_id"]).column_names == ["width", "image_id"]
 
 
-def test_a_shard_ends_at_its_rows_or_its_bytes_whichever_comes_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(images_module, "SHARD_ROWS", 4)
+def test_a_shard_ends_at_twice_its_rows_or_at_its_bytes_whichever_comes_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(images_module, "SHARD_ROWS", 2)
+    monkeypatch.setattr(images_module, "_ends_shard", lambda image: False)
     monkeypatch.setattr(images_module, "SHARD_BYTES", 300)
 
     def rows(folder):
@@ -240,6 +242,27 @@ def test_a_shard_ends_at_its_rows_or_its_bytes_whichever_comes_first(tmp_path, m
     write_shards(tmp_path / "exact", images(8, size=10))
     assert rows(tmp_path / "exact") == [("part-00000", 4), ("part-00001", 4)]
     assert read_columns(tmp_path / "rows", ["image_id"])["image_id"].to_pylist() == [f"{n:05d}" for n in range(9)]
+
+
+def test_an_image_more_or_less_changes_its_own_shard_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(images_module, "SHARD_ROWS", 20)
+
+    def hashed(numbers):
+        for n in numbers:
+            body = random.Random(n).randbytes(30)
+            yield PackedImage(f"{n:05d}", None, None, None, "", hashlib.sha256(body).hexdigest(), 1, 1, body)
+
+    def shards(name, numbers):
+        write_shards(tmp_path / name, hashed(numbers))
+        return [tuple(table["image_id"].to_pylist()) for _, table in read_shards(tmp_path / name, ["image_id"])]
+
+    whole = shards("whole", range(2000))
+    assert 60 < len(whole) < 160  # 20 images each, more or less, but no more than 40
+    assert max(map(len, whole)) == 40
+    for place in (0, 700, 1999):
+        less = shards(str(place), [n for n in range(2000) if n != place])
+        # a shard that was cut for its length may be cut elsewhere now, and so may those behind it, until one ends by itself
+        assert len(set(whole) - set(less)) <= 5
 
 
 def test_no_images_make_an_empty_folder(tmp_path):
@@ -264,7 +287,8 @@ def test_shards_have_the_same_bytes_twice(tmp_path):
 
 
 def test_an_interrupted_shard_leaves_only_whole_ones(tmp_path, monkeypatch):
-    monkeypatch.setattr(images_module, "SHARD_ROWS", 2)
+    monkeypatch.setattr(images_module, "SHARD_ROWS", 1)
+    monkeypatch.setattr(images_module, "_ends_shard", lambda image: False)
 
     def failing():
         yield from images(5)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from cbir.artifacts.files import read_json
-from cbir.config import EncoderParams, Family, Precision
+from cbir.config import Backend, EncoderParams, Family, Precision
 from cbir.demo import DEMO_WEIGHTS
 from cbir.demo.card import figures
 from cbir.demo.drawing import COLOURS, SHAPES, Attributes
@@ -22,6 +22,7 @@ from cbir.encoders.base import file_sha256
 from cbir.encoders.clip import load_clip
 from cbir.encoders.mobilenet import load_mobilenet
 from cbir.encoders.preprocessing import Preprocessing
+from cbir.encoders.runtime import Runtime
 from cbir.weights import fetch_encoder
 from tests.imports import ROOT
 
@@ -36,7 +37,7 @@ def one_thread() -> None:
 
 def encoder(**changes: object) -> EncoderParams:
     values = {"weights_sha256": None, "weights_tag": "none", "tokenizer": None, "image_px": None}
-    return EncoderParams(**{**values, "precision": Precision.fp32, **changes})  # type: ignore[arg-type]
+    return EncoderParams(**{**values, "precision": Precision.fp32, "backend": Backend.auto, **changes})  # type: ignore[arg-type]
 
 
 def test_a_tenth_of_the_labels_is_never_shown_in_training_but_every_shape_and_colour_is() -> None:
@@ -75,7 +76,7 @@ def test_a_short_training_of_mobilenet_lowers_the_loss_and_its_export_loads(tmp_
     assert {tensor.dtype for tensor in load_file(path).values()} == {torch.float16, torch.int64}
     params = encoder(family=Family.torchvision, architecture="mobilenet_v3_small", weights=str(path), image_px=96)
     fetch_encoder("mobilenet", params, tmp_path / "encoder")
-    found = load_mobilenet(tmp_path / "encoder", torch.device("cpu"), "fp32")
+    found = load_mobilenet(tmp_path / "encoder", Runtime())
     assert found.embed_images(np.zeros((2, 3, 96, 96), np.uint8)).shape == (2, 576)
 
 
@@ -86,7 +87,7 @@ def test_a_short_training_of_clip_lowers_the_loss_and_its_export_loads(tmp_path:
         family=Family.open_clip, architecture="cbir/demo/clip_demo.json", weights=str(tmp_path / "clip.safetensors")
     )
     fetch_encoder("clip", params, tmp_path / "encoder")
-    found = load_clip(tmp_path / "encoder", torch.device("cpu"), "fp32")
+    found = load_clip(tmp_path / "encoder", Runtime())
     assert found.embed_texts(["a photo of a red heart."]).shape == (
         1,
         read_json(tmp_path / "encoder" / "open_clip_config.json")["model_cfg"]["embed_dim"],

@@ -5,6 +5,7 @@ import io
 import json
 import pickle
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,22 +25,23 @@ from PIL import Image
 from cbir.artifacts import images as image_artifacts
 from cbir.artifacts.images import PackedImage, write_shards
 from cbir.artifacts.vectors import Vectors, open_vectors, positions_of, read_parts, read_passport, write_part
-from cbir.config import EncoderParams, Family, Precision
+from cbir.config import Backend, EncoderParams, Family, Precision
 from cbir.demo.drawing import sample
-from cbir.embedding import Rows, embed_queries, embed_shards, write_vectors_passport
+from cbir.embedding import Rows, embed_queries, embed_shards, maker, write_vectors_passport
 from cbir.encoders.clip import Clip, load_clip
 from cbir.encoders.mobilenet import MobileNet, load_mobilenet
+from cbir.encoders.runtime import Runtime
 from cbir.errors import DataError, PassportError
 from cbir.parallel import cores, ordered_map
+from cbir.vector_cache import VectorCache
 from cbir.weights import fetch_encoder
 from tests.test_encoders import TINY, one_thread  # noqa: F401  (the second is a fixture)
 
-CPU = torch.device("cpu")
 ROWS, SHARD_ROWS = 43, 16  # three shards: 16, 16 and 11
 
 
 def encoder_params(family: Family, architecture: str, weights: str, image_px: int | None = None) -> EncoderParams:
-    return EncoderParams(family, architecture, weights, None, None, None, image_px, Precision.fp32)
+    return EncoderParams(family, architecture, weights, None, None, None, image_px, Precision.fp32, Backend.auto)
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +54,14 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
     torch.save({name: value * 3 if value.ndim > 1 else value for name, value in state.items()}, folder / "tiny.pth")
     params = encoder_params(Family.open_clip, str(folder / "tiny.json"), str(folder / "tiny.pth"))
     fetch_encoder("clip", params, folder / "out")
-    return load_clip(folder / "out", CPU, "fp32")
+    return load_clip(folder / "out", Runtime())
 
 
 @pytest.fixture(scope="module")
 def mobilenet(tmp_path_factory: pytest.TempPathFactory) -> MobileNet:
     folder = tmp_path_factory.mktemp("mobilenet")
     fetch_encoder("mobilenet", encoder_params(Family.torchvision, "mobilenet_v3_small", "random:0", 64), folder)
-    return load_mobilenet(folder, CPU, "fp32")
+    return load_mobilenet(folder, Runtime())
 
 
 def packed(number: int) -> list[PackedImage]:
@@ -88,10 +90,17 @@ def images() -> list[PackedImage]:
 def shards(images: list[PackedImage], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("images") / "gallery"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(image_artifacts, "SHARD_ROWS", SHARD_ROWS)
+        patch.setattr(image_artifacts, "SHARD_ROWS", SHARD_ROWS // 2)
+        patch.setattr(image_artifacts, "_ends_shard", lambda image: False)
         assert write_shards(folder, images) == ROWS
     assert [path.name for path in sorted(folder.iterdir())] == [f"part-0000{place}.parquet" for place in range(3)]
     return folder
+
+
+def embedded(shards: Path, out: Path, encoder: Any, batch: int = 8, title: str = "clip gallery") -> Rows:
+    """embed_shards without anything kept from before."""
+    with tempfile.TemporaryDirectory() as folder:
+        return embed_shards(shards, out, encoder, batch, VectorCache(Path(folder), maker(encoder)), title)
 
 
 def stacked(folder: Path) -> tuple[list[str], Vectors]:
@@ -109,8 +118,8 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 def test_every_row_is_the_vector_of_the_image_of_its_id(
     clip: Clip, images: list[PackedImage], shards: Path, tmp_path: Path
 ) -> None:
-    embed_shards(shards, tmp_path, clip, batch_images=7, workers=2, title="clip gallery")
-    ids, vectors = stacked(tmp_path)
+    embedded(shards, tmp_path / "out", clip, 7)
+    ids, vectors = stacked(tmp_path / "out")
     assert ids == [image.image_id for image in images]
     assert len(set(ids)) == ROWS
     alone = [clip.embed_images(clip.card.preprocessing.prepare_packed(image.image)[None])[0] for image in images]
@@ -122,28 +131,30 @@ def test_every_row_is_the_vector_of_the_image_of_its_id(
 def test_mobilenet_embeds_shards_too(
     mobilenet: MobileNet, images: list[PackedImage], shards: Path, tmp_path: Path
 ) -> None:
-    embed_shards(shards, tmp_path, mobilenet, batch_images=16, workers=2, title="mobilenet gallery")
-    ids, vectors = stacked(tmp_path)
+    embedded(shards, tmp_path / "out", mobilenet, 16)
+    ids, vectors = stacked(tmp_path / "out")
     assert ids == [image.image_id for image in images]
     last = mobilenet.embed_images(mobilenet.card.preprocessing.prepare_packed(images[-1].image)[None])[0]
     np.testing.assert_allclose(vectors[-1], last, rtol=0, atol=1e-5)
 
 
 def test_parts_are_named_and_filled_as_the_shards(clip: Clip, shards: Path, tmp_path: Path) -> None:
-    embed_shards(shards, tmp_path, clip, batch_images=10, workers=1, title="clip gallery")
+    embedded(shards, tmp_path / "out", clip, 10)
     names = [f"part-0000{place}" for place in range(3)]
-    assert sorted(bytes_of(tmp_path)) == sorted(f"{name}.{kind}" for name in names for kind in ("npy", "parquet"))
+    assert sorted(bytes_of(tmp_path / "out")) == sorted(
+        f"{name}.{kind}" for name in names for kind in ("npy", "parquet")
+    )
     for name, rows in zip(names, (16, 16, 11), strict=True):
-        part = np.load(tmp_path / f"{name}.npy")
+        part = np.load(tmp_path / "out" / f"{name}.npy")
         assert (part.shape, part.dtype) == ((rows, 32), np.float32)
         np.testing.assert_allclose(np.linalg.norm(part.astype(np.float64), axis=1), 1.0, atol=1e-6)
-        assert pq.read_table(tmp_path / f"{name}.parquet").column_names == ["id"]
+        assert pq.read_table(tmp_path / "out" / f"{name}.parquet").column_names == ["id"]
 
 
 def test_the_batch_size_changes_no_vector(clip: Clip, shards: Path, tmp_path: Path) -> None:
     rows, ids, vectors = [], [], []
     for batch in (1, 7, 32):
-        rows.append(embed_shards(shards, tmp_path / str(batch), clip, batch, workers=2, title="clip gallery"))
+        rows.append(embedded(shards, tmp_path / str(batch), clip, batch))
         found = stacked(tmp_path / str(batch))
         ids.append(found[0])
         vectors.append(found[1])
@@ -159,22 +170,25 @@ def test_no_batch_is_larger_than_asked_and_only_a_shards_last_is_smaller(
     seen: list[int] = []
     embed = clip.embed_images
     monkeypatch.setattr(clip, "embed_images", lambda pixels: (seen.append(len(pixels)), embed(pixels))[1])
-    embed_shards(shards, tmp_path, clip, batch_images=7, workers=2, title="clip gallery")
-    assert seen == [7, 7, 2, 7, 7, 2, 7, 4]
+    embedded(shards, tmp_path / "out", clip, 7)
+    assert sorted(seen) == sorted([7, 7, 2, 7, 7, 2, 7, 4])
 
 
-def test_the_number_of_workers_changes_no_byte(clip: Clip, shards: Path, tmp_path: Path) -> None:
-    one, four = (
-        embed_shards(shards, tmp_path / str(workers), clip, 8, workers, title="clip gallery") for workers in (1, 4)
-    )
-    assert one == four
+def test_the_number_of_workers_changes_no_byte(
+    clip: Clip, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = []
+    for workers in (1, 4):
+        monkeypatch.setattr(clip, "runtime", Runtime(workers=workers))
+        rows.append(embedded(shards, tmp_path / str(workers), clip))
+    assert rows[0] == rows[1]
     assert bytes_of(tmp_path / "1") == bytes_of(tmp_path / "4")
 
 
 def test_rows_are_counted_and_hashed_in_their_order(
     clip: Clip, images: list[PackedImage], shards: Path, tmp_path: Path
 ) -> None:
-    rows = embed_shards(shards, tmp_path, clip, batch_images=32, workers=2, title="clip gallery")
+    rows = embedded(shards, tmp_path / "out", clip, 32)
     ids = hashlib.sha256(b"".join(image.image_id.encode() + b"\0" for image in images)).hexdigest()
     content = hashlib.sha256("".join(hashlib.sha256(image.image).hexdigest() for image in images).encode()).hexdigest()
     assert rows == Rows(ROWS, ids, content)
@@ -183,13 +197,13 @@ def test_rows_are_counted_and_hashed_in_their_order(
 def test_a_gallery_without_images_is_refused(clip: Clip, tmp_path: Path) -> None:
     for folder in (tmp_path / "absent", tmp_path / "empty"):
         with pytest.raises(DataError, match=f"^{folder}: expected shards with images, found none; run `dvc repro pre"):
-            embed_shards(folder, tmp_path / "out", clip, 8, 1, title="clip gallery")
+            embedded(folder, tmp_path / "out", clip)
         folder.mkdir(exist_ok=True)
 
 
 def test_query_images_may_be_none(clip: Clip, tmp_path: Path) -> None:
     (tmp_path / "queries").mkdir()
-    rows = embed_shards(tmp_path / "queries", tmp_path / "out", clip, 8, 1, title="clip queries")
+    rows = embedded(tmp_path / "queries", tmp_path / "out", clip, title="clip queries")
     assert (rows.count, list((tmp_path / "out").iterdir())) == (0, [])
 
 
@@ -197,7 +211,7 @@ def test_an_image_that_cannot_be_decoded_stops_the_work(clip: Clip, images: list
     broken = PackedImage("broken", None, None, None, "it", "0" * 64, 1, 1, b"no image")
     write_shards(tmp_path / "images", [*images[:3], broken, *images[3:6]])
     with pytest.raises(OSError, match="cannot identify image file"):
-        embed_shards(tmp_path / "images", tmp_path / "out", clip, 2, 2, title="clip gallery")
+        embedded(tmp_path / "images", tmp_path / "out", clip, 2)
     assert not list((tmp_path / "out").glob("*.parquet")), "a part with ids is whole"
 
 
@@ -235,11 +249,11 @@ def finished(clip: Clip, shards: Path, tmp_path_factory: pytest.TempPathFactory)
     """What the stage embed leaves for an encoder."""
     folder = tmp_path_factory.mktemp("embeddings") / "clip"
     rows = {
-        "gallery": embed_shards(shards, folder / "gallery", clip, 8, 2, "clip gallery"),
+        "gallery": embedded(shards, folder / "gallery", clip),
         "texts": embed_queries(["t1", "t2"], ["a red star", "a blue ring"], folder / "texts", clip, 8),
     }
     for kind, found in rows.items():
-        write_vectors_passport(folder / kind, "clip", clip, "fp32", found)
+        write_vectors_passport(folder / kind, "clip", clip, found)
     return folder
 
 
@@ -257,23 +271,24 @@ def test_the_passport_says_who_made_the_vectors_from_what(finished: Path, clip: 
         **json.loads(json.dumps(clip.card.to_json())),
         "precision": "fp32",
         "backend": "torch",
+        "device": "cpu",
         "normalised": True,
         "metric": "inner_product",
         "dim": 32,
     }
     for rows, count in ((said["rows"], ROWS), (read_passport(finished / "texts")["rows"], 2)):
         assert (rows["count"], set(rows)) == (count, {"count", "ids_sha256", "content_sha256"})
-    libraries = ("torch", "torchvision", "open_clip_torch", "pillow", "numpy")
+    libraries = ("torch", "torchvision", "open_clip_torch", "openvino", "pillow", "numpy")
     assert said["versions"] == {library: version(library) for library in libraries}
 
 
 def test_the_same_inputs_give_the_same_bytes(finished: Path, clip: Clip, shards: Path, tmp_path: Path) -> None:
     rows = {
-        "gallery": embed_shards(shards, tmp_path / "gallery", clip, 8, 1, "again gallery"),
+        "gallery": embedded(shards, tmp_path / "gallery", clip, title="again gallery"),
         "texts": embed_queries(["t1", "t2"], ["a red star", "a blue ring"], tmp_path / "texts", clip, 8),
     }
     for kind, found in rows.items():
-        write_vectors_passport(tmp_path / kind, "clip", clip, "fp32", found)
+        write_vectors_passport(tmp_path / kind, "clip", clip, found)
     files = [path.relative_to(finished) for path in finished.rglob("*") if path.is_file()]
     assert len(files) == 10
     assert all((finished / name).read_bytes() == (tmp_path / name).read_bytes() for name in files)

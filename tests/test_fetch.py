@@ -18,7 +18,7 @@ import pytest
 
 from cbir import fetch as module
 from cbir.errors import ConfigError, FetchError
-from cbir.fetch import cache_dir, fetch
+from cbir.fetch import fetch
 from cbir.progress import Counter, progress
 from tests.server import Answer, FileServer, file_server  # noqa: F401  (the fixture `server`)
 
@@ -546,18 +546,7 @@ def test_out_path_that_cannot_be_written(tmp_path: Path) -> None:
         quickly(str(tmp_path / "source.zip"), tmp_path / "data" / "images.zip")
 
 
-# ---- where the cache lies
-
-
-def test_cache_dir(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CBIR_CACHE", "/own")
-    assert cache_dir() == Path("/own")
-    monkeypatch.delenv("CBIR_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert cache_dir() == Path("/xdg/cbir")
-    monkeypatch.setenv("XDG_CACHE_HOME", "")
-    monkeypatch.setenv("HOME", "/home/me")
-    assert cache_dir() == Path("/home/me/.cache/cbir")
+# ---- where unfinished bodies lie
 
 
 def test_partial_dir(server: FileServer, out: Path, tmp_path: Path) -> None:

@@ -33,12 +33,13 @@ from tokenizers.pre_tokenizers import Whitespace
 from torchvision.models import MobileNet_V3_Large_Weights
 from transformers import PreTrainedTokenizerFast
 
-from cbir.config import EncoderParams, Family, Precision
+from cbir.config import Backend, EncoderParams, Family, Precision
 from cbir.demo import DEMO_WEIGHTS
 from cbir.encoders.base import EncoderCard, check_weights
 from cbir.encoders.clip import Clip, load_clip
 from cbir.encoders.mobilenet import load_mobilenet
 from cbir.encoders.preprocessing import Preprocessing
+from cbir.encoders.runtime import Runtime
 from cbir.errors import CbirError, ConfigError, DataError, FetchError, WeightsError
 from cbir.weights import fetch_encoder
 from tests.server import Answer, FileServer, file_server  # noqa: F401  (the fixture `server`)
@@ -46,7 +47,6 @@ from tests.test_encoders import TINY, one_thread  # noqa: F401  (the second is a
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "cbir" / "demo" / "clip_demo.json"
-CPU = torch.device("cpu")
 SMALL, LARGE = "mobilenet_v3_small", "mobilenet_v3_large"
 
 State = dict[str, torch.Tensor]
@@ -63,6 +63,7 @@ def mobilenet(**changes: Any) -> EncoderParams:
             "tokenizer": None,
             "image_px": None,
             "precision": Precision.fp32,
+            "backend": Backend.auto,
             **changes,
         }
     )
@@ -231,7 +232,7 @@ def test_a_json_file_is_an_architecture(tmp_path: Path, no_network: object) -> N
         open_clip.OPENAI_DATASET_MEAN,
         open_clip.OPENAI_DATASET_STD,
     )
-    encoder = load_clip(tmp_path, CPU, "fp32")
+    encoder = load_clip(tmp_path, Runtime())
     assert encoder.dim == cfg["embed_dim"]
     assert encoder.embed_texts(["a red star", ""]).shape == (2, cfg["embed_dim"])
 
@@ -271,7 +272,7 @@ def test_image_px_is_mobilenets_resize_and_crop(tmp_path: Path) -> None:
     fetch_encoder("mobilenet", mobilenet(image_px=96), tmp_path)
     prepared = EncoderCard.read(tmp_path).preprocessing
     assert (prepared.resize_px, prepared.crop_px) == (96, 96)
-    assert load_mobilenet(tmp_path, CPU, "fp32").dim == 576
+    assert load_mobilenet(tmp_path, Runtime()).dim == 576
 
 
 # ---- tags and files of mobilenet
@@ -288,7 +289,7 @@ def test_a_file_keeps_the_settings_of_its_tag(
         resize_px, 224, "shortest", "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     )
     assert same(load_file(tmp_path / "model.safetensors"), large_state)
-    assert load_mobilenet(tmp_path, CPU, "fp32").dim == 960
+    assert load_mobilenet(tmp_path, Runtime()).dim == 960
 
 
 def test_a_file_without_a_tag_is_refused_with_the_tags_there_are(
@@ -543,8 +544,11 @@ def test_an_unknown_tag_of_torchvision_is_refused(tmp_path: Path, no_network: ob
 
 def activations(encoder: Clip) -> set[type]:
     """Of both towers."""
-    blocks = [*encoder._model.visual.transformer.resblocks, *encoder._model.transformer.resblocks]
-    return {type(block.mlp.gelu) for block in blocks}
+    found = [*encoder._tower._module.modules(), *encoder._texts.modules()]
+    assert sum(isinstance(module, open_clip.transformer.ResidualAttentionBlock) for module in found) == 4
+    return {
+        type(module.mlp.gelu) for module in found if isinstance(module, open_clip.transformer.ResidualAttentionBlock)
+    }
 
 
 def test_the_tag_of_a_file_decides_its_activation(
@@ -558,7 +562,7 @@ def test_the_tag_of_a_file_decides_its_activation(
         assert (card.tag, card.quick_gelu) == (tag, quick)
         assert json.loads((out / "open_clip_config.json").read_text())["model_cfg"]["quick_gelu"] is quick
         assert same(load_file(out / "open_clip_model.safetensors"), clip_state)
-        encoder = load_clip(out, CPU, "fp32")
+        encoder = load_clip(out, Runtime())
         assert activations(encoder) == {open_clip.transformer.QuickGELU if quick else torch.nn.GELU}
         vectors[tag] = encoder.embed_images(grey[None])
         theirs, _, transforms = open_clip.create_model_and_transforms(
@@ -575,7 +579,7 @@ def test_weights_of_an_architecture_with_quick_gelu_keep_it(tmp_path: Path) -> N
     path.write_text(json.dumps({**TINY, "quick_gelu": True}))
     fetch_encoder("clip", clip(architecture=str(path)), tmp_path / "out")
     assert EncoderCard.read(tmp_path / "out").quick_gelu is True
-    assert activations(load_clip(tmp_path / "out", CPU, "fp32")) == {open_clip.transformer.QuickGELU}
+    assert activations(load_clip(tmp_path / "out", Runtime())) == {open_clip.transformer.QuickGELU}
 
 
 @pytest.mark.parametrize(
@@ -662,7 +666,7 @@ def test_the_tokenizer_of_a_local_folder_is_kept_beside_the_weights(
     shutil.rmtree(tokenizer)
     tokens = open_clip.get_tokenizer(f"local-dir:{out}")(["A  red, star!", "a zebra"])
     assert tokens.tolist() == [[2, 3, 5, 0, 0, 0, 0, 0], [2, 1, 0, 0, 0, 0, 0, 0]]
-    encoder = load_clip(out, CPU, "fp32")
+    encoder = load_clip(out, Runtime())
     one, same_words, other = encoder.embed_texts(["a red star", "A RED STAR.", "a blue circle"])
     assert encoder.dim == len(one) == 32
     assert np.array_equal(one, same_words)
@@ -672,7 +676,7 @@ def test_the_tokenizer_of_a_local_folder_is_kept_beside_the_weights(
 def test_a_tokenizer_named_for_an_architecture_with_open_clips_own_is_used(tmp_path: Path, no_network: object) -> None:
     tokenizer = save_tokenizer(tmp_path / "tokenizer")
     fetch_encoder("clip", clip(tokenizer=tokenizer), tmp_path / "out")
-    tokens = load_clip(tmp_path / "out", CPU, "fp32")._tokenizer(["a red star"])
+    tokens = load_clip(tmp_path / "out", Runtime())._tokenizer(["a red star"])
     assert tokens.tolist() == [[2, 3, 5, *[0] * 13]]
 
 
@@ -815,14 +819,14 @@ def test_a_tag_is_fetched_from_the_hub(visit: HubVisit, clip_state: State, no_ne
     card = EncoderCard.read(out)
     assert (card.tag, card.origin, card.quick_gelu) == ("openai", "openai", True)
     assert same(load_file(out / "open_clip_model.safetensors"), clip_state)
-    encoder = load_clip(out, CPU, "fp32")
+    encoder = load_clip(out, Runtime())
     assert activations(encoder) == {open_clip.transformer.QuickGELU}
     assert encoder.embed_texts(["a red star"]).shape == (1, 32)
 
 
 def test_the_hubs_tokenizer_is_fetched_with_the_weights(visit: HubVisit, no_network: object) -> None:
     assert visit.up["tokenizer"] == "fetched"
-    encoder = load_clip(visit.folder / "up" / "tokenizer", CPU, "fp32")
+    encoder = load_clip(visit.folder / "up" / "tokenizer", Runtime())
     assert encoder._tokenizer(["a red star"]).tolist() == [[2, 3, 5, 0, 0, 0, 0, 0]]
 
 
@@ -868,7 +872,7 @@ def test_stored_weights_with_one_byte_changed_are_refused(make: Any, load: Any, 
     with pytest.raises(
         WeightsError, match=f"{stored}: expected sha256 {expected}, found {sha256_of(bytes(body))}; run"
     ):
-        load(tmp_path, CPU, "fp32")
+        load(tmp_path, Runtime())
 
 
 def test_weights_are_told_apart_by_their_hash(tmp_path: Path) -> None:

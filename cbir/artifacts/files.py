@@ -53,6 +53,11 @@ def read_json(path: Path) -> dict[str, Any]:
 def hash_ids(ids: Iterable[str]) -> str:
     """sha256 over ids in order."""
     digest = hashlib.sha256()
+    add_ids(digest, ids)
+    return digest.hexdigest()
+
+
+def add_ids(digest: "hashlib._Hash", ids: Iterable[str]) -> None:
+    """Go on with a hash as `hash_ids` makes it."""
     for image_id in ids:
         digest.update(image_id.encode() + b"\0")
-    return digest.hexdigest()

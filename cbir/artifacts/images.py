@@ -31,7 +31,7 @@ QUARANTINE_SCHEMA = pa.schema(
         pa.field("bytes", pa.int64(), nullable=False),
     ]
 )
-SHARD_ROWS = 1024
+SHARD_ROWS = 1024  # on average
 SHARD_BYTES = 64 * 2**20  # bounds memory where images are large
 
 
@@ -62,7 +62,11 @@ class Quarantined:
 
 
 def write_shards(folder: Path, images: Iterable[PackedImage]) -> int:
-    """Write images into `part-*.parquet`, one shard in memory at a time, in the order given; return their number."""
+    """Write images into `part-*.parquet`, one shard in memory at a time, in the order given; return their number.
+
+    Where a shard ends depends on the images themselves (content-defined chunking, as rsync and restic cut files): an image
+    more or less changes its own shard, and the others stay as they are, with what was computed of them.
+    """
     fresh_folder(folder)
     rows: list[PackedImage] = []
     held = number = count = 0
@@ -70,7 +74,7 @@ def write_shards(folder: Path, images: Iterable[PackedImage]) -> int:
         rows.append(image)
         held += len(image.image)
         count += 1
-        if len(rows) == SHARD_ROWS or held >= SHARD_BYTES:
+        if _ends_shard(image) or len(rows) == 2 * SHARD_ROWS or held >= SHARD_BYTES:
             _write_shard(folder, number, rows)
             rows, held, number = [], 0, number + 1
     if rows:
@@ -99,6 +103,11 @@ def write_quarantine(path: Path, rows: Iterable[Quarantined]) -> None:
 def read_quarantine(path: Path) -> pa.Table:
     """Read the quarantine."""
     return read_table(path, QUARANTINE_SCHEMA)
+
+
+def _ends_shard(image: PackedImage) -> bool:
+    """True for one image in SHARD_ROWS, by its content: 32 random bits, for it is a hash."""
+    return int(image.sha256[:8], 16) % SHARD_ROWS == 0
 
 
 def _write_shard(folder: Path, number: int, rows: list[PackedImage]) -> None:

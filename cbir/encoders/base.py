@@ -18,7 +18,8 @@ import torch
 
 from cbir.artifacts.files import read_json, write_json
 from cbir.encoders.preprocessing import Pixels, Preprocessing
-from cbir.errors import ConfigError, DataError, WeightsError
+from cbir.encoders.runtime import Runtime
+from cbir.errors import DataError, WeightsError
 
 Embeddings = npt.NDArray[np.float32]
 
@@ -63,10 +64,11 @@ class Encoder(Protocol):
     """Makes unit vectors; one and the same for gallery and queries."""
 
     card: EncoderCard
+    runtime: Runtime
     dim: int
 
     def embed_images(self, pixels: Pixels) -> Embeddings:
-        """uint8 (n, 3, crop_px, crop_px) -> float32 (n, dim), unit rows."""
+        """uint8 (n, 3, crop_px, crop_px) -> float32 (n, dim), unit rows.  Several threads may call it at a time."""
         ...
 
 
@@ -93,35 +95,25 @@ class Normalise(torch.nn.Module):
         return (pixels.to(torch.float32) / 255 - self.mean) / self.std
 
 
-def pick_device(name: str) -> torch.device:
-    """The device by name; "auto" takes cuda, then mps, then cpu.  Raises ConfigError when it is not on this machine."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(candidate for candidate, found in there.items() if found)
-    if not there[name]:
-        found_names = ", ".join(candidate for candidate, found in there.items() if found)
-        raise ConfigError(f"device.name: {name} is not on this machine, found {found_names}; use device=auto")
-    return torch.device(name)
+class UnitRows(torch.nn.Module):
+    """A tower and what follows it: (n, dim) float32 rows of length 1 (not finite where the tower gave a zero row)."""
+
+    def __init__(self, *steps: torch.nn.Module) -> None:
+        super().__init__()
+        self.steps = torch.nn.Sequential(*steps)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        vectors = self.steps(inputs).float()
+        unit: torch.Tensor = vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+        return unit
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The arithmetic of the forward pass: "fp32" as it is, "fp16" and "bf16" by autocast."""
-    kinds = {"fp16": torch.float16, "bf16": torch.bfloat16}
-    return torch.autocast(device.type, dtype=kinds.get(precision, torch.bfloat16), enabled=precision in kinds)
-
-
-def unit_rows(vectors: torch.Tensor, what: str) -> Embeddings:
-    """L2-normalise (n, dim) on the device and hand over float32 numpy.
-
-    Raises DataError for a row that is zero or not finite: such a vector can be neither found nor searched with.
-    """
-    norms = torch.linalg.vector_norm(vectors.float(), dim=1, keepdim=True)
-    bad = ~(torch.isfinite(norms) & (norms > 0)).squeeze(1)
-    if bool(bad.any()):
-        rows = torch.nonzero(bad).flatten().tolist()[:5]
-        raise DataError(f"{what}: expected finite vectors that are not zero, found others in rows {rows} of a batch")
-    rows_on_cpu: Embeddings = (vectors.float() / norms).cpu().numpy()
-    return rows_on_cpu
+def checked_rows(rows: Embeddings, what: str) -> Embeddings:
+    """The rows as they are.  Raises DataError for one that is not finite: it can be neither found nor searched with."""
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1)).tolist()[:5]
+    if bad:
+        raise DataError(f"{what}: expected finite vectors that are not zero, found others in rows {bad} of a batch")
+    return rows
 
 
 def file_sha256(path: Path) -> str:

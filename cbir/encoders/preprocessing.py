@@ -55,6 +55,10 @@ class Preprocessing:
         """Plain values, as they stand in a passport."""
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
+    def blank(self, n: int) -> Pixels:
+        """n black images as they would be prepared."""
+        return np.zeros((n, 3, self.crop_px, self.crop_px), np.uint8)
+
     def prepare_packed(self, data: bytes) -> Pixels:
         """Decode the bytes of a packed image, and prepare it."""
         return self.prepare(Image.open(BytesIO(data), formats=PACKED_FORMATS).convert("RGB"))

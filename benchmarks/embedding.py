@@ -1,0 +1,280 @@
+"""`make bench`: embedding, side by side in one run, on the same images and weights (random: speed depends on none).
+
+    (a) the loop of old   batches of 32, the library's transforms on Pillow images, eager torch, one process
+    (b) the limit         the forward pass alone, on prepared pixels
+    (c) this pipeline     from shards to parts of vectors: decode, resize, forward pass, write
+    (d) read again        (c) once more over unchanged images: every shard from the cache
+
+Rounds are interleaved, so that what else the machine does meets all alike; each figure is the median of the rounds, each
+ratio the median of the rounds' ratios.
+"""
+
+import argparse
+import gc
+import hashlib
+import io
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+import torchvision
+from PIL import Image
+from safetensors.torch import load_file
+
+from benchmarks.memory import peak_bytes
+from cbir.artifacts.images import PackedImage, read_shards, write_shards
+from cbir.config import Backend, EncoderParams, Family, Precision
+from cbir.demo.drawing import sample
+from cbir.embedding import embed_shards, maker
+from cbir.encoders import clip, mobilenet
+from cbir.encoders.base import Encoder
+from cbir.encoders.opening import load_encoder
+from cbir.encoders.runtime import Runtime, pick_backend, pick_device
+from cbir.parallel import cores
+from cbir.vector_cache import VectorCache
+from cbir.weights import fetch_encoder
+
+ENCODERS = {
+    "mobilenet": (Family.torchvision, "mobilenet_v3_large"),
+    "clip": (Family.open_clip, "ViT-B-32"),
+}
+WAYS = {"a": "(a) the loop of old", "b": "(b) the limit", "c": "(c) this pipeline", "d": "(d) read again"}
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Measured:
+    """images/s of every round by way, the runtime, and the most memory of (c) alone in a process, in MB."""
+
+    rates: dict[str, list[float]]
+    runtime: Runtime
+    peak_mb: float
+
+    def ratio(self, one: str, other: str) -> float:
+        """The median of the rounds' ratios."""
+        return statistics.median(a / b for a, b in zip(self.rates[one], self.rates[other], strict=True))
+
+
+def jpegs(source: Path | None, number: int) -> Iterator[bytes]:
+    """So many JPEGs, no two the same: of a zip archive, spread over it and from its start again; or drawn, 64 px."""
+    if source is None:
+        yield from (drawing.jpeg for drawing in sample(0, "benchmark", number, side_range_px=(64, 64)))
+        return
+    with zipfile.ZipFile(source) as archive:
+        names = sorted(name for name in archive.namelist() if name.lower().endswith((".jpg", ".jpeg")))
+        step = max(1, len(names) // number)
+        for place in range(number):
+            # what stands behind a JPEG's end changes no pixel, but makes another file of one that comes again
+            yield archive.read(names[place * step % len(names)]) + place.to_bytes(4, "big")
+
+
+def pack(folder: Path, bodies: Iterator[bytes]) -> None:
+    """Shards as the stage preprocess writes them."""
+
+    def packed() -> Iterator[PackedImage]:
+        for number, body in enumerate(bodies):
+            width, height = Image.open(io.BytesIO(body)).size
+            digest = hashlib.sha256(body).hexdigest()
+            yield PackedImage(f"{number:07d}", None, None, None, "", digest, width, height, body)
+
+    write_shards(folder, packed())
+
+
+def fetch(name: str, folder: Path) -> None:
+    """The encoder's folder, with random weights."""
+    family, architecture = ENCODERS[name]
+    params = EncoderParams(family, architecture, "random:0", None, None, None, None, Precision.fp32, Backend.auto)
+    fetch_encoder(name, params, folder)
+
+
+def loop_of_old(name: str, folder: Path) -> Callable[[list[bytes]], None]:
+    """One process, one batch after the other: what one writes first."""
+    if name == "mobilenet":
+        model = torchvision.models.mobilenet_v3_large(weights=None)
+        model.load_state_dict(load_file(folder / mobilenet.WEIGHTS))
+        forward: Any = torch.nn.Sequential(model.features, model.avgpool, torch.nn.Flatten()).eval()
+        transforms: Any = torchvision.models.MobileNet_V3_Large_Weights.DEFAULT.transforms()
+    else:
+        model, _, transforms = open_clip.create_model_and_transforms("ViT-B-32", pretrained=str(folder / clip.WEIGHTS))
+        forward = model.eval().encode_image
+
+    @torch.inference_mode()
+    def run(bodies: list[bytes]) -> None:
+        for start in range(0, len(bodies), BATCH):
+            images = [Image.open(io.BytesIO(body)).convert("RGB") for body in bodies[start : start + BATCH]]
+            vectors = forward(torch.stack([transforms(image) for image in images]))
+            (vectors / vectors.norm(dim=1, keepdim=True)).numpy()
+
+    return run
+
+
+def limit(encoder: Encoder, bodies: list[bytes]) -> Callable[[], None]:
+    """The forward pass on prepared pixels, by as many threads as the pipeline has workers."""
+    prepare = encoder.card.preprocessing.prepare_packed
+    batches = [
+        np.stack([prepare(body) for body in bodies[start : start + BATCH]]) for start in range(0, len(bodies), BATCH)
+    ]
+
+    def run() -> None:
+        with ThreadPoolExecutor(encoder.runtime.workers) as pool:
+            list(pool.map(encoder.embed_images, batches))
+
+    return run
+
+
+def open_for(name: str, folder: Path, device: str, precision: str) -> Encoder:
+    """As the stage embed opens it."""
+    device = pick_device(device)
+    runtime = Runtime(device, pick_backend(name, "auto", device, precision), precision, cores())
+    torch.set_num_threads(1)
+    return load_encoder(folder, ENCODERS[name][0], runtime)
+
+
+def measure(name: str, work: Path, images: int, rounds: int, device: str, precision: str) -> Measured:
+    """All ways, round by round."""
+    folder, shards = work / name, work / "shards"
+    bodies = [body.as_py() for _, table in read_shards(shards, ["image"]) for body in table["image"]]
+    encoder, old = open_for(name, folder, device, precision), loop_of_old(name, folder)
+    forward_alone = limit(encoder, bodies)
+    rates: dict[str, list[float]] = {way: [] for way in WAYS}
+    for number in range(rounds + 1):  # the first warms up
+        cache = VectorCache(work / f"cache {name} {number}", maker(encoder))
+
+        def pipeline(cache: VectorCache = cache) -> None:
+            embed_shards(shards, work / "out", encoder, BATCH, cache, f"{name} gallery")
+
+        def all_threads() -> None:
+            torch.set_num_threads(cores())
+            old(bodies)
+            torch.set_num_threads(1)
+
+        for way, run in {"a": all_threads, "b": forward_alone, "c": pipeline, "d": pipeline}.items():
+            gc.collect()
+            begun = perf_counter()
+            run()
+            if number:
+                rates[way].append(images / (perf_counter() - begun))
+    return Measured(rates, encoder.runtime, peak_mb(name, work, device, precision))
+
+
+def peak_mb(name: str, work: Path, device: str, precision: str) -> float:
+    """The most memory of a process that does (c) and nothing else."""
+    command = [sys.executable, "-m", "benchmarks.embedding", "--alone", name, str(work)]
+    done = subprocess.run(
+        [*command, "--device", device, "--precision", precision], check=True, stdout=subprocess.PIPE, text=True
+    )
+    return float(done.stdout.split()[-1])
+
+
+def alone(name: str, work: Path, device: str, precision: str) -> None:
+    """(c) once; prints the most memory held, in MB."""
+    encoder = open_for(name, work / name, device, precision)
+    with tempfile.TemporaryDirectory() as cache:
+        embed_shards(work / "shards", work / "out", encoder, BATCH, VectorCache(Path(cache), maker(encoder)), name)
+    print(peak_bytes() / 1e6)
+
+
+def print_memory(numbers: list[int], source: Path | None, encoders: list[str], device: str, precision: str) -> None:
+    """The peak memory of (c), and its time, for growing numbers of images."""
+    print(f"Machine: {machine()}.\n\n| encoder | images | peak of (c) | minutes |\n|---|---:|---:|---:|", flush=True)
+    for name in encoders:
+        for number in numbers:
+            with tempfile.TemporaryDirectory() as folder:
+                pack(Path(folder) / "shards", jpegs(source, number))
+                fetch(name, Path(folder) / name)
+                begun = perf_counter()
+                peak = peak_mb(name, Path(folder), device, precision)
+                print(
+                    f"| {name}, {precision} | {number:,} | {peak:,.0f} MB | {(perf_counter() - begun) / 60:.1f} |",
+                    flush=True,
+                )
+
+
+def matrix_product_gflops() -> float:
+    """The machine's float32 matrix product by torch on all cores: the median of nine of 2048 x 2048."""
+    torch.set_num_threads(cores())
+    a, b = torch.rand(2048, 2048), torch.rand(2048, 2048)
+    rates = []
+    for _ in range(9):
+        begun = perf_counter()
+        a @ b
+        rates.append(2 * 2048**3 / (perf_counter() - begun) / 1e9)
+    return statistics.median(rates)
+
+
+def machine() -> str:
+    """In words."""
+    cpu = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        cpu = models[0] if models else cpu
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{cpu}, {cores()} cores{gpu}, Python {platform.python_version()}, torch {torch.__version__}"
+
+
+def table(found: dict[str, Measured], gflops: float, images: int, rounds: int, source: str) -> str:
+    """The figures in Markdown."""
+    lines = [
+        f"Machine: {machine()}; float32 matrix product {gflops:.0f} GFLOP/s. {images} images ({source}), median of {rounds} "
+        "interleaved rounds, images/s.",
+        "",
+        f"| encoder | backend | {' | '.join(WAYS.values())} | (c)/(a) | (c)/(b) | (d)/(c) | peak of (c) |",
+        "|---|---|" + "---:|" * 8,
+    ]
+    for name, one in found.items():
+        cells = [f"{statistics.median(one.rates[way]):,.1f}" for way in WAYS]
+        cells += [f"{one.ratio(*pair):.2f}" for pair in (("c", "a"), ("c", "b"), ("d", "c"))]
+        runtime = f"{one.runtime.backend}, {one.runtime.device}, {one.runtime.precision}"
+        lines.append(f"| {name} | {runtime} | {' | '.join(cells)} | {one.peak_mb:,.0f} MB |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure and print; with --out, write the table too."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--images", type=int, default=640)
+    parser.add_argument("--source", type=Path, help="a zip archive of JPEGs; drawings where none is given")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--encoders", nargs="*", default=list(ENCODERS))
+    parser.add_argument("--out", type=Path, help="write the table there too")
+    parser.add_argument("--memory", nargs="*", type=int, help="only the peak memory of (c) with so many images each")
+    options = parser.parse_args()
+    if options.memory:
+        print_memory(options.memory, options.source, options.encoders, options.device, options.precision)
+        return
+    if options.alone:
+        alone(options.alone[0], Path(options.alone[1]), options.device, options.precision)
+        return
+    gflops = matrix_product_gflops()
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        pack(work / "shards", jpegs(options.source, options.images))
+        found = {}
+        for name in options.encoders:
+            fetch(name, work / name)
+            found[name] = measure(name, work, options.images, options.rounds, options.device, options.precision)
+    source = options.source.name if options.source else "drawn, 64 px"
+    text = table(found, gflops, options.images, options.rounds, source)
+    print(text)
+    if options.out:
+        options.out.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

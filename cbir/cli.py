@@ -1,0 +1,82 @@
+"""The command `cbir`: what people do beside running the pipeline."""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from cbir.config import ENCODERS
+from cbir.errors import ConfigError, told_in_one_line
+from cbir.user_cache import KINDS, cache_folder, kept_files, prune
+
+DATA = Path("data")
+_GB = 1e9
+_DAY_S = 86_400
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; a user's mistake is told in one line."""
+    parser = argparse.ArgumentParser(prog="cbir", description="Image retrieval: what people do beside `dvc repro`.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    cache = commands.add_parser("cache", help="show, or prune, the cache of embedded shards and downloads")
+    cache.add_argument("--prune", action="store_true", help="delete what the two limits below do not allow")
+    cache.add_argument(
+        "--max-gb", type=float, default=20.0, help="keep what was used last, up to so much (%(default)s)"
+    )
+    cache.add_argument("--max-days", type=float, default=90.0, help="and was used in so many days (%(default)s)")
+    cache.set_defaults(run=_cache)
+
+    drift = commands.add_parser("drift", help="how far vectors move under other batch sizes, backends and precisions")
+    drift.add_argument("encoder", choices=ENCODERS)
+    drift.add_argument("--images", type=int, default=200, help="so many query images (%(default)s)")
+    drift.add_argument("--seed", type=int, default=0, help="of their choice (%(default)s)")
+    drift.add_argument("--json", action="store_true", help="figures for a program")
+    drift.set_defaults(run=_drift)
+
+    options = parser.parse_args(arguments)
+    run: Callable[[argparse.Namespace], None] = options.run
+    with told_in_one_line():
+        run(options)
+
+
+def _cache(options: argparse.Namespace) -> None:
+    folder = cache_folder()
+    if options.prune:
+        gone = prune(folder, int(options.max_gb * _GB), options.max_days * _DAY_S)
+        print(f"deleted {len(gone):,} files, {sum(kept.size_bytes for kept in gone) / _GB:.3f} GB")
+    files = list(kept_files(folder))
+    table = Table(title=str(folder))
+    for head in ("", "files", "GB"):
+        table.add_column(head, justify="left" if not head else "right")
+    for kind, meaning in KINDS.items():
+        sizes = [kept.size_bytes for kept in files if kept.kind == kind]
+        table.add_row(f"{kind}: {meaning}", f"{len(sizes):,}", f"{sum(sizes) / _GB:.3f}")
+    Console().print(table)
+
+
+def _drift(options: argparse.Namespace) -> None:
+    from cbir.drift import measure_drift  # torch takes seconds
+
+    if options.images < 1:
+        raise ConfigError(f"--images: expected at least 1, found {options.images}")
+    found = measure_drift(DATA, options.encoder, options.images, options.seed)
+    if options.json:
+        print(json.dumps([asdict(one) for one in found], indent=2))
+        return
+    table = Table(title=f"{options.encoder}: {options.images} images anew, against the stored vectors", box=box.SIMPLE)
+    table.add_column("by, images a batch", no_wrap=True)
+    for head in ("least cosine", "mean", "largest change", "top-10 kept", "prec. @10", "change"):
+        table.add_column(head, justify="right")
+    for one in found:
+        precision = ["-", "-"]
+        if one.precision_at_10 is not None and one.precision_change is not None:
+            precision = [f"{one.precision_at_10:.3f}", f"{one.precision_change:+.3f}"]
+        cosines = [f"{one.cosine_least:.5f}", f"{one.cosine_mean:.5f}"]
+        table.add_row(one.way, *cosines, f"{one.largest_difference:.0e}", f"{one.top10_overlap:.1%}", *precision)
+    Console().print(table)

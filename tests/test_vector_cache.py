@@ -1,0 +1,264 @@
+"""Kept shards: nothing is computed twice, nothing wrong is taken, and kill -9 costs a shard."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cbir.artifacts import images as image_artifacts
+from cbir.artifacts.images import PackedImage, write_shards
+from cbir.cli import main
+from cbir.embedding import Rows, embed_shards, maker
+from cbir.encoders.clip import Clip
+from cbir.errors import ConfigError
+from cbir.user_cache import cache_folder, kept_files, prune
+from cbir.vector_cache import VectorCache
+from tests.imports import ROOT
+from tests.test_embedding import bytes_of, clip, images, packed, shards  # noqa: F401  (fixtures, but the last two)
+from tests.test_encoders import one_thread  # noqa: F401
+
+
+@pytest.fixture
+def seen(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of the batches that the encoder was handed."""
+    found: list[int] = []
+    embed = clip.embed_images
+    monkeypatch.setattr(clip, "embed_images", lambda pixels: (found.append(len(pixels)), embed(pixels))[1])
+    return found
+
+
+def embedded(shards: Path, out: Path, encoder: Any, cache: Path, **changes: Any) -> Rows:
+    kept = VectorCache(cache, {**maker(encoder), **changes})
+    return embed_shards(shards, out, encoder, 8, kept, "clip gallery")
+
+
+def test_a_second_run_takes_every_shard_from_the_cache(
+    clip: Clip,
+    shards: Path,
+    seen: list[int],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    first = embedded(shards, tmp_path / "one", clip, tmp_path / "cache")
+    assert sum(seen) == 43
+    seen.clear()
+    assert embedded(shards, tmp_path / "two", clip, tmp_path / "cache") == first
+    assert seen == []
+    assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
+    assert "43 of 43 images, 0.0 img/s" in capfd.readouterr().err.splitlines()[-1]
+
+
+def test_only_the_shard_of_a_new_image_is_computed(
+    clip: Clip,
+    images: list[PackedImage],
+    seen: list[int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(image_artifacts, "_ends_shard", lambda image: image.image_id.startswith("017"))
+    ordered = sorted(images, key=lambda image: image.image_id)
+    write_shards(tmp_path / "old", ordered[:10] + ordered[11:])
+    write_shards(tmp_path / "new", ordered)
+    embedded(tmp_path / "old", tmp_path / "one", clip, tmp_path / "cache")
+    seen.clear()
+    embedded(tmp_path / "new", tmp_path / "two", clip, tmp_path / "cache")
+    assert sum(seen) == 18
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights_sha256": "0" * 64},
+        {"precision": "bf16"},
+        {"backend": "openvino"},
+        {"device": "cuda"},
+        {"versions": {"torch": "0"}},
+        {"preprocessing": {"resize_px": 65}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_makes_other_vectors_finds_nothing(
+    change: dict[str, Any],
+    clip: Clip,
+    shards: Path,
+    seen: list[int],
+    tmp_path: Path,
+) -> None:
+    embedded(shards, tmp_path / "one", clip, tmp_path / "cache")
+    seen.clear()
+    embedded(shards, tmp_path / "two", clip, tmp_path / "cache", **change)
+    assert sum(seen) == 43
+    seen.clear()
+    embedded(shards, tmp_path / "three", clip, tmp_path / "cache")  # switched back
+    embedded(
+        shards, tmp_path / "four", clip, tmp_path / "cache", origin="elsewhere"
+    )  # the same file, fetched elsewhere
+    assert seen == []
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-10]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"no array"),
+        lambda path: np.save(path, np.load(path)[:-1]),
+        lambda path: np.save(path, np.load(path).astype(np.float64)),
+        lambda path: np.save(path, np.load(path) * 0),
+        lambda path: np.save(path, np.full_like(np.load(path), np.nan)),
+        lambda path: np.save(path, np.array([{"a": 1}], object), allow_pickle=True),
+        lambda path: path.unlink(),
+    ],
+)
+def test_a_damaged_file_is_computed_anew(
+    spoil: Callable[[Path], None],
+    clip: Clip,
+    shards: Path,
+    seen: list[int],
+    tmp_path: Path,
+) -> None:
+    embedded(shards, tmp_path / "one", clip, tmp_path / "cache")
+    seen.clear()
+    victim = max((tmp_path / "cache").rglob("*.npy"), key=lambda path: path.stat().st_size)
+    spoil(victim)
+    embedded(shards, tmp_path / "two", clip, tmp_path / "cache")
+    assert sum(seen) == 16
+    assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
+    assert np.load(victim).shape == (16, 32)
+
+
+# ---- kill -9
+
+STAGE = """
+import sys, time
+from cbir.vector_cache import VectorCache
+from stages import embed
+put = VectorCache.put
+def told(self, place, vectors):
+    with open("computed", "a") as file:
+        file.write(place.name + "\\n")
+    put(self, place, vectors)
+VectorCache.put = told
+embed.main("mobilenet")
+"""
+
+
+def stage(root: Path, cache: Path) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CBIR_CACHE": str(cache)}
+    return subprocess.Popen([sys.executable, "-c", STAGE], cwd=root, env=environment)
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything that embed mobilenet reads, in twenty shards."""
+    from cbir.compose import composed
+    from cbir.config import Backend, EncoderParams, Family, Precision
+    from cbir.weights import fetch_encoder
+
+    root = tmp_path_factory.mktemp("ready")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(image_artifacts, "SHARD_ROWS", 10)
+        patch.setattr(image_artifacts, "_ends_shard", lambda image: False)
+        images = packed(430)
+        write_shards(root / "data/images/gallery", images[:400])
+        write_shards(root / "data/images/queries", images[400:])
+    params = EncoderParams(
+        Family.torchvision, "mobilenet_v3_small", "random:0", None, None, None, 96, Precision.fp32, Backend.torch
+    )
+    fetch_encoder("mobilenet", params, root / "data/weights/mobilenet")
+    overrides = ["mobilenet.weights=random:0", "mobilenet.backend=torch", "device=cpu", "device.workers=2"]
+    (root / "params.yaml").write_text(composed([*overrides, "device.batch_images=8"], ROOT / "conf"))
+    return root
+
+
+def killed_and_finished(ready: Path, tmp_path: Path, kills: int) -> None:
+    assert stage(ready, tmp_path / "own cache").wait() == 0
+    whole = {path.relative_to(ready): path.read_bytes() for path in (ready / "data/embeddings").rglob("*.*")}
+    computed = (ready / "computed").read_text().split()
+    assert len(computed) == len(set(computed)) == 22
+    (ready / "computed").unlink()
+
+    cache, moments = tmp_path / "cache", random.Random(kills)
+    killed = 0
+    for _ in range(kills):
+        process = stage(ready, cache)
+        before = sum(1 for _ in cache.rglob("*.npy"))
+        # after the model is loaded and some shards more are done, at any moment
+        wanted = min(before + moments.randint(0, 3), 21)
+        while process.poll() is None and sum(1 for _ in cache.rglob("*.npy")) < wanted:
+            time.sleep(0.005)
+        time.sleep(moments.random() * 0.3)
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+    assert killed >= kills // 2
+    assert stage(ready, cache).wait() == 0
+    assert {path.relative_to(ready): path.read_bytes() for path in (ready / "data/embeddings").rglob("*.*")} == whole
+    again = (ready / "computed").read_text().split()
+    (ready / "computed").unlink()
+    assert set(again) == set(computed)
+    assert len(again) - len(set(again)) <= killed
+
+
+def test_runs_that_were_killed_end_as_one_that_was_not(ready: Path, tmp_path: Path) -> None:
+    killed_and_finished(ready, tmp_path, kills=5)
+
+
+@pytest.mark.slow
+def test_25_kills_end_as_none(ready: Path, tmp_path: Path) -> None:
+    killed_and_finished(ready, tmp_path, kills=25)
+
+
+# ---- the cache folder
+
+
+def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CBIR_CACHE", "/own")
+    assert cache_folder() == Path("/own")
+    monkeypatch.delenv("CBIR_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert cache_folder() == Path("/xdg/cbir")
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert cache_folder() == Path("/home/me/.cache/cbir")
+
+
+def test_a_relative_cache_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CBIR_CACHE", "cache")
+    with pytest.raises(ConfigError, match=r"^CBIR_CACHE: expected an absolute path, found 'cache'; set CBIR_CACHE=/"):
+        cache_folder()
+
+
+def filled(folder: Path) -> None:
+    for number, days in enumerate((1, 5, 3, 100)):
+        path = folder / "vectors" / "ab" / f"{number}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(1000))
+        os.utime(path, (time.time() - days * 86_400,) * 2)
+
+
+def test_prune_keeps_what_was_used_last(tmp_path: Path) -> None:
+    filled(tmp_path)
+    assert [kept.path.name for kept in prune(tmp_path, max_bytes=2500, max_age_s=90 * 86_400)] == ["1.npy", "3.npy"]
+    assert {kept.path.name for kept in kept_files(tmp_path)} == {"0.npy", "2.npy"}
+
+
+def test_the_command_shows_and_prunes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CBIR_CACHE", str(tmp_path))
+    main(["cache"])
+    filled(tmp_path)
+    main(["cache"])
+    assert "vectors: embedded shards" in (shown := capsys.readouterr().out)
+    assert [line.split("│")[2].strip() for line in shown.splitlines() if "vectors:" in line] == ["0", "4"]
+    main(["cache", "--prune", "--max-days", "10"])
+    assert capsys.readouterr().out.startswith("deleted 1 files, 0.000 GB")
+    assert len(list(kept_files(tmp_path))) == 3
