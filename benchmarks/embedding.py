@@ -22,6 +22,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -51,13 +52,16 @@ ENCODERS = {
     "clip": (Family.open_clip, "ViT-B-32"),
 }
 WAYS = {"a": "(a) the loop of old", "b": "(b) the limit", "c": "(c) this pipeline", "d": "(d) read again"}
-BATCH = 32
+IMAGES = {"mobilenet": 2048, "clip": 320}
+OLD_BATCH, BATCH = 32, {"cpu": 8, "cuda": 256, "mps": 256}
 
 
 @dataclass(frozen=True)
 class Measured:
-    """images/s of every round by way, the runtime, and the most memory of (c) alone in a process, in MB."""
+    """Of one encoder: images/s of every round by way, the runtime, and the most memory of (c) alone in a process, in MB."""
 
+    name: str
+    images: int
     rates: dict[str, list[float]]
     runtime: Runtime
     peak_mb: float
@@ -112,8 +116,8 @@ def loop_of_old(name: str, folder: Path) -> Callable[[list[bytes]], None]:
 
     @torch.inference_mode()
     def run(bodies: list[bytes]) -> None:
-        for start in range(0, len(bodies), BATCH):
-            images = [Image.open(io.BytesIO(body)).convert("RGB") for body in bodies[start : start + BATCH]]
+        for start in range(0, len(bodies), OLD_BATCH):
+            images = [Image.open(io.BytesIO(body)).convert("RGB") for body in bodies[start : start + OLD_BATCH]]
             vectors = forward(torch.stack([transforms(image) for image in images]))
             (vectors / vectors.norm(dim=1, keepdim=True)).numpy()
 
@@ -122,10 +126,8 @@ def loop_of_old(name: str, folder: Path) -> Callable[[list[bytes]], None]:
 
 def limit(encoder: Encoder, bodies: list[bytes]) -> Callable[[], None]:
     """The forward pass on prepared pixels, by as many threads as the pipeline has workers."""
-    prepare = encoder.card.preprocessing.prepare_packed
-    batches = [
-        np.stack([prepare(body) for body in bodies[start : start + BATCH]]) for start in range(0, len(bodies), BATCH)
-    ]
+    prepare, size = encoder.card.preprocessing.prepare_packed, BATCH[encoder.runtime.device]
+    batches = [np.stack([prepare(body) for body in bodies[at : at + size]]) for at in range(0, len(bodies), size)]
 
     def run() -> None:
         with ThreadPoolExecutor(encoder.runtime.workers) as pool:
@@ -150,10 +152,10 @@ def measure(name: str, work: Path, images: int, rounds: int, device: str, precis
     forward_alone = limit(encoder, bodies)
     rates: dict[str, list[float]] = {way: [] for way in WAYS}
     for number in range(rounds + 1):  # the first warms up
-        cache = VectorCache(work / f"cache {name} {number}", maker(encoder))
+        cache = VectorCache(work / f"cache {name} {precision} {number}", maker(encoder))
 
         def pipeline(cache: VectorCache = cache) -> None:
-            embed_shards(shards, work / "out", encoder, BATCH, cache, f"{name} gallery")
+            embed_shards(shards, work / "out", encoder, BATCH[encoder.runtime.device], cache, f"{name} gallery")
 
         def all_threads() -> None:
             torch.set_num_threads(cores())
@@ -166,14 +168,14 @@ def measure(name: str, work: Path, images: int, rounds: int, device: str, precis
             run()
             if number:
                 rates[way].append(images / (perf_counter() - begun))
-    return Measured(rates, encoder.runtime, peak_mb(name, work, device, precision))
+    return Measured(name, images, rates, encoder.runtime, peak_mb(name, work, device, precision))
 
 
 def peak_mb(name: str, work: Path, device: str, precision: str) -> float:
     """The most memory of a process that does (c) and nothing else."""
     command = [sys.executable, "-m", "benchmarks.embedding", "--alone", name, str(work)]
     done = subprocess.run(
-        [*command, "--device", device, "--precision", precision], check=True, stdout=subprocess.PIPE, text=True
+        [*command, "--device", device, "--precisions", precision], check=True, stdout=subprocess.PIPE, text=True
     )
     return float(done.stdout.split()[-1])
 
@@ -182,24 +184,24 @@ def alone(name: str, work: Path, device: str, precision: str) -> None:
     """(c) once; prints the most memory held, in MB."""
     encoder = open_for(name, work / name, device, precision)
     with tempfile.TemporaryDirectory() as cache:
-        embed_shards(work / "shards", work / "out", encoder, BATCH, VectorCache(Path(cache), maker(encoder)), name)
+        kept = VectorCache(Path(cache), maker(encoder))
+        embed_shards(work / "shards", work / "out", encoder, BATCH[encoder.runtime.device], kept, name)
     print(peak_bytes() / 1e6)
 
 
-def print_memory(numbers: list[int], source: Path | None, encoders: list[str], device: str, precision: str) -> None:
+def print_memory(
+    numbers: list[int], source: Path | None, encoders: list[str], device: str, precisions: list[str]
+) -> None:
     """The peak memory of (c), and its time, for growing numbers of images."""
     print(f"Machine: {machine()}.\n\n| encoder | images | peak of (c) | minutes |\n|---|---:|---:|---:|", flush=True)
-    for name in encoders:
-        for number in numbers:
-            with tempfile.TemporaryDirectory() as folder:
-                pack(Path(folder) / "shards", jpegs(source, number))
-                fetch(name, Path(folder) / name)
-                begun = perf_counter()
-                peak = peak_mb(name, Path(folder), device, precision)
-                print(
-                    f"| {name}, {precision} | {number:,} | {peak:,.0f} MB | {(perf_counter() - begun) / 60:.1f} |",
-                    flush=True,
-                )
+    for name, precision, number in product(encoders, precisions, numbers):
+        with tempfile.TemporaryDirectory() as folder:
+            pack(Path(folder) / "shards", jpegs(source, number))
+            fetch(name, Path(folder) / name)
+            begun = perf_counter()
+            peak = peak_mb(name, Path(folder), device, precision)
+            minutes = (perf_counter() - begun) / 60
+            print(f"| {name}, {precision} | {number:,} | {peak:,.0f} MB | {minutes:.1f} |", flush=True)
 
 
 def matrix_product_gflops() -> float:
@@ -225,20 +227,20 @@ def machine() -> str:
     return f"{cpu}, {cores()} cores{gpu}, Python {platform.python_version()}, torch {torch.__version__}"
 
 
-def table(found: dict[str, Measured], gflops: float, images: int, rounds: int, source: str) -> str:
+def table(found: list[Measured], gflops: float, rounds: int, source: str) -> str:
     """The figures in Markdown."""
     lines = [
-        f"Machine: {machine()}; float32 matrix product {gflops:.0f} GFLOP/s. {images} images ({source}), median of {rounds} "
+        f"Machine: {machine()}; float32 matrix product {gflops:.0f} GFLOP/s. Images from {source}; median of {rounds} "
         "interleaved rounds, images/s.",
         "",
-        f"| encoder | backend | {' | '.join(WAYS.values())} | (c)/(a) | (c)/(b) | (d)/(c) | peak of (c) |",
-        "|---|---|" + "---:|" * 8,
+        f"| encoder | backend | images | {' | '.join(WAYS.values())} | (c)/(a) | (c)/(b) | (d)/(c) | peak of (c) |",
+        "|---|---|" + "---:|" * 9,
     ]
-    for name, one in found.items():
-        cells = [f"{statistics.median(one.rates[way]):,.1f}" for way in WAYS]
+    for one in found:
+        cells = [f"{one.images:,}", *(f"{statistics.median(one.rates[way]):,.1f}" for way in WAYS)]
         cells += [f"{one.ratio(*pair):.2f}" for pair in (("c", "a"), ("c", "b"), ("d", "c"))]
         runtime = f"{one.runtime.backend}, {one.runtime.device}, {one.runtime.precision}"
-        lines.append(f"| {name} | {runtime} | {' | '.join(cells)} | {one.peak_mb:,.0f} MB |")
+        lines.append(f"| {one.name} | {runtime} | {' | '.join(cells)} | {one.peak_mb:,.0f} MB |")
     return "\n".join(lines) + "\n"
 
 
@@ -246,31 +248,33 @@ def main() -> None:
     """Measure and print; with --out, write the table too."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--images", type=int, default=640)
+    parser.add_argument("--images", type=int, help="of each round; by default as many as take (c) some seconds")
     parser.add_argument("--source", type=Path, help="a zip archive of JPEGs; drawings where none is given")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--precisions", nargs="*", default=["fp32"])
     parser.add_argument("--encoders", nargs="*", default=list(ENCODERS))
     parser.add_argument("--out", type=Path, help="write the table there too")
     parser.add_argument("--memory", nargs="*", type=int, help="only the peak memory of (c) with so many images each")
     options = parser.parse_args()
     if options.memory:
-        print_memory(options.memory, options.source, options.encoders, options.device, options.precision)
+        print_memory(options.memory, options.source, options.encoders, options.device, options.precisions)
         return
     if options.alone:
-        alone(options.alone[0], Path(options.alone[1]), options.device, options.precision)
+        alone(options.alone[0], Path(options.alone[1]), options.device, options.precisions[0])
         return
     gflops = matrix_product_gflops()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        pack(work / "shards", jpegs(options.source, options.images))
-        found = {}
+        found = []
         for name in options.encoders:
+            images = options.images or IMAGES[name]
+            pack(work / "shards", jpegs(options.source, images))
             fetch(name, work / name)
-            found[name] = measure(name, work, options.images, options.rounds, options.device, options.precision)
-    source = options.source.name if options.source else "drawn, 64 px"
-    text = table(found, gflops, options.images, options.rounds, source)
+            for precision in options.precisions:
+                found.append(measure(name, work, images, options.rounds, options.device, precision))
+    source = options.source.name if options.source else "this project's drawings, 64 px"
+    text = table(found, gflops, options.rounds, source)
     print(text)
     if options.out:
         options.out.write_text(text, encoding="utf-8")

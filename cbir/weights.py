@@ -14,7 +14,6 @@ say whose settings it carries (open_clip#771: dropping them lowers quality silen
 
 import contextlib
 import json
-import logging
 import pickle
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -56,7 +55,7 @@ def fetch_encoder(group: str, params: EncoderParams, out: Path) -> None:
         Family.torchvision: _fetch_mobilenet,
         Family.open_clip: _fetch_clip,
     }
-    with _quiet_loggers():
+    with clip.quiet_loggers():
         makers[params.family](group, params, out).write(out)
 
 
@@ -323,17 +322,3 @@ def _seeded(group: str, params: EncoderParams) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(seed))
         yield
-
-
-@contextlib.contextmanager
-def _quiet_loggers() -> Iterator[None]:
-    """open_clip warns on the root logger that an architecture without weights is random, the hub tells every retry."""
-    loggers = [logging.getLogger(), logging.getLogger("huggingface_hub")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -77,7 +77,7 @@ def test_a_short_training_of_mobilenet_lowers_the_loss_and_its_export_loads(tmp_
     params = encoder(family=Family.torchvision, architecture="mobilenet_v3_small", weights=str(path), image_px=96)
     fetch_encoder("mobilenet", params, tmp_path / "encoder")
     found = load_mobilenet(tmp_path / "encoder", Runtime())
-    assert found.embed_images(np.zeros((2, 3, 96, 96), np.uint8)).shape == (2, 576)
+    assert found.embed_images(np.zeros((2, 96, 96, 3), np.uint8)).shape == (2, 576)
 
 
 def test_a_short_training_of_clip_lowers_the_loss_and_its_export_loads(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from cbir.demo.drawing import sample
 from cbir.embedding import Rows, embed_queries, embed_shards, maker, write_vectors_passport
 from cbir.encoders.clip import Clip, load_clip
 from cbir.encoders.mobilenet import MobileNet, load_mobilenet
+from cbir.encoders.preprocessing import Pixels
 from cbir.encoders.runtime import Runtime
 from cbir.errors import DataError, PassportError
 from cbir.parallel import cores, ordered_map
@@ -103,6 +104,10 @@ def embedded(shards: Path, out: Path, encoder: Any, batch: int = 8, title: str =
         return embed_shards(shards, out, encoder, batch, VectorCache(Path(folder), maker(encoder)), title)
 
 
+def prepared(encoder: Clip | MobileNet, image: PackedImage) -> Pixels:
+    return np.stack([encoder.card.preprocessing.prepare_packed(image.image)])
+
+
 def stacked(folder: Path) -> tuple[list[str], Vectors]:
     ids, parts = read_parts(folder)
     return ids, np.concatenate(parts)
@@ -122,7 +127,7 @@ def test_every_row_is_the_vector_of_the_image_of_its_id(
     ids, vectors = stacked(tmp_path / "out")
     assert ids == [image.image_id for image in images]
     assert len(set(ids)) == ROWS
-    alone = [clip.embed_images(clip.card.preprocessing.prepare_packed(image.image)[None])[0] for image in images]
+    alone = [clip.embed_images(prepared(clip, image))[0] for image in images]
     np.testing.assert_allclose(vectors, alone, rtol=0, atol=1e-5)
     likeness = vectors @ vectors.T - np.eye(ROWS)
     assert likeness.max() < 0.9999, "the images must be told apart, or the order would prove nothing"
@@ -134,7 +139,7 @@ def test_mobilenet_embeds_shards_too(
     embedded(shards, tmp_path / "out", mobilenet, 16)
     ids, vectors = stacked(tmp_path / "out")
     assert ids == [image.image_id for image in images]
-    last = mobilenet.embed_images(mobilenet.card.preprocessing.prepare_packed(images[-1].image)[None])[0]
+    last = mobilenet.embed_images(prepared(mobilenet, images[-1]))[0]
     np.testing.assert_allclose(vectors[-1], last, rtol=0, atol=1e-5)
 
 

@@ -121,7 +121,7 @@ def draw_training_set(recipe: Recipe, preprocessing: Preprocessing, workers: int
 def _draw_chunk(seed: int, preprocessing: Preprocessing, job: tuple[int, int]) -> tuple[Pixels, list[Attributes]]:
     drawings = list(sample(seed, "train", job[1], first=job[0], allowed=lambda shown: shown.label not in UNSEEN_LABELS))
     pixels = [preprocessing.prepare(Image.open(BytesIO(drawing.jpeg)).convert("RGB")) for drawing in drawings]
-    return np.stack(pixels), [drawing.attributes for drawing in drawings]
+    return np.ascontiguousarray(np.stack(pixels).transpose(0, 3, 1, 2)), [drawing.attributes for drawing in drawings]
 
 
 def batches(data: TrainingSet, size: int, generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

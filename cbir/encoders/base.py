@@ -68,7 +68,7 @@ class Encoder(Protocol):
     dim: int
 
     def embed_images(self, pixels: Pixels) -> Embeddings:
-        """uint8 (n, 3, crop_px, crop_px) -> float32 (n, dim), unit rows.  Several threads may call it at a time."""
+        """uint8 (n, crop_px, crop_px, 3) -> float32 (n, dim), unit rows.  Several threads may call it at a time."""
         ...
 
 
@@ -80,8 +80,15 @@ class TextEncoder(Encoder, Protocol):
         ...
 
 
+class ChannelsFirst(torch.nn.Module):
+    """(n, height, width, 3) -> (n, 3, height, width), the same memory: what torch calls channels_last."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels.permute(0, 3, 1, 2)
+
+
 class Normalise(torch.nn.Module):
-    """uint8 pixels -> float32 (x / 255 - mean) / std, channel by channel."""
+    """uint8 pixels (n, 3, height, width) -> float32 (x / 255 - mean) / std, channel by channel."""
 
     mean: torch.Tensor
     std: torch.Tensor

@@ -7,7 +7,7 @@ import torch
 import torchvision
 from safetensors.torch import load_file
 
-from cbir.encoders.base import Embeddings, EncoderCard, Normalise, UnitRows, check_weights, checked_rows
+from cbir.encoders.base import ChannelsFirst, Embeddings, EncoderCard, Normalise, UnitRows, check_weights, checked_rows
 from cbir.encoders.preprocessing import Pixels
 from cbir.encoders.runtime import Runtime
 
@@ -20,11 +20,13 @@ class MobileNet:
     def __init__(self, card: EncoderCard, model: Any, runtime: Runtime) -> None:
         self.card, self.runtime = card, runtime
         self.dim = int(model.classifier[0].in_features)
-        module = UnitRows(Normalise(card.preprocessing), model.features, model.avgpool, torch.nn.Flatten())
+        module = UnitRows(
+            ChannelsFirst(), Normalise(card.preprocessing), model.features, model.avgpool, torch.nn.Flatten()
+        )
         self._tower = runtime.tower(module, card.preprocessing.blank(2))
 
     def embed_images(self, pixels: Pixels) -> Embeddings:
-        """uint8 (n, 3, crop_px, crop_px) -> float32 (n, dim), unit rows."""
+        """uint8 (n, crop_px, crop_px, 3) -> float32 (n, dim), unit rows."""
         return checked_rows(self._tower(pixels), self.card.architecture)
 
 

@@ -10,7 +10,8 @@ from cbir.encoders.base import Encoder, TextEncoder
 from cbir.encoders.runtime import Runtime, pick_backend, pick_device
 from cbir.parallel import cores
 
-_BATCH_IMAGES = {"cpu": 32, "cuda": 256, "mps": 256}
+# on a CPU, 8 images are 1.3 times as fast as 32 for MobileNet, a little for CLIP, and hold a quarter of the memory (measured)
+_BATCH_IMAGES = {"cpu": 8, "cuda": 256, "mps": 256}
 
 
 def open_encoder(

@@ -57,18 +57,17 @@ class Preprocessing:
 
     def blank(self, n: int) -> Pixels:
         """n black images as they would be prepared."""
-        return np.zeros((n, 3, self.crop_px, self.crop_px), np.uint8)
+        return np.zeros((n, self.crop_px, self.crop_px, 3), np.uint8)
 
     def prepare_packed(self, data: bytes) -> Pixels:
         """Decode the bytes of a packed image, and prepare it."""
         return self.prepare(Image.open(BytesIO(data), formats=PACKED_FORMATS).convert("RGB"))
 
     def prepare(self, image: Image.Image) -> Pixels:
-        """Resize and crop an RGB image; returns uint8 (3, crop_px, crop_px)."""
+        """Resize and crop an RGB image; returns uint8 (crop_px, crop_px, 3), as Pillow holds it."""
         resized = image.resize(self._resized(*image.size), _INTERPOLATIONS[self.interpolation])
         left, top = (round((side - self.crop_px) / 2) for side in resized.size)
-        cropped = resized.crop((left, top, left + self.crop_px, top + self.crop_px))
-        return np.ascontiguousarray(np.asarray(cropped).transpose(2, 0, 1))
+        return np.asarray(resized)[top : top + self.crop_px, left : left + self.crop_px]
 
     def _resized(self, width: int, height: int) -> tuple[int, int]:
         if self.resize_mode == "squash":
