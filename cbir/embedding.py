@@ -16,6 +16,7 @@ from cbir.artifacts.files import add_ids, fresh_folder, hash_ids
 from cbir.artifacts.images import read_shards
 from cbir.artifacts.vectors import Vectors, write_part, write_passport
 from cbir.encoders.base import Embeddings, Encoder, TextEncoder
+from cbir.encoders.runtime import return_freed_memory
 from cbir.errors import DataError
 from cbir.parallel import ordered_map
 from cbir.progress import progress
@@ -118,6 +119,7 @@ def embed_shards(shards: Path, out: Path, encoder: Encoder, batch_images: int, c
                 vectors = shard.kept
                 bar.skip(len(vectors))
             write_part(out, shard.name, shard.ids, vectors)
+            return_freed_memory()
             spent.write += perf_counter() - begun
             add_ids(ids, shard.ids)
             content.update("".join(shard.digests).encode())
