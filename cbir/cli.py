@@ -39,6 +39,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     drift.add_argument("--json", action="store_true", help="figures for a program")
     drift.set_defaults(run=_drift)
 
+    compare = commands.add_parser(
+        "compare",
+        help="runs against the first of them: git revisions, DVC experiments, folders of reports (. is yours)",
+    )
+    compare.add_argument("runs", nargs="+", metavar="run")
+    compare.add_argument("--metrics", nargs="+", help="names of metrics.json; by default the headline ones")
+    compare.add_argument("--resamples", type=int, default=10_000, help="draws of classes (%(default)s)")
+    compare.add_argument("--seed", type=int, default=0, help="of the draws (%(default)s)")
+    compare.add_argument("--json", action="store_true", help="figures for a program")
+    compare.add_argument("--markdown", action="store_true", help="tables for a web page")
+    compare.set_defaults(run=_compare)
+
     options = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], None] = options.run
     with told_in_one_line():
@@ -58,6 +70,23 @@ def _cache(options: argparse.Namespace) -> None:
         sizes = [kept.size_bytes for kept in files if kept.kind == kind]
         table.add_row(f"{kind}: {meaning}", f"{len(sizes):,}", f"{sum(sizes) / _GB:.3f}")
     Console().print(table)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from cbir.compare import METRICS, compare, open_run  # scipy takes a while
+    from cbir.comparison_tables import as_markdown, print_tables
+
+    if options.resamples < 100:
+        raise ConfigError(f"--resamples: expected at least 100, found {options.resamples}")
+    found = compare(
+        [open_run(name) for name in options.runs], options.metrics or METRICS, options.resamples, options.seed
+    )
+    if options.json:
+        print(json.dumps([one.to_json() for one in found], indent=2, ensure_ascii=False))
+    elif options.markdown:
+        print(as_markdown(found))
+    else:
+        print_tables(found, Console())
 
 
 def _drift(options: argparse.Namespace) -> None:

@@ -208,11 +208,13 @@ class EvaluateParams(Group):
     ks: list[int]
     ann_ks: list[int]
     run_depth: int | None
+    resamples: int
     latency_queries: int
     seed: int
 
     def __post_init__(self) -> None:
         _at_least(1, "evaluate", self, "run_depth", "latency_queries")
+        _at_least(100, "evaluate", self, "resamples")
         _at_least(0, "evaluate", self, "seed")
         for name in ("ks", "ann_ks"):
             ks = getattr(self, name)

@@ -16,12 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cbir.artifacts.files import write_json
+from cbir.artifacts.files import hash_ids, write_json
 from cbir.artifacts.images import read_columns
 from cbir.artifacts.queries import read_qrels, read_query_list
 from cbir.artifacts.runs import write_per_query, write_run
 from cbir.artifacts.vectors import MISSING, Positions, VectorSet, check_passport, open_vectors, positions_of
 from cbir.config import EvaluateParams
+from cbir.definitions import define
 from cbir.errors import ConfigError, PassportError
 from cbir.exact import exact_scores, top_k
 from cbir.index import SearchParams, search
@@ -38,6 +39,7 @@ from cbir.metrics import (
 )
 from cbir.progress import progress
 from cbir.retrieval import Relevance, Scores, run_table, without_self
+from cbir.statistics import LEVEL, Ints, classes_of, interval_of_means
 
 TASKS = {"cbir": ("image_id", "queries", "image"), "tbir": ("query_id", "texts", "text")}
 _DEFAULT_DEPTH = 100
@@ -51,11 +53,15 @@ Values = dict[str, npt.NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Gallery:
-    """What is searched: ids, labels and the judgements of all queries."""
+    """What is searched: ids, labels and the judgements of all queries.
+
+    collection : rows and hash of gallery, queries and judgements; runs are compared only where they share all three.
+    """
 
     ids: pa.Array
     relevance: Relevance
     queries: pa.Table
+    collection: dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -87,10 +93,17 @@ class Answers:
 
 def open_gallery(images: Path, queries: Path) -> Gallery:
     """Read ids and labels of the gallery, the query list and its judgements."""
-    columns = read_columns(images / "gallery", ["image_id", "label"])
+    columns = read_columns(images / "gallery", ["image_id", "label", "sha256"])
     ids, labels = (columns[name].combine_chunks() for name in ("image_id", "label"))
-    query_list = read_query_list(queries / "query_list.parquet")
-    return Gallery(ids, Relevance(ids, labels, query_list, read_qrels(queries / "qrels.parquet")), query_list)
+    query_list, qrels = read_query_list(queries / "query_list.parquet"), read_qrels(queries / "qrels.parquet")
+    collection = {"gallery": _identity(columns), "queries": _identity(query_list), "judgements": _identity(qrels)}
+    return Gallery(ids, Relevance(ids, labels, query_list, qrels), query_list, collection)
+
+
+def _identity(table: pa.Table) -> dict[str, Any]:
+    batches = table.combine_chunks().to_batches(max_chunksize=1024)  # the same, however the table was sharded
+    cells = (repr(cell) for batch in batches for column in batch.columns for cell in column.to_pylist())
+    return {"rows": table.num_rows, "sha256": hash_ids(cells)}
 
 
 def open_asked(folder: Path, encoder: str, task: str, gallery: Gallery, vectors: VectorSet) -> Asked | None:
@@ -306,31 +319,39 @@ def _joined(parts: Sequence[Answers]) -> Answers:
 class Report:
     """Gathers what evaluate writes into `reports/`."""
 
-    def __init__(self, out: Path, gallery: Gallery) -> None:
-        self._out, self._gallery = out, gallery
+    def __init__(self, out: Path, gallery: Gallery, params: EvaluateParams) -> None:
+        self._out, self._gallery, self._params = out, gallery, params
         self._metrics: dict[str, Any] = {name: {} for name in (*TASKS, "subsets", "ceilings", "chance", "ann")}
+        self._intervals: dict[str, Any] = {name: {} for name in (*TASKS, "subsets", "ann")}
+        self._queries: dict[str, int] = {}
         self._per_query: list[pa.Table] = []
         self._without_relevant: dict[str, int] = {}
         self.index_bytes: dict[str, int] = {}
 
     def add(self, task: str, encoder: str, asked: Asked, answers: Mapping[str, Answers]) -> None:
         """Add a task's answers and write its runs, the index's and the exact one (`..._exact.parquet`)."""
-        exact, indexed = answers["exact"], answers["index"]
+        exact, indexed, modality = answers["exact"], answers["index"], TASKS[task][2]
+        classes = classes_of(asked.table["label"].to_pylist())
         self._metrics[task][encoder] = mean(exact.values)
+        self._intervals[task][encoder] = self._interval_of(exact.values, classes)
         self._metrics["ceilings"][task] = mean(exact.ceilings)
         self._metrics["chance"][task] = mean(exact.chance)
-        self._metrics["ann"].setdefault(encoder, {})[TASKS[task][2]] = mean(indexed.values)
+        self._metrics["ann"].setdefault(encoder, {})[modality] = mean(indexed.values)
+        self._intervals["ann"].setdefault(encoder, {})[modality] = self._interval_of(indexed.values, classes)
         for subset, rows in _subsets(asked.table):
             chosen = {name: values[rows] for name, values in exact.values.items()}
             self._metrics["subsets"].setdefault(task, {}).setdefault(encoder, {})[subset] = mean(chosen)
+            interval = self._interval_of(chosen, classes[rows])
+            self._intervals["subsets"].setdefault(task, {}).setdefault(encoder, {})[subset] = interval
         self._without_relevant[task] = int(np.isnan(exact.values["mrr"]).sum())
+        self._queries[task] = len(asked.ids)
         for name, suffix in (("index", ""), ("exact", "_exact")):
             run = run_table(asked.ids, answers[name].scores, answers[name].positions, self._gallery.ids)
             write_run(self._out / "runs" / f"run_{task}_{encoder}{suffix}.parquet", run)
             self._per_query.append(_per_query_table(task, encoder, name, asked.table, answers[name].values))
 
     def write(self) -> None:
-        """Write metrics.json and per_query.parquet; without queries, an empty table and an empty folder of runs."""
+        """Write metrics.json with its intervals and definitions, and per_query.parquet; an empty table without queries."""
         queries = self._gallery.queries
         data = {
             "gallery_images": len(self._gallery.ids),
@@ -339,9 +360,38 @@ class Report:
             "index_bytes": self.index_bytes,
         }
         write_json(self._out / "metrics.json", {**self._metrics, "data": data})
+        about = {"level": LEVEL, "resamples": self._params.resamples, "seed": self._params.seed, "drawn": "classes"}
+        write_json(self._out / "intervals.json", {**self._intervals, "about": about})
+        write_json(self._out / "definitions.json", self._definitions())
+        write_json(self._out / "test_collection.json", self._gallery.collection)
         tables = self._per_query or [_per_query_table("", "", "", queries.slice(0, 0), {})]
         write_per_query(self._out / "per_query.parquet", pa.concat_tables(tables, promote_options="default"))
         (self._out / "runs").mkdir(parents=True, exist_ok=True)
+
+    def _interval_of(self, values: Values, classes: Ints) -> dict[str, list[float]]:
+        """Metric -> [low, high]; without those that have none."""
+        found = interval_of_means(
+            np.column_stack([*values.values()]), classes, self._params.resamples, self._params.seed
+        )
+        # the digits beyond are the draw's chance, and in the last ones the matrix product's
+        return {
+            name: [round(one.low, 6), round(one.high, 6)]
+            for name, one in zip(values, found, strict=True)
+            if one is not None
+        }
+
+    def _definitions(self) -> dict[str, Any]:
+        """Metric -> what it is, and by task the best that any ranking could reach, and over how many queries it is."""
+        names: dict[str, dict[str, Any]] = {}
+        for task, number in self._queries.items():
+            judged = number - self._without_relevant[task]
+            found = dict.fromkeys(name for values in self._metrics[task].values() for name in values)
+            ceilings = self._metrics["ceilings"][task]
+            for name in found:
+                names.setdefault(name, {})[task] = {"queries": judged, "ceiling": ceilings.get(name, 1.0)}
+            for k in self._params.ann_ks:
+                names.setdefault(f"ann_recall@{k}", {})[task] = {"queries": number, "ceiling": 1.0}
+        return {name: {**define(name), "tasks": tasks} for name, tasks in names.items()}
 
 
 def _subsets(table: pa.Table) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:

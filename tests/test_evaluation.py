@@ -31,6 +31,7 @@ from cbir.errors import ConfigError, DataError, PassportError
 from cbir.evaluation import Asked, Gallery, check_depths, evaluate_task
 from cbir.index import BuildParams, SearchParams, build_index
 from cbir.retrieval import Relevance
+from cbir.statistics import classes_of, interval_of_means
 from tests import oracles
 from tests.imports import ROOT
 from tests.world import DIMS, KINDS, PARAMS, World, make_world, smallest_gap, unit
@@ -507,7 +508,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Gallery, Asked, Any
         table["query_id"].to_pylist(), table, unit(rng.normal(size=(1000, 32))), np.full(1000, MISSING, np.int64)
     )
     index = build_index([rows], 60_000, 32, BuildParams("flat"), threads=2)
-    return Gallery(pa.array(ids), relevance, table), asked, open_vectors(folder, "clip", "gallery"), index
+    return Gallery(pa.array(ids), relevance, table, {}), asked, open_vectors(folder, "clip", "gallery"), index
 
 
 def test_memory_holds_a_block_of_queries_against_the_gallery_and_never_all(
@@ -526,9 +527,52 @@ def test_memory_holds_a_block_of_queries_against_the_gallery_and_never_all(
     assert peak < 1000 * 60_000 * 4 / 3
 
 
+# --- how sure, and of what --------------------------------------------------------------------------------------------
+
+
+@each_answer
+def test_intervals_are_of_the_values_of_each_query(done: Done, task: str, encoder: str) -> None:
+    intervals = read_json(done.out / "intervals.json")
+    rows = list(done.per_query(task, encoder, "exact").values())
+    classes = classes_of([row["label"] for row in rows])
+    for name, found in intervals[task][encoder].items():
+        values = np.array([[np.nan if row[name] is None else row[name]] for row in rows])
+        (expected,) = interval_of_means(values, classes, PARAMS.resamples, PARAMS.seed)
+        assert expected is not None
+        assert found == pytest.approx([expected.low, expected.high], abs=1e-6)
+        assert found[0] <= done.metrics[task][encoder][name] <= found[1]
+    assert set(intervals[task][encoder]) == set(done.metrics[task][encoder])
+    assert intervals["about"] == {"level": 0.95, "resamples": PARAMS.resamples, "seed": PARAMS.seed, "drawn": "classes"}
+
+
+def test_every_figure_of_quality_is_defined_with_its_ceiling_and_its_number_of_queries(done: Done) -> None:
+    definitions = read_json(done.out / "definitions.json")
+    names = {name for task in ("cbir", "tbir") for values in done.metrics[task].values() for name in values}
+    assert set(definitions) == names | {f"ann_recall@{k}" for k in ANN_KS}
+    for name, found in definitions.items():
+        assert found["definition"]
+        assert found["denominator"]
+        for task, of_task in found["tasks"].items():
+            rows = done.per_query(task, "clip", "index" if name.startswith("ann_") else "exact")
+            assert of_task["queries"] == sum(row[name] is not None for row in rows.values()), name
+            assert of_task["ceiling"] == done.metrics["ceilings"][task].get(name, 1.0)
+    assert definitions["recall@10"]["also_called"] == {"trec_eval": "recall_10", "ir-measures": "R@10"}
+
+
+def test_the_test_collection_is_told_by_its_rows_and_contents(by_label: Done, tmp_path: Path) -> None:
+    found = read_json(by_label.out / "test_collection.json")
+    assert {name: one["rows"] for name, one in found.items()} == {"gallery": 280, "queries": 36, "judgements": 0}
+    other = make_world(tmp_path)
+    image_id = next(iter(other.gallery))
+    other.gallery[image_id] = "c9"
+    other.write().evaluate(tmp_path / "out")
+    changed = read_json(tmp_path / "out" / "test_collection.json")
+    assert [name for name in found if changed[name] != found[name]] == ["gallery"]
+
+
 def test_evaluating_twice_gives_the_same_bytes_in_another_process_too(by_label: Done, tmp_path: Path) -> None:
     first = contents(by_label.out)
-    assert len(first) == 8
+    assert len(first) == 11
     by_label.world.evaluate(tmp_path / "here")
     assert contents(tmp_path / "here") == first
     code = "import sys; from pathlib import Path; from tests.world import make_world\n"

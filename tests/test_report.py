@@ -3,6 +3,7 @@
 import io
 import itertools
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +127,14 @@ def section(page: str, heading: str) -> str:
     return re.split(r"^#", rest, flags=re.M)[0]
 
 
-def shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def shown(value: float | None, interval: list[float] | None = None) -> str:
+    bounds = "" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
+    return "-" if value is None else f"{value:.3f}{bounds}"
+
+
+def all_shown(values: dict[str, float], intervals: dict[str, list[float]], names: Iterable[str]) -> list[str]:
+    """Every one of these figures has a value and an interval."""
+    return [shown(values[name], intervals[name]) for name in names]
 
 
 # --- what the report shows --------------------------------------------------------------------------------------------
@@ -161,18 +168,27 @@ def test_the_headline_stands_first_and_shows_the_figures_of_metrics_json(facts: 
     first = tables(page)[0]
     assert first[0] == ["", "cbir mobilenet", "cbir clip", "tbir clip"]
     assert page.index("| precision@10 |") < page.index("## What was run")
-    metrics, ann, times = facts.metrics, facts.metrics["ann"], facts.latency["encoders"]
+    metrics, intervals, times = facts.metrics, facts.intervals, facts.latency["encoders"]
     answered = [("cbir", "mobilenet", "image"), ("cbir", "clip", "image"), ("tbir", "clip", "text")]
+
+    def quality(name: str, task: str, encoder: str) -> str:
+        return shown(metrics[task][encoder][name], intervals[task][encoder][name])
+
     expected = {
-        "precision@10": [metrics[task][encoder]["precision@10"] for task, encoder, _ in answered],
-        "precision by chance": [metrics["chance"][task]["precision"] for task, _, _ in answered],
-        "success@1": [metrics[task][encoder]["success@1"] for task, encoder, _ in answered],
-        "map_at_r": [metrics[task][encoder]["map_at_r"] for task, encoder, _ in answered],
-        "ndcg@10": [metrics[task][encoder]["ndcg@10"] for task, encoder, _ in answered],
-        "ann_recall@10": [ann[encoder][modality]["ann_recall@10"] for _, encoder, modality in answered],
-        "p50 of one search, ms": [times[e][modality]["index"]["single_ms"]["p50"] for _, e, modality in answered],
+        "precision@10": [quality("precision@10", task, encoder) for task, encoder, _ in answered],
+        "precision by chance": [shown(metrics["chance"][task]["precision"]) for task, _, _ in answered],
+        "success@1": [quality("success@1", task, encoder) for task, encoder, _ in answered],
+        "map_at_r": [quality("map_at_r", task, encoder) for task, encoder, _ in answered],
+        "ndcg@10": [quality("ndcg@10", task, encoder) for task, encoder, _ in answered],
+        "ann_recall@10": [
+            shown(metrics["ann"][e][modality]["ann_recall@10"], intervals["ann"][e][modality]["ann_recall@10"])
+            for _, e, modality in answered
+        ],
+        "p50 of one search, ms": [
+            shown(times[e][modality]["index"]["single_ms"]["p50"]) for _, e, modality in answered
+        ],
     }
-    assert first[1:] == [[name, *map(shown, values)] for name, values in expected.items()]
+    assert first[1:] == [[name, *values] for name, values in expected.items()]
 
 
 @pytest.mark.parametrize(("task", "encoders"), [("cbir", ["mobilenet", "clip"]), ("tbir", ["clip"])])
@@ -185,25 +201,26 @@ def test_each_task_shows_every_metric_by_k_in_the_order_of_metrics_json(
     expected = []
     for family in FAMILIES:
         names = [f"{family}@{k}" for k in PARAMS.ks]
-        expected += [[family, e, *(shown(facts.metrics[task][e][name]) for name in names)] for e in encoders]
+        expected += [[family, e, *all_shown(facts.metrics[task][e], facts.intervals[task][e], names)] for e in encoders]
         if family in ("precision", "recall"):
             expected.append([family, "ceiling", *(shown(facts.metrics["ceilings"][task][name]) for name in names)])
     assert by_k[1:] == expected
     assert whole[0] == ["encoder", *WHOLE]
-    assert whole[1:] == [[e, *(shown(facts.metrics[task][e][name]) for name in WHOLE)] for e in encoders]
+    assert whole[1:] == [[e, *all_shown(facts.metrics[task][e], facts.intervals[task][e], WHOLE)] for e in encoders]
     n_shown = (len(by_k[0]) - 2) * len(FAMILIES) + len(WHOLE)
     assert n_shown == len(facts.metrics[task][encoders[0]])  # nothing in metrics.json is left unsaid
 
 
 def test_kinds_of_text_queries_are_shown_apart(facts: Facts, page: str) -> None:
     by_k, whole = tables(section(page, "clip, by kind of query"))
-    subsets = facts.metrics["subsets"]["tbir"]["clip"]
+    subsets, intervals = (found["subsets"]["tbir"]["clip"] for found in (facts.metrics, facts.intervals))
     expected = []
     for family in FAMILIES:
         for name in ("captions", "class prompts"):
-            expected.append([family, name, *(shown(subsets[name][f"{family}@{k}"]) for k in PARAMS.ks)])
+            names = [f"{family}@{k}" for k in PARAMS.ks]
+            expected.append([family, name, *all_shown(subsets[name], intervals[name], names)])
     assert by_k[1:] == expected
-    assert whole[1:] == [[name, *(shown(subsets[name][metric]) for metric in WHOLE)] for name in subsets]
+    assert whole[1:] == [[name, *all_shown(subsets[name], intervals[name], WHOLE)] for name in subsets]
 
 
 def test_the_index_is_shown_with_what_it_costs_and_how_fast_it_is(tmp_path: Path) -> None:
@@ -213,9 +230,10 @@ def test_the_index_is_shown_with_what_it_costs_and_how_fast_it_is(tmp_path: Path
     for (task, encoder, modality), row in zip(
         [("cbir", "mobilenet", "image"), ("cbir", "clip", "image"), ("tbir", "clip", "text")], rows, strict=True
     ):
-        found = facts.metrics["ann"][encoder][modality]
-        recalls = [shown(found[f"ann_recall@{k}"]) for k in PARAMS.ann_ks]
-        costs = [shown(facts.metrics[task][encoder]["precision@10"]), shown(found["precision@10"])]
+        found, intervals = (each["ann"][encoder][modality] for each in (facts.metrics, facts.intervals))
+        recalls = all_shown(found, intervals, [f"ann_recall@{k}" for k in PARAMS.ann_ks])
+        exact = all_shown(facts.metrics[task][encoder], facts.intervals[task][encoder], ["precision@10"])
+        costs = [*exact, *all_shown(found, intervals, ["precision@10"])]
         assert row == [encoder, modality, *recalls, *costs]
         assert costs[0] != costs[1]
     times = table_of(page, "encoder", "queries", "by")
@@ -246,7 +264,7 @@ def test_counts_of_images_queries_and_what_was_left_out_are_told(page: str) -> N
 
 
 def test_other_ks_change_the_columns_and_the_headline_takes_the_nearest(tmp_path: Path) -> None:
-    params = type(PARAMS)(ks=[3, 7, 20], ann_ks=[5], run_depth=30, latency_queries=3, seed=0)
+    params = type(PARAMS)(ks=[3, 7, 20], ann_ks=[5], run_depth=30, resamples=100, latency_queries=3, seed=0)
     facts = finish(make_world(tmp_path, graded=True).write(), params)
     page = page_of(facts, tmp_path)
     names = [row[0] for row in tables(page)[0][1:]]
@@ -300,7 +318,7 @@ def test_without_labels_the_report_says_what_to_give_and_still_shows_the_index(t
     assert page.count("No query has a relevant image: give class folders, or a query list with labels or qrels") == 2
     assert [row[0] for row in tables(page)[0][1:]] == ["ann_recall@10", "p50 of one search, ms"]
     rows = table_of(page, "encoder", "queries", "ann_recall@1")
-    assert [row[2:] for row in rows] == [["1.000"] * 3 + ["-"] * 2] * 3
+    assert [row[2:] for row in rows] == [["1.000 [1.000, 1.000]"] * 3 + ["-"] * 2] * 3
     assert "280 gallery images, 280 without label" in page
     assert "by kind of query" not in page
     assert "precision" not in told(facts)

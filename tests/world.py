@@ -33,7 +33,9 @@ Vector = NDArray[np.float32]
 DIMS = {"mobilenet": 16, "clip": 24}
 KINDS = tuple(kind.value for kind in IndexKind)
 LABELS = tuple(f"c{number}" for number in range(8))
-PARAMS = EvaluateParams(ks=[1, 5, 10, 60], ann_ks=[1, 10, 50], run_depth=None, latency_queries=10, seed=0)
+PARAMS = EvaluateParams(
+    ks=[1, 5, 10, 60], ann_ks=[1, 10, 50], run_depth=None, resamples=200, latency_queries=10, seed=0
+)
 
 
 @dataclass
@@ -108,7 +110,7 @@ class World:
     ) -> dict[str, Any]:
         """Do as stages.evaluate does; return metrics.json."""
         gallery = open_gallery(self.data / "images", self.data / "queries")
-        report = Report(out, gallery)
+        report = Report(out, gallery, params)
         for encoder in encoders or self.vectors:
             evaluate_encoder(report, gallery, self.embeddings, self.indexes(kind), encoder, params, search, threads)
         report.write()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cbir.artifacts.files import read_json
 from cbir.artifacts.images import read_quarantine
@@ -13,11 +13,19 @@ MODALITIES = {"cbir": "image", "tbir": "text"}
 _REAL_ENCODERS = "`mobilenet=large clip=vit_b_32`"
 
 
+class Figure(NamedTuple):
+    """A mean, None where undefined, and its 95 % interval, None where it has none."""
+
+    value: float | None
+    interval: list[float] | None = None
+
+
 @dataclass(frozen=True)
 class Facts:
     """Everything that a report tells; plain JSON values as the artifacts hold them, by encoder where they are of one."""
 
     metrics: dict[str, Any]
+    intervals: dict[str, Any]
     latency: dict[str, Any]
     summary: dict[str, Any]
     passports: dict[str, dict[str, Any]]
@@ -104,20 +112,21 @@ class Facts:
         ]
 
     @property
-    def headline(self) -> dict[str, list[float | None]]:
-        """The figures that matter most: name -> one value for each that answered, None where undefined for it."""
+    def headline(self) -> dict[str, list[Figure]]:
+        """The figures that matter most: name -> one for each that answered."""
         ks, ann_ks = self._ks("precision"), self.ann_ks
         k, least, ann_k = _nearest(ks, 10), min(ks, default=1), _nearest(ann_ks, 10)
-        rows: dict[str, list[float | None]] = {
+        rows = {
             f"precision@{k}": self._figures(f"precision@{k}"),
-            "precision by chance": [self.metrics["chance"][task].get("precision") for task, _ in self.answered],
+            "precision by chance": [Figure(self.metrics["chance"][task].get("precision")) for task, _ in self.answered],
         }
         rows |= {name: self._figures(name) for name in (f"success@{least}", "map_at_r", f"ndcg@{k}")}
-        rows[f"ann_recall@{ann_k}"] = [
-            self.indexed(task, encoder).get(f"ann_recall@{ann_k}") for task, encoder in self.answered
+        name = f"ann_recall@{ann_k}"
+        rows[name] = [
+            Figure(self.indexed(*one).get(name), self.indexed_intervals(*one).get(name)) for one in self.answered
         ]
-        rows["p50 of one search, ms"] = [self.p50_ms(task, encoder) for task, encoder in self.answered]
-        return {name: values for name, values in rows.items() if any(value is not None for value in values)}
+        rows["p50 of one search, ms"] = [Figure(self.p50_ms(task, encoder)) for task, encoder in self.answered]
+        return {name: found for name, found in rows.items() if any(one.value is not None for one in found)}
 
     @property
     def ann_ks(self) -> list[int]:
@@ -147,6 +156,11 @@ class Facts:
         found: dict[str, float] = self.metrics["ann"][encoder][MODALITIES[task]]
         return found
 
+    def indexed_intervals(self, task: str, encoder: str) -> dict[str, list[float]]:
+        """The intervals of `indexed`."""
+        found: dict[str, list[float]] = self.intervals["ann"][encoder][MODALITIES[task]]
+        return found
+
     def p50_ms(self, task: str, encoder: str) -> float | None:
         """Milliseconds within which the encoder's index answers half of the queries; None where it was not timed."""
         timed = self.latency["encoders"].get(encoder, {}).get(MODALITIES[task])
@@ -157,8 +171,11 @@ class Facts:
         passport: dict[str, Any] = self.passports[encoder]["vectors"]
         return passport
 
-    def _figures(self, name: str) -> list[float | None]:
-        return [self.metrics[task][encoder].get(name) for task, encoder in self.answered]
+    def _figures(self, name: str) -> list[Figure]:
+        return [
+            Figure(self.metrics[task][encoder].get(name), self.intervals[task][encoder].get(name))
+            for task, encoder in self.answered
+        ]
 
     def _names(self, task: str) -> list[str]:
         return list(next(iter(self.metrics[task].values()), {}))
@@ -176,6 +193,7 @@ def gather_facts(data: Path, reports: Path) -> Facts:
     indexes = data / "index"
     return Facts(
         metrics=read_json(reports / "metrics.json"),
+        intervals=read_json(reports / "intervals.json"),
         latency=read_json(reports / "latency.json"),
         summary=read_json(data / "images" / "summary.json"),
         passports={name: read_json(indexes / name / "passport.json") for name in ENCODERS},

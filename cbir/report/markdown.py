@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cbir.artifacts.files import replacing
 from cbir.config import ENCODERS
-from cbir.report.facts import MODALITIES, TASKS, Facts
+from cbir.report.facts import MODALITIES, TASKS, Facts, Figure
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#+|~!&$-]|:(?=//)|(?<=www)\.)")  # and what GitHub makes web links and formulas of
 _SHOWN_QUARANTINE = 20
@@ -27,7 +27,7 @@ def write_markdown(out: Path, facts: Facts) -> None:
         autoescape=False,  # noqa: S701 - Markdown, not HTML: `text` escapes both
     )
     environment.filters |= {"text": escaped, "figure": figure, "mb": megabytes, "whole": whole}
-    environment.globals |= {"row": row, "rule": rule, "ats": ats, "figures": figures}
+    environment.globals |= {"row": row, "rule": rule, "ats": ats, "figures": figures, "cells": cells}
     page = environment.get_template("report.md.j2").render(
         facts=facts, encoders=ENCODERS, tasks=TASKS, modalities=MODALITIES, shown_quarantine=_SHOWN_QUARANTINE
     )
@@ -51,9 +51,16 @@ def escaped(value: Any) -> str:
     return _MARKUP.sub(r"\\\1", line)
 
 
-def figure(value: float | None) -> str:
-    """A metric with three decimals; a dash where it is undefined."""
-    return "-" if value is None else f"{value:.3f}"
+def figure(value: float | None, interval: Sequence[float] | None = None) -> str:
+    """A metric with three decimals, and its interval where it has one; a dash where it is undefined.
+
+    >>> figure(0.5), figure(0.5, [0.25, 0.75]), figure(None)
+    ('0.500', '0.500 [0.250, 0.750]', '-')
+    """
+    if value is None:
+        return "-"
+    bounds = "" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
+    return f"{value:.3f}{bounds}"
 
 
 def megabytes(value: float) -> str:
@@ -94,6 +101,13 @@ def ats(ks: Sequence[int], family: str = "") -> list[str]:
     return [f"{family}@{k}" for k in ks]
 
 
-def figures(values: Mapping[str, float], names: Sequence[str]) -> list[str]:
-    """The figures of these names, in this order."""
-    return [figure(values.get(name)) for name in names]
+def figures(
+    values: Mapping[str, float], names: Sequence[str], intervals: Mapping[str, Sequence[float]] | None = None
+) -> list[str]:
+    """The figures of these names, in this order, with their intervals where there are any."""
+    return [figure(values.get(name), (intervals or {}).get(name)) for name in names]
+
+
+def cells(found: Sequence[Figure]) -> list[str]:
+    """Figures with their intervals."""
+    return [figure(*one) for one in found]

@@ -1,0 +1,241 @@
+"""Runs against each other, query by query: differences with intervals, a paired test, who won and who lost.
+
+A run is a folder of reports, a git revision or the name of a DVC experiment.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cbir.artifacts.files import read_json
+from cbir.errors import ConfigError, DataError
+from cbir.statistics import LEVEL, Interval, classes_of, holm, interval_of_means, p_values_of_differences
+
+METRICS = ("precision@10", "success@1", "ndcg@10", "map_at_r", "mrr")
+_FILES = ("test_collection.json", "per_query.parquet")
+_COLUMNS = ("query_id", "task", "encoder", "search", "subset", "label")
+_SHOWN = 5
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """name : as the user gave it.  collection : see `cbir.evaluation.Gallery`.  per_query : every metric of every query."""
+
+    name: str
+    collection: dict[str, dict[str, Any]]
+    per_query: pa.Table
+
+
+@dataclass(frozen=True)
+class Change:
+    """By how much a class or a query changed, in the first of the metrics."""
+
+    name: str
+    change: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A metric of one task, encoder and way of searching, of `run` against `base`.
+
+    difference : run's mean less base's, over the queries that have a value in both.  p : Holm-corrected over all
+    comparisons.  interval : of the difference, None with fewer than two classes.
+    """
+
+    base: str
+    run: str
+    task: str
+    encoder: str
+    search: str
+    metric: str
+    queries: int
+    base_mean: float
+    run_mean: float
+    difference: float
+    interval: Interval | None
+    p: float
+    classes: tuple[Change, ...]
+    lost: tuple[Change, ...]
+    won: tuple[Change, ...]
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        if not self.won and not self.lost:
+            return "identical"
+        if not self.p < 1 - LEVEL:
+            return "no detectable difference"
+        return f"{self.run if self.difference > 0 else self.base} is better"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "verdict": self.verdict}
+
+
+def open_run(name: str) -> Run:
+    """Read a run from a folder of reports, or from a git revision or DVC experiment of the repository around us.
+
+    Raises DataError when there is none of that name, or its files are not at hand.
+    """
+    if Path(name).is_dir():
+        folder = Path(name) / "reports" if (Path(name) / "reports").is_dir() else Path(name)
+        return _read_run(name, folder)
+    with tempfile.TemporaryDirectory() as copies:
+        _copy_revision(name, Path(copies))
+        return _read_run(name, Path(copies))
+
+
+def compare(runs: Sequence[Run], metrics: Sequence[str], resamples: int, seed: int) -> list[Comparison]:
+    """Every run against the first, in every metric of every task, encoder and way of searching that both have.
+
+    Raises DataError when the runs were not asked the same queries over the same gallery, naming what differs.
+    """
+    if len(runs) < 2:
+        raise ConfigError(f"expected two runs or more, found {len(runs)}: `cbir compare HEAD main`")
+    base, found = runs[0], []
+    for run in runs[1:]:
+        _check_collection(base, run)
+        found += [
+            one for group in _groups(base, run) for one in _compare_group(base, run, group, metrics, resamples, seed)
+        ]
+    if not found:
+        raise DataError(f"{base.name} and the others share no task, encoder and metric among {', '.join(metrics)}")
+    return [_with(one, float(p)) for one, p in zip(found, holm(np.array([one.p for one in found])), strict=True)]
+
+
+def _with(one: Comparison, p: float) -> Comparison:
+    return Comparison(**{**one.__dict__, "p": p})
+
+
+def _compare_group(
+    base: Run, run: Run, group: tuple[str, str, str], metrics: Sequence[str], resamples: int, seed: int
+) -> list[Comparison]:
+    one, other = (_rows(each, group) for each in (base, run))
+    names = [name for name in metrics if name in one.column_names and name in other.column_names]
+    if not names:
+        return []
+    if not one["query_id"].equals(other["query_id"]):
+        raise DataError(f"{base.name} and {run.name} hold other queries for {' '.join(group)}: run `dvc repro` in both")
+    before, after = (np.column_stack([each[name].to_numpy() for name in names]) for each in (one, other))
+    differences = after - before
+    kept = ~np.isnan(differences).all(axis=0)
+    labels, ids = one["label"].to_pylist(), one["query_id"].to_pylist()
+    classes = classes_of(labels)
+    intervals = interval_of_means(differences, classes, resamples, seed)
+    p_values = p_values_of_differences(differences, classes, resamples, seed)
+    found = []
+    for column in np.flatnonzero(kept):
+        both = ~np.isnan(differences[:, column])
+        change = differences[both, column]
+        names_both = [ids[row] for row in np.flatnonzero(both)]
+        lost, won = _extremes(names_both, change)
+        found.append(
+            Comparison(
+                base.name,
+                run.name,
+                *group,
+                names[column],
+                int(both.sum()),
+                float(before[both, column].mean()),
+                float(after[both, column].mean()),
+                float(change.mean()),
+                intervals[column],
+                float(p_values[column]),
+                _by_class([labels[row] for row in np.flatnonzero(both)], change),
+                lost,
+                won,
+            )
+        )
+    return found
+
+
+def _extremes(names: Sequence[str], change: Floats) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
+    """The queries that lost most and those that won most, the largest change first."""
+    order = np.argsort(change, kind="stable")
+    lost = tuple(Change(names[row], float(change[row])) for row in order[:_SHOWN] if change[row] < 0)
+    won = tuple(Change(names[row], float(change[row])) for row in order[::-1][:_SHOWN] if change[row] > 0)
+    return lost, won
+
+
+def _by_class(labels: Sequence[str | None], change: Floats) -> tuple[Change, ...]:
+    """The mean change of each class, the greatest loss first."""
+    named = [row for row, label in enumerate(labels) if label is not None]
+    names = sorted({str(labels[row]) for row in named})
+    number = {name: place for place, name in enumerate(names)}
+    sums, counts = np.zeros(len(names)), np.zeros(len(names))
+    places = [number[str(labels[row])] for row in named]
+    np.add.at(sums, places, change[named])
+    np.add.at(counts, places, 1)
+    means = sums / np.maximum(counts, 1)
+    return tuple(Change(names[place], float(means[place])) for place in np.argsort(means, kind="stable"))
+
+
+def _rows(run: Run, group: tuple[str, str, str]) -> pa.Table:
+    table = run.per_query
+    for name, value in zip(("task", "encoder", "search"), group, strict=True):
+        table = table.filter(pc.equal(table[name], value))
+    return table
+
+
+def _groups(base: Run, run: Run) -> list[tuple[str, str, str]]:
+    """(task, encoder, search) that both runs answered, in the order of the first."""
+    found = []
+    for each in (base, run):
+        columns = [each.per_query[name].to_pylist() for name in ("task", "encoder", "search")]
+        found.append(dict.fromkeys(zip(*columns, strict=True)))
+    return [group for group in found[0] if group in found[1]]
+
+
+def _check_collection(base: Run, run: Run) -> None:
+    for what, one in base.collection.items():
+        other = run.collection.get(what)
+        if other != one:
+            counts = f"{one['rows']:,} rows against {other['rows']:,}" if other else "none in the other"
+            raise DataError(
+                f"{base.name} and {run.name} cannot be compared: their {what} differ ({counts}"
+                f"{', with other contents' if other and other['rows'] == one['rows'] else ''}); run both over the same data"
+            )
+
+
+def _read_run(name: str, folder: Path) -> Run:
+    path = folder / "per_query.parquet"
+    collection = read_json(folder / "test_collection.json")
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise DataError(f"{path} is not here: run `dvc repro`") from None
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} is not readable as Parquet ({error}): run `dvc repro --force evaluate`") from error
+    missing = [column for column in _COLUMNS if column not in table.column_names]
+    if missing:
+        raise DataError(f"{path}: expected a column '{missing[0]}', found {', '.join(table.column_names)}")
+    return Run(name, collection, table)
+
+
+def _copy_revision(name: str, out: Path) -> None:
+    from dvc.api import DVCFileSystem  # seconds, and only for revisions
+    from dvc.exceptions import DvcException
+    from dvc.scm import RevError
+
+    try:
+        files = DVCFileSystem(rev=name)
+        for file in _FILES:
+            files.get_file(f"reports/{file}", str(out / file))
+    except RevError as error:
+        raise DataError(
+            f"{name}: neither a folder nor a git revision nor an experiment; `dvc exp show` and `git log` list them"
+        ) from error
+    except (DvcException, OSError) as error:
+        raise DataError(
+            f"{name}: its reports are not in the cache ({error}); fetch them with `dvc pull`, or run it again"
+        ) from error
