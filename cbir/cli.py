@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -16,6 +15,7 @@ from cbir.user_cache import KINDS, cache_folder, kept_files, prune
 
 DATA = Path("data")
 _GB = 1e9
+_MAX_GB, _MAX_DAYS = 20.0, 90.0
 _DAY_S = 86_400
 
 
@@ -27,9 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cache = commands.add_parser("cache", help="show, or prune, the cache of embedded shards and downloads")
     cache.add_argument("--prune", action="store_true", help="delete what the two limits below do not allow")
     cache.add_argument(
-        "--max-gb", type=float, default=20.0, help="keep what was used last, up to so much (%(default)s)"
+        "--max-gb", type=float, help=f"with --prune: keep what was used last, up to so much ({_MAX_GB:g})"
     )
-    cache.add_argument("--max-days", type=float, default=90.0, help="and was used in so many days (%(default)s)")
+    cache.add_argument("--max-days", type=float, help=f"with --prune: and was used in so many days ({_MAX_DAYS:g})")
     cache.set_defaults(run=_cache)
 
     drift = commands.add_parser("drift", help="how far vectors move under other batch sizes, backends and precisions")
@@ -59,8 +59,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _cache(options: argparse.Namespace) -> None:
     folder = cache_folder()
+    for name in ("max_gb", "max_days"):
+        value = getattr(options, name)
+        if value is not None and not options.prune:
+            raise ConfigError(
+                f"--{name.replace('_', '-')} is a limit of --prune: add --prune to delete what is beyond it"
+            )
+        if value is not None and not value >= 0:
+            raise ConfigError(f"--{name.replace('_', '-')}: expected a number >= 0, found {value:g}")
     if options.prune:
-        gone = prune(folder, int(options.max_gb * _GB), options.max_days * _DAY_S)
+        max_gb = _MAX_GB if options.max_gb is None else options.max_gb
+        max_days = _MAX_DAYS if options.max_days is None else options.max_days
+        gone = prune(folder, max_gb * _GB, max_days * _DAY_S)
         print(f"deleted {len(gone):,} files, {sum(kept.size_bytes for kept in gone) / _GB:.3f} GB")
     files = list(kept_files(folder))
     table = Table(title=str(folder))
@@ -90,7 +100,7 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _drift(options: argparse.Namespace) -> None:
-    from cbir.drift import measure_drift  # torch takes seconds
+    from cbir.drift import FailedWay, measure_drift  # torch takes seconds
 
     if options.images < 1:
         raise ConfigError(f"--images: expected at least 1, found {options.images}")
@@ -98,14 +108,23 @@ def _drift(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps([asdict(one) for one in found], indent=2))
         return
-    table = Table(title=f"{options.encoder}: {options.images} images anew, against the stored vectors", box=box.SIMPLE)
-    table.add_column("by, images a batch", no_wrap=True)
-    for head in ("least cosine", "mean", "largest change", "top-10 kept", "prec. @10", "change"):
-        table.add_column(head, justify="right")
+    print(f"{options.encoder}, at most {options.images} images embedded anew, against the stored vectors:")
+    heads = ("cosine least", "mean", "largest change", "top-10 kept", "precision @10", "change")
+    widths = [max(7, *map(len, head.split())) for head in heads]
+    for line in (0, 1):
+        words = [head.split()[line] if line < len(head.split()) else "" for head in heads]
+        print(_drift_line("way, images a batch" if line else "", words, widths))
     for one in found:
+        if isinstance(one, FailedWay):
+            print(f"{one.way}: {one.failed}", flush=True)
+            continue
         precision = ["-", "-"]
         if one.precision_at_10 is not None and one.precision_change is not None:
             precision = [f"{one.precision_at_10:.3f}", f"{one.precision_change:+.3f}"]
         cosines = [f"{one.cosine_least:.5f}", f"{one.cosine_mean:.5f}"]
-        table.add_row(one.way, *cosines, f"{one.largest_difference:.0e}", f"{one.top10_overlap:.1%}", *precision)
-    Console().print(table)
+        cells = [*cosines, f"{one.largest_difference:.0e}", f"{one.top10_overlap:.1%}", *precision]
+        print(_drift_line(one.way, cells, widths), flush=True)  # as it comes: each takes seconds
+
+
+def _drift_line(way: str, cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join([f"{way:<23}", *(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))]).rstrip()

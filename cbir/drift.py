@@ -15,7 +15,7 @@ import numpy.typing as npt
 from cbir.artifacts.images import read_columns, read_shards
 from cbir.artifacts.vectors import Positions, Vectors, VectorSet, open_vectors, positions_of
 from cbir.config import Family
-from cbir.encoders.base import Encoder, EncoderCard
+from cbir.encoders.base import Encoder, EncoderCard, NotFiniteError
 from cbir.encoders.opening import load_encoder
 from cbir.encoders.preprocessing import Pixels
 from cbir.encoders.runtime import Runtime, devices, offers
@@ -54,7 +54,15 @@ class Drift:
     precision_change: float | None
 
 
-def measure_drift(data: Path, name: str, images: int, seed: int) -> Iterator[Drift]:
+@dataclass(frozen=True)
+class FailedWay:
+    """A way that makes no vectors, and why."""
+
+    way: str
+    failed: str
+
+
+def measure_drift(data: Path, name: str, images: int, seed: int) -> Iterator[Drift | FailedWay]:
     """Yield the drift of every way that this machine has, that of the stored vectors' own way first.
 
     Raises DataError when nothing was embedded yet, or the gallery is smaller than ten images.
@@ -70,12 +78,17 @@ def measure_drift(data: Path, name: str, images: int, seed: int) -> Iterator[Dri
     precision = _precision(before, labels, sampled.labels)
     passport, family = gallery.passport, Family(EncoderCard.read(data / "weights" / name).family)
     for runtime, batch in _ways(passport["device"], passport["backend"], passport["precision"]):
-        vectors = _embed(load_encoder(data / "weights" / name, family, runtime), sampled.images, batch)
+        way = f"{runtime.device} {runtime.backend} {runtime.precision} x{batch}"
+        try:
+            vectors = _embed(load_encoder(data / "weights" / name, family, runtime), sampled.images, batch)
+        except NotFiniteError as error:
+            yield FailedWay(way, str(error))
+            continue
         cosines = (vectors.astype(np.float64) * sampled.stored).sum(1)
         after = _neighbours(vectors, gallery, sampled.own)
         found = _precision(after, labels, sampled.labels)
         yield Drift(
-            f"{runtime.device} {runtime.backend} {runtime.precision} x{batch}",
+            way,
             float(cosines.min()),
             float(cosines.mean()),
             float(np.abs(vectors - sampled.stored).max()),

@@ -15,14 +15,14 @@ import pyarrow as pa
 from cbir.artifacts.files import add_ids, fresh_folder, hash_ids
 from cbir.artifacts.images import read_shards
 from cbir.artifacts.vectors import Vectors, write_part, write_passport
-from cbir.encoders.base import Embeddings, Encoder, TextEncoder
+from cbir.encoders.base import Embeddings, Encoder, NotFiniteError, TextEncoder
 from cbir.encoders.runtime import return_freed_memory
 from cbir.errors import DataError
 from cbir.parallel import ordered_map
 from cbir.progress import progress
 from cbir.vector_cache import VectorCache
 
-_LIBRARIES = ("torch", "torchvision", "open_clip_torch", "openvino", "pillow", "numpy")
+_LIBRARIES = ("torch", "torchvision", "open_clip_torch", "timm", "openvino", "pillow", "numpy")
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,10 @@ class _Shard:
 
 @dataclass
 class _Batch:
-    """images : packed; None where the shard was kept.  vectors : what became of them."""
+    """images : packed, from row `start` of the shard; None where it was kept.  vectors : what became of them."""
 
     shard: _Shard
+    start: int
     images: pa.ChunkedArray | None
     is_last: bool
     vectors: Embeddings | None = None
@@ -96,7 +97,10 @@ def embed_shards(shards: Path, out: Path, encoder: Encoder, batch_images: int, c
         begun = perf_counter()
         pixels = np.stack([encoder.card.preprocessing.prepare_packed(image.as_py()) for image in batch.images])
         decoded = perf_counter()
-        batch.vectors = encoder.embed_images(pixels)
+        try:
+            batch.vectors = encoder.embed_images(pixels)
+        except NotFiniteError as error:
+            raise NotFiniteError(error.rows, batch.shard.ids[batch.start :], encoder.runtime.precision) from None
         return batch, decoded - begun, perf_counter() - decoded
 
     with ThreadPoolExecutor(workers) as pool, progress(total, title, "images") as bar:
@@ -133,11 +137,11 @@ def _batches(shards: Path, batch_images: int, cache: VectorCache) -> Iterator[_B
         place = cache.path(digests)
         shard = _Shard(name, table["image_id"].to_pylist(), digests, place, cache.get(place, len(digests)))
         if shard.kept is not None:
-            yield _Batch(shard, None, is_last=True)
+            yield _Batch(shard, 0, None, is_last=True)
             continue
         for start in range(0, len(digests), batch_images):
             images = table["image"].slice(start, batch_images)
-            yield _Batch(shard, images, is_last=start + batch_images >= len(digests))
+            yield _Batch(shard, start, images, is_last=start + batch_images >= len(digests))
 
 
 def embed_queries(ids: Sequence[str], texts: Sequence[str], out: Path, encoder: TextEncoder, batch: int) -> Rows:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from cbir.errors import ConfigError
 
+WRITING = ".writing"  # ends the name of a file that is not whole yet
+_WRITTEN_WITHIN_S = 3600.0
 KINDS = {"vectors": "embedded shards", "partial": "unfinished downloads"}
 
 
@@ -17,12 +19,14 @@ def cache_folder() -> Path:
     Raises ConfigError when it is not absolute: DVC runs experiments in other folders, where a relative one is another one.
     """
     if own := os.environ.get("CBIR_CACHE"):
-        if not Path(own).is_absolute():
+        folder = Path(own).expanduser()
+        if not folder.is_absolute():
             raise ConfigError(
-                f"CBIR_CACHE: expected an absolute path, found {own!r}; set CBIR_CACHE={Path(own).resolve()}"
+                f"CBIR_CACHE: expected an absolute path, found {own!r}; set CBIR_CACHE={folder.resolve()}"
             )
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cbir"
+        return folder
+    users = Path(os.environ.get("XDG_CACHE_HOME", ""))  # a relative one is to be ignored, says the XDG specification
+    return (users if users.is_absolute() else Path.home() / ".cache") / "cbir"
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,17 @@ def kept_files(folder: Path) -> Iterator[Kept]:
                 yield Kept(path, kind, found.st_size, found.st_mtime)
 
 
-def prune(folder: Path, max_bytes: int, max_age_s: float) -> list[Kept]:
-    """Delete what was not used for `max_age_s`, then what was used longest ago until `max_bytes` are left; return it."""
+def prune(folder: Path, max_bytes: float, max_age_s: float) -> list[Kept]:
+    """Delete what was not used for `max_age_s`, then what was used longest ago until `max_bytes` are left; return it.
+
+    What a run is writing at this time stays.
+    """
     files = sorted(kept_files(folder), key=lambda kept: kept.used_at, reverse=True)
-    held, gone, oldest = 0, [], time.time() - max_age_s
+    now = time.time()
+    held, gone, oldest = 0, [], now - max_age_s
     for kept in files:
+        if kept.path.suffix == WRITING and now - kept.used_at < _WRITTEN_WITHIN_S:
+            continue
         held += kept.size_bytes
         if kept.used_at < oldest or held > max_bytes:
             kept.path.unlink(missing_ok=True)

@@ -31,7 +31,7 @@ from cbir.artifacts.files import replacing, write_json
 from cbir.config import EncoderParams, Family, first_line, nearest
 from cbir.demo import DEMO_WEIGHTS
 from cbir.encoders import clip, mobilenet
-from cbir.encoders.base import EncoderCard, file_sha256
+from cbir.encoders.base import EncoderCard, file_sha256, hash_settings
 from cbir.encoders.preprocessing import Preprocessing
 from cbir.errors import ConfigError, FetchError, WeightsError
 from cbir.fetch import fetch
@@ -84,6 +84,7 @@ def _fetch_mobilenet(group: str, params: EncoderParams, out: Path) -> EncoderCar
         origin=params.weights,
         tag=tag,
         weights_sha256=_save(model, out / mobilenet.WEIGHTS),
+        settings_sha256=None,
         preprocessing=_torchvision_preprocessing(settings.transforms(), params.image_px),
         quick_gelu=None,
     )
@@ -135,6 +136,7 @@ def _fetch_clip(group: str, params: EncoderParams, out: Path) -> EncoderCard:
         origin=params.weights,
         tag=tag,
         weights_sha256=_save(model, out / clip.WEIGHTS),
+        settings_sha256=hash_settings(out, clip.WEIGHTS),
         preprocessing=Preprocessing(
             resize_px=size,
             crop_px=size,

@@ -91,7 +91,7 @@ def images() -> list[PackedImage]:
 def shards(images: list[PackedImage], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("images") / "gallery"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(image_artifacts, "SHARD_ROWS", SHARD_ROWS // 2)
+        patch.setattr(image_artifacts, "MAX_SHARD_ROWS", SHARD_ROWS)
         patch.setattr(image_artifacts, "_ends_shard", lambda image: False)
         assert write_shards(folder, images) == ROWS
     assert [path.name for path in sorted(folder.iterdir())] == [f"part-0000{place}.parquet" for place in range(3)]
@@ -283,7 +283,7 @@ def test_the_passport_says_who_made_the_vectors_from_what(finished: Path, clip: 
     }
     for rows, count in ((said["rows"], ROWS), (read_passport(finished / "texts")["rows"], 2)):
         assert (rows["count"], set(rows)) == (count, {"count", "ids_sha256", "content_sha256"})
-    libraries = ("torch", "torchvision", "open_clip_torch", "openvino", "pillow", "numpy")
+    libraries = ("torch", "torchvision", "open_clip_torch", "timm", "openvino", "pillow", "numpy")
     assert said["versions"] == {library: version(library) for library in libraries}
 
 

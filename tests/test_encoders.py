@@ -24,7 +24,7 @@ from torchvision.models import MobileNet_V3_Large_Weights, MobileNet_V3_Small_We
 
 from cbir.config import Backend, DeviceName, DeviceParams, EncoderParams, Family, Precision
 from cbir.demo.drawing import sample
-from cbir.encoders.base import ChannelsFirst, Embeddings, Encoder, Normalise, UnitRows, checked_rows
+from cbir.encoders.base import ChannelsFirst, Embeddings, Encoder, EncoderCard, Normalise, UnitRows, checked_rows
 from cbir.encoders.clip import WEIGHTS, Clip, load_clip
 from cbir.encoders.mobilenet import load_mobilenet
 from cbir.encoders.opening import load_encoder, open_encoder, reads_text
@@ -480,15 +480,17 @@ def test_fp32_runs_without_autocast() -> None:
 def test_a_vector_that_cannot_be_found_is_refused_with_its_row(bad: float) -> None:
     vectors = torch.ones(4, 3)
     vectors[2] = bad
-    with pytest.raises(DataError, match=r"^ViT: expected finite vectors that are not zero, found others in rows \[2\]"):
-        checked_rows(UnitRows(torch.nn.Identity())(vectors).numpy(), "ViT")
+    with pytest.raises(
+        DataError, match=r"^expected finite vectors that are not zero, found others for rows 2 of a batch; are the w"
+    ):
+        checked_rows(UnitRows(torch.nn.Identity())(vectors).numpy(), "fp32")
 
 
 def test_one_bad_number_is_enough() -> None:
     vectors = torch.ones(3, 3)
     vectors[1, 1] = float("nan")
-    with pytest.raises(DataError, match=r"rows \[1\]"):
-        checked_rows(UnitRows(torch.nn.Identity())(vectors).numpy(), "it")
+    with pytest.raises(DataError, match=r"rows 1 of .* take precision fp32 or bf16"):
+        checked_rows(UnitRows(torch.nn.Identity())(vectors).numpy(), "fp16")
 
 
 def test_unit_rows_are_float32_of_length_one() -> None:
@@ -517,8 +519,21 @@ def test_weights_that_make_nan_are_refused_when_they_embed(
         made = params(weights=str(tmp_path / "nan.pth"), weights_tag="none")
     fetch_encoder(kind, made, tmp_path / "out")
     encoder = (load_clip if kind == "clip" else load_mobilenet)(tmp_path / "out", Runtime())
-    with pytest.raises(DataError, match=r"expected finite vectors .* rows \[0, 1\] of a batch"):
+    with pytest.raises(
+        DataError, match=r"expected finite vectors .* for rows 0, 1 of a batch; are the weights whole\?"
+    ):
         encoder.embed_images(prepared(encoder, drawings()[:2]))
+
+
+def test_another_configuration_under_the_same_name_is_another_encoder(tmp_path: Path) -> None:
+    for heads in (2, 4):
+        vision = {**TINY["vision_cfg"], "head_width": TINY["vision_cfg"]["width"] // heads}
+        (tmp_path / "tiny.json").write_text(json.dumps({**TINY, "vision_cfg": vision}))
+        made = params(family=Family.open_clip, architecture=str(tmp_path / "tiny.json"), weights="random:0")
+        fetch_encoder("clip", made, tmp_path / f"out {heads}")
+    one, other = (EncoderCard.read(tmp_path / f"out {heads}") for heads in (2, 4))
+    assert one.settings_sha256 != other.settings_sha256
+    assert replace(one, settings_sha256=None) == replace(other, settings_sha256=None)
 
 
 # ---- devices and opening

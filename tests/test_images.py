@@ -341,11 +341,18 @@ def test_a_bomb_is_refused_before_anything_is_decoded(monkeypatch, width, height
             packed(png(width, height, (b"IDAT", body)))
 
 
-def test_a_bomb_just_below_pillows_own_limit_is_refused_by_ours():
+@pytest.mark.parametrize("height", [1700, 3600])  # below Pillow's own limit and beyond it
+def test_a_bomb_is_refused_by_our_limit_and_not_by_pillows(height):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with pytest.raises(UndecodableImage, match=r"100000 x 1700 is more than dataset.max_pixels = 1000000"):
-            packed(png(100_000, 1700, (b"IDAT", zlib.compress(bytes(1000)))))
+        warnings.simplefilter("error")
+        with pytest.raises(UndecodableImage, match=rf"100000 x {height} is more than dataset.max_pixels = 1000000"):
+            packed(png(100_000, height, (b"IDAT", zlib.compress(bytes(1000)))))
+
+
+def test_an_image_beyond_pillows_own_limit_is_packed_where_ours_allows_it():
+    body = io.BytesIO()
+    Image.new("L", (200_000, 1000)).save(body, "PNG")
+    assert encode_for_packing(body.getvalue(), 200_000_000, 512).width == 512
 
 
 def test_a_text_chunk_that_unpacks_to_gigabytes_is_refused():

@@ -532,7 +532,7 @@ def test_an_error_that_is_no_bad_image_is_not_swallowed(tmp_path):
 def test_memory_is_bounded_by_a_shard_and_not_by_the_data_set(tmp_path, monkeypatch):
     """3,000 images of some 60 kB: 180 MB go through, 8 MiB shards are held; Python's and Arrow's memory are counted."""
     shard_bytes = 8 * 2**20
-    monkeypatch.setattr(images_module, "SHARD_BYTES", shard_bytes)
+    monkeypatch.setattr(images_module, "MAX_SHARD_BYTES", shard_bytes)
     monkeypatch.setattr(images_module, "_ends_shard", lambda image: False)
     body = jpeg(0, side=220)
 
@@ -567,7 +567,7 @@ def test_a_killed_run_leaves_no_half_shard_under_its_name(tmp_path):
         from cbir.datasets.base import SourceImage
         from cbir.packing import Limits, pack_images
 
-        images.SHARD_ROWS, images._ends_shard = 2, lambda image: False
+        images.MAX_SHARD_ROWS, images._ends_shard = 4, lambda image: False
         write, body = pq.write_table, bytes.fromhex("{PETS["cats/0.jpg"].hex()}")
 
         def killed(table, path, **options):

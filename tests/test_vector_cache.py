@@ -1,5 +1,6 @@
 """Kept shards: nothing is computed twice, nothing wrong is taken, and kill -9 costs a shard."""
 
+import errno
 import os
 import random
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import cbir.encoders
 from cbir.artifacts import images as image_artifacts
 from cbir.artifacts.images import PackedImage, write_shards
 from cbir.cli import main
@@ -82,6 +84,7 @@ def test_only_the_shard_of_a_new_image_is_computed(
         {"device": "cuda"},
         {"versions": {"torch": "0"}},
         {"preprocessing": {"resize_px": 65}},
+        {"settings_sha256": "0" * 64},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -104,6 +107,11 @@ def test_what_makes_other_vectors_finds_nothing(
     assert seen == []
 
 
+def flipped(data: bytes, place: int) -> bytes:
+    """With one bit the other way: of a float's sign, for example."""
+    return data[:place] + bytes([data[place] ^ 0x80]) + data[place + 1 :]
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -115,6 +123,9 @@ def test_what_makes_other_vectors_finds_nothing(
         lambda path: np.save(path, np.load(path) * 0),
         lambda path: np.save(path, np.full_like(np.load(path), np.nan)),
         lambda path: np.save(path, np.array([{"a": 1}], object), allow_pickle=True),
+        lambda path: path.write_bytes(b"PK\x03\x04" + path.read_bytes()[4:]),
+        lambda path: path.write_bytes(path.read_bytes()[:8] + b"\x01" + path.read_bytes()[9:]),
+        lambda path: path.write_bytes(flipped(path.read_bytes(), 1000)),
         lambda path: path.unlink(),
     ],
 )
@@ -135,20 +146,81 @@ def test_a_damaged_file_is_computed_anew(
     assert np.load(victim).shape == (16, 32)
 
 
+def test_vectors_of_older_code_are_not_taken(
+    clip: Clip, shards: Path, seen: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "preprocessing.py").write_text("crop = 'centre'\n")
+    monkeypatch.setattr(cbir.encoders, "__path__", [str(code)])
+    embedded(shards, tmp_path / "one", clip, tmp_path / "cache")
+    (code / "preprocessing.py").write_text("crop = 'left'\n")
+    seen.clear()
+    embedded(shards, tmp_path / "two", clip, tmp_path / "cache")
+    assert sum(seen) == 43
+
+
+def test_a_cache_that_takes_nothing_is_told_once_and_stops_nothing(
+    clip: Clip, shards: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    embedded(shards, tmp_path / "one", clip, tmp_path / "cache")
+    (tmp_path / "file").write_text("where a folder should be")
+    embedded(shards, tmp_path / "two", clip, tmp_path / "file")
+    assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
+    told = capfd.readouterr().err
+    assert told.count("note: the cache takes no shard") == 1
+    assert "`cbir cache --prune` makes room" in told
+
+
+def test_a_full_disk_leaves_no_half_a_file(
+    clip: Clip, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("cbir.vector_cache.os.replace", full)
+    cache = VectorCache(tmp_path / "cache", maker(clip))
+    cache.put(cache.path(["a"]), np.zeros((1, 32), np.float32))
+    assert "No space left on device" in capfd.readouterr().err
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+
+
+def test_kept_shards_are_served_where_nothing_can_be_written(
+    clip: Clip, shards: Path, seen: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    embedded(shards, tmp_path / "one", clip, tmp_path / "cache")
+    seen.clear()
+    monkeypatch.setattr("cbir.vector_cache.os.utime", refuse)
+    embedded(shards, tmp_path / "two", clip, tmp_path / "cache")
+    assert seen == []
+
+
+def test_others_may_read_what_the_umask_lets_them(clip: Clip, shards: Path, tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        embedded(shards, tmp_path / "one", clip, tmp_path / "cache")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "cache").rglob("*.npy")} == {0o644}
+
+
 # ---- kill -9
 
 STAGE = """
-import sys, time
-from cbir.vector_cache import VectorCache
+from cbir.encoders.mobilenet import MobileNet
 from stages import embed
-put = VectorCache.put
-def told(self, place, vectors):
-    with open("computed", "a") as file:
-        file.write(place.name + "\\n")
-    put(self, place, vectors)
-VectorCache.put = told
+embed_images = MobileNet.embed_images
+def told(self, pixels):
+    with open("computed", "ab", buffering=0) as file:
+        file.write(bytes(len(pixels)))  # a byte an image: appending is atomic
+    return embed_images(self, pixels)
+MobileNet.embed_images = told
 embed.main("mobilenet")
 """
+SHARD, BATCH, WORKERS = 20, 8, 2
 
 
 def stage(root: Path, cache: Path) -> subprocess.Popen[bytes]:
@@ -165,7 +237,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     root = tmp_path_factory.mktemp("ready")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(image_artifacts, "SHARD_ROWS", 10)
+        patch.setattr(image_artifacts, "MAX_SHARD_ROWS", SHARD)
         patch.setattr(image_artifacts, "_ends_shard", lambda image: False)
         images = packed(430)
         write_shards(root / "data/images/gallery", images[:400])
@@ -174,16 +246,15 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Family.torchvision, "mobilenet_v3_small", "random:0", None, None, None, 96, Precision.fp32, Backend.torch
     )
     fetch_encoder("mobilenet", params, root / "data/weights/mobilenet")
-    overrides = ["mobilenet.weights=random:0", "mobilenet.backend=torch", "device=cpu", "device.workers=2"]
-    (root / "params.yaml").write_text(composed([*overrides, "device.batch_images=8"], ROOT / "conf"))
+    overrides = ["mobilenet.weights=random:0", "mobilenet.backend=torch", "device=cpu", f"device.workers={WORKERS}"]
+    (root / "params.yaml").write_text(composed([*overrides, f"device.batch_images={BATCH}"], ROOT / "conf"))
     return root
 
 
 def killed_and_finished(ready: Path, tmp_path: Path, kills: int) -> None:
     assert stage(ready, tmp_path / "own cache").wait() == 0
     whole = {path.relative_to(ready): path.read_bytes() for path in (ready / "data/embeddings").rglob("*.*")}
-    computed = (ready / "computed").read_text().split()
-    assert len(computed) == len(set(computed)) == 22
+    assert (ready / "computed").stat().st_size == 430
     (ready / "computed").unlink()
 
     cache, moments = tmp_path / "cache", random.Random(kills)
@@ -201,10 +272,9 @@ def killed_and_finished(ready: Path, tmp_path: Path, kills: int) -> None:
     assert killed >= kills // 2
     assert stage(ready, cache).wait() == 0
     assert {path.relative_to(ready): path.read_bytes() for path in (ready / "data/embeddings").rglob("*.*")} == whole
-    again = (ready / "computed").read_text().split()
+    again = (ready / "computed").stat().st_size - 430
     (ready / "computed").unlink()
-    assert set(again) == set(computed)
-    assert len(again) - len(set(again)) <= killed
+    assert 0 < again <= killed * (SHARD + 2 * WORKERS * BATCH)  # a shard, and the batches on their way
 
 
 def test_runs_that_were_killed_end_as_one_that_was_not(ready: Path, tmp_path: Path) -> None:
@@ -234,6 +304,12 @@ def test_a_relative_cache_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CBIR_CACHE", "cache")
     with pytest.raises(ConfigError, match=r"^CBIR_CACHE: expected an absolute path, found 'cache'; set CBIR_CACHE=/"):
         cache_folder()
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("CBIR_CACHE", "~/c")
+    assert cache_folder() == Path("/home/me/c")
+    monkeypatch.delenv("CBIR_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert cache_folder() == Path("/home/me/.cache/cbir")
 
 
 def filled(folder: Path) -> None:
@@ -250,6 +326,33 @@ def test_prune_keeps_what_was_used_last(tmp_path: Path) -> None:
     assert {kept.path.name for kept in kept_files(tmp_path)} == {"0.npy", "2.npy"}
 
 
+def test_prune_leaves_what_is_being_written(tmp_path: Path) -> None:
+    filled(tmp_path)
+    (tmp_path / "vectors/ab/now.writing").write_bytes(bytes(10))
+    (tmp_path / "vectors/ab/old.writing").write_bytes(bytes(10))
+    os.utime(tmp_path / "vectors/ab/old.writing", (time.time() - 86_400,) * 2)
+    prune(tmp_path, max_bytes=0, max_age_s=0)
+    assert {kept.path.name for kept in kept_files(tmp_path)} == {"now.writing"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--prune", "--max-gb", "-1"], r"--max-gb: expected a number >= 0, found -1"),
+        (["--prune", "--max-days", "nan"], r"--max-days: expected a number >= 0, found nan"),
+        (["--max-gb", "0"], r"--max-gb is a limit of --prune: add --prune to delete what is beyond it"),
+    ],
+)
+def test_odd_limits_delete_nothing(
+    arguments: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CBIR_CACHE", str(tmp_path))
+    filled(tmp_path)
+    with pytest.raises(SystemExit, match=rf"^error: {told}$"):
+        main(["cache", *arguments])
+    assert len(list(kept_files(tmp_path))) == 4
+
+
 def test_the_command_shows_and_prunes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -259,6 +362,6 @@ def test_the_command_shows_and_prunes(
     main(["cache"])
     assert "vectors: embedded shards" in (shown := capsys.readouterr().out)
     assert [line.split("│")[2].strip() for line in shown.splitlines() if "vectors:" in line] == ["0", "4"]
-    main(["cache", "--prune", "--max-days", "10"])
+    main(["cache", "--prune", "--max-days", "10", "--max-gb", "inf"])
     assert capsys.readouterr().out.startswith("deleted 1 files, 0.000 GB")
     assert len(list(kept_files(tmp_path))) == 3

@@ -71,7 +71,7 @@ class World:
     def write(self, *kinds: str) -> "World":
         """Write images, queries, embeddings and indexes of these kinds (flat where none is given)."""
         with (
-            mock.patch.object(image_artifacts, "SHARD_ROWS", 50),
+            mock.patch.object(image_artifacts, "MAX_SHARD_ROWS", 100),
             mock.patch.object(image_artifacts, "_ends_shard", return_value=False),
         ):
             write_shards(self.data / "images" / "gallery", map(_packed, self.gallery.items()))

@@ -31,8 +31,8 @@ QUARANTINE_SCHEMA = pa.schema(
         pa.field("bytes", pa.int64(), nullable=False),
     ]
 )
-SHARD_ROWS = 1024  # on average
-SHARD_BYTES = 64 * 2**20  # bounds memory where images are large
+SHARD_ROWS, SHARD_BYTES = 1024, 16 * 2**20  # on average: rows, or bytes where images are large
+MAX_SHARD_ROWS, MAX_SHARD_BYTES = 4 * SHARD_ROWS, 4 * SHARD_BYTES  # bounds memory; one shard in fifty would be larger
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def write_shards(folder: Path, images: Iterable[PackedImage]) -> int:
         rows.append(image)
         held += len(image.image)
         count += 1
-        if _ends_shard(image) or len(rows) == 2 * SHARD_ROWS or held >= SHARD_BYTES:
+        if _ends_shard(image) or len(rows) == MAX_SHARD_ROWS or held >= MAX_SHARD_BYTES:
             _write_shard(folder, number, rows)
             rows, held, number = [], 0, number + 1
     if rows:
@@ -106,8 +106,9 @@ def read_quarantine(path: Path) -> pa.Table:
 
 
 def _ends_shard(image: PackedImage) -> bool:
-    """True for one image in SHARD_ROWS, by its content: 32 random bits, for it is a hash."""
-    return int(image.sha256[:8], 16) % SHARD_ROWS == 0
+    """By its content, whose hash is 32 random bits: likely as its share of an average shard."""
+    share = max(1 / SHARD_ROWS, len(image.image) / SHARD_BYTES)
+    return int(image.sha256[:8], 16) < share * 2**32
 
 
 def _write_shard(folder: Path, number: int, rows: list[PackedImage]) -> None:

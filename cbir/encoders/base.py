@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cbir.artifacts.files import read_json, write_json
+from cbir.artifacts.files import hash_ids, read_json, write_json
 from cbir.encoders.preprocessing import Pixels, Preprocessing
 from cbir.encoders.runtime import Runtime
 from cbir.errors import DataError, WeightsError
@@ -29,6 +29,7 @@ class EncoderCard:
     """What `encoder.json` holds.
 
     origin : where the weights came from, as the user wrote it.  weights_sha256 : of the stored safetensors file.
+    settings_sha256 : of the folder's other files (open_clip's configuration, the tokenizer), null where there are none.
     tag : whose settings the weights carry ("openai", "IMAGENET1K_V2"), or null.  quick_gelu : open_clip only.
     """
 
@@ -37,6 +38,7 @@ class EncoderCard:
     origin: str
     tag: str | None
     weights_sha256: str
+    settings_sha256: str | None
     preprocessing: Preprocessing
     quick_gelu: bool | None
 
@@ -115,11 +117,27 @@ class UnitRows(torch.nn.Module):
         return unit
 
 
-def checked_rows(rows: Embeddings, what: str) -> Embeddings:
-    """The rows as they are.  Raises DataError for one that is not finite: it can be neither found nor searched with."""
-    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1)).tolist()[:5]
+class NotFiniteError(DataError):
+    """Vectors that can be neither found nor searched with.  rows : theirs in the batch."""
+
+    def __init__(self, rows: Sequence[int], items: Sequence[str], precision: str) -> None:
+        named = (
+            ", ".join(items[row] for row in rows[:3]) if items else f"rows {', '.join(map(str, rows[:3]))} of a batch"
+        )
+        cause = (
+            "numbers grow too large for fp16: take precision fp32 or bf16"
+            if precision == "fp16"
+            else "are the weights whole? `dvc repro --force weights` fetches them again"
+        )
+        super().__init__(f"expected finite vectors that are not zero, found others for {named}; {cause}")
+        self.rows = rows
+
+
+def checked_rows(rows: Embeddings, precision: str) -> Embeddings:
+    """The rows as they are.  Raises NotFiniteError."""
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1)).tolist()
     if bad:
-        raise DataError(f"{what}: expected finite vectors that are not zero, found others in rows {bad} of a batch")
+        raise NotFiniteError(bad, (), precision)
     return rows
 
 
@@ -127,6 +145,12 @@ def file_sha256(path: Path) -> str:
     """sha256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_settings(folder: Path, weights: str) -> str | None:
+    """sha256 of the names and contents of all files in `folder` but encoder.json and the weights; None without any."""
+    files = sorted(path for path in folder.iterdir() if path.name not in ("encoder.json", weights))
+    return hash_ids(f"{path.name} {file_sha256(path)}" for path in files) if files else None
 
 
 def check_weights(path: Path, card: EncoderCard) -> None:

@@ -36,7 +36,7 @@ class Clip:
 
     def embed_images(self, pixels: Pixels) -> Embeddings:
         """uint8 (n, crop_px, crop_px, 3) -> float32 (n, dim), unit rows."""
-        return checked_rows(self._tower(pixels), self.card.architecture)
+        return checked_rows(self._tower(pixels), self.runtime.precision)
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Embeddings:
@@ -44,7 +44,7 @@ class Clip:
         tokens = self._tokenizer(list(texts)).to(self.runtime.device)
         with autocast(self.runtime.device, self.runtime.precision):
             rows = self._texts(tokens)
-        return checked_rows(rows.cpu().numpy(), self.card.architecture)
+        return checked_rows(rows.cpu().numpy(), self.runtime.precision)
 
 
 class _ImageTower(torch.nn.Module):

@@ -27,7 +27,7 @@ class MobileNet:
 
     def embed_images(self, pixels: Pixels) -> Embeddings:
         """uint8 (n, crop_px, crop_px, 3) -> float32 (n, dim), unit rows."""
-        return checked_rows(self._tower(pixels), self.card.architecture)
+        return checked_rows(self._tower(pixels), self.runtime.precision)
 
 
 def load_mobilenet(folder: Path, runtime: Runtime) -> MobileNet:

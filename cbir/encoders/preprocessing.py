@@ -14,9 +14,11 @@ from PIL import Image
 
 from cbir.errors import WeightsError
 
+Image.MAX_IMAGE_PIXELS = None  # cbir.images bounded them before they were packed
 PACKED_FORMATS = ("JPEG", "PNG")  # as cbir.images packs them
 Pixels = npt.NDArray[np.uint8]
 _INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_LONGEST = 64  # times the shorter side
 _RESIZE_MODES = ("shortest", "squash")
 
 
@@ -64,10 +66,22 @@ class Preprocessing:
         return self.prepare(Image.open(BytesIO(data), formats=PACKED_FORMATS).convert("RGB"))
 
     def prepare(self, image: Image.Image) -> Pixels:
-        """Resize and crop an RGB image; returns uint8 (crop_px, crop_px, 3), as Pillow holds it."""
+        """Resize and crop an RGB image; returns uint8 (crop_px, crop_px, 3), as Pillow holds it.
+
+        Of an image more than 64 times as long as it is narrow, the middle part only is resized: a line of 20,000 pixels
+        would become 10 GB, and its middle is all that is kept.
+        """
+        image = self._middle(image)
         resized = image.resize(self._resized(*image.size), _INTERPOLATIONS[self.interpolation])
         left, top = (round((side - self.crop_px) / 2) for side in resized.size)
         return np.asarray(resized)[top : top + self.crop_px, left : left + self.crop_px]
+
+    def _middle(self, image: Image.Image) -> Image.Image:
+        most = _LONGEST * min(image.size)
+        if self.resize_mode == "squash" or max(image.size) <= most:
+            return image
+        left, top = (max(0, side - most) // 2 for side in image.size)
+        return image.crop((left, top, min(image.width, left + most), min(image.height, top + most)))
 
     def _resized(self, width: int, height: int) -> tuple[int, int]:
         if self.resize_mode == "squash":
