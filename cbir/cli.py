@@ -5,18 +5,23 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cbir.config import ENCODERS
 from cbir.errors import ConfigError, told_in_one_line
 from cbir.user_cache import KINDS, cache_folder, kept_files, prune
 
-DATA = Path("data")
+DATA, REPORTS = Path("data"), Path("reports")
 _GB = 1e9
 _MAX_GB, _MAX_DAYS = 20.0, 90.0
 _DAY_S = 86_400
+_MOST_K = 10**9
+_RUN_LINE = "lines of 'query_id Q0 image_id rank score tag'"
+_QRELS_LINE = "lines of 'query_id 0 image_id relevance'"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -50,6 +55,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     compare.add_argument("--json", action="store_true", help="figures for a program")
     compare.add_argument("--markdown", action="store_true", help="tables for a web page")
     compare.set_defaults(run=_compare)
+
+    trec = commands.add_parser(
+        "trec", help="write the runs and judgements of the last `dvc repro` as trec_eval reads them"
+    )
+    trec.add_argument("--out", type=Path, default=REPORTS / "trec", help="folder to write into (%(default)s)")
+    trec.set_defaults(run=_trec)
+
+    evaluate = commands.add_parser(
+        "evaluate", help="the metrics of somebody else's run, both files as trec_eval reads them"
+    )
+    evaluate.add_argument("--run", dest="run_file", type=Path, required=True, metavar="FILE", help=_RUN_LINE)
+    evaluate.add_argument("--qrels", type=Path, required=True, metavar="FILE", help=_QRELS_LINE)
+    evaluate.add_argument(
+        "--ks", nargs="+", type=int, default=[1, 5, 10], metavar="K", help="of precision@k and so on (1 5 10)"
+    )
+    evaluate.add_argument("--resamples", type=int, default=2000, help="draws of queries (%(default)s)")
+    evaluate.add_argument("--seed", type=int, default=0, help="of the draws (%(default)s)")
+    form = evaluate.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="figures for a program")
+    form.add_argument("--markdown", action="store_true", help="tables for a web page")
+    evaluate.set_defaults(run=_evaluate)
 
     options = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], None] = options.run
@@ -86,8 +112,7 @@ def _compare(options: argparse.Namespace) -> None:
     from cbir.compare import METRICS, compare, open_run  # scipy takes a while
     from cbir.comparison_tables import as_markdown, print_tables
 
-    if options.resamples < 100:
-        raise ConfigError(f"--resamples: expected at least 100, found {options.resamples}")
+    _check_draws(options)
     found = compare(
         [open_run(name) for name in options.runs], options.metrics or METRICS, options.resamples, options.seed
     )
@@ -97,6 +122,48 @@ def _compare(options: argparse.Namespace) -> None:
         print(as_markdown(found))
     else:
         print_tables(found, Console())
+
+
+def _check_draws(options: argparse.Namespace) -> None:
+    for name, least in (("resamples", 100), ("seed", 0)):
+        if getattr(options, name) < least:
+            raise ConfigError(f"--{name}: expected at least {least}, found {getattr(options, name)}")
+
+
+def _trec(options: argparse.Namespace) -> None:
+    from cbir.trec_export import export  # faiss takes a while
+
+    written = export(DATA, REPORTS, options.out)
+    table = Table(box=box.SIMPLE)
+    for head in ("file", "lines", "scores lowered to break ties"):
+        table.add_column(head, justify="left" if head == "file" else "right", overflow="fold")
+    for one in written:
+        table.add_row(Text(str(one.path)), f"{one.lines:,}", "" if one.lowered is None else f"{one.lowered:,}")
+    console = Console()
+    console.print(table)
+    run = written[-1].path
+    qrels = run.with_name(f"{run.name.partition('_')[0]}.qrels")
+    for command in (
+        f"trec_eval -c {quote(str(qrels))} {quote(str(run))}",
+        f"cbir evaluate --qrels {quote(str(qrels))} --run {quote(str(run))}",
+    ):
+        console.print(f"evaluate them: {command}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from cbir.trec_evaluation import evaluate_run
+    from cbir.trec_tables import as_markdown, print_table
+
+    _check_draws(options)
+    if not all(1 <= k <= _MOST_K for k in options.ks):
+        raise ConfigError(f"--ks: expected numbers from 1 to {_MOST_K:,}, found {' '.join(map(str, options.ks))}")
+    found = evaluate_run(options.run_file, options.qrels, sorted(set(options.ks)), options.resamples, options.seed)
+    if options.json:
+        print(json.dumps(found.to_json(), indent=2))
+    elif options.markdown:
+        print(as_markdown(found))
+    else:
+        print_table(found, Console())
 
 
 def _drift(options: argparse.Namespace) -> None:

@@ -21,7 +21,8 @@ from cbir.errors import DataError
 
 COLUMNS = ("query_id", "task", "image", "text", "label")
 TASKS = ("cbir", "tbir")
-_QRELS_LINE = re.compile(r"(\S+)\s+(\S+)\s+(.*\S)\s+(\S+)")
+_QRELS_LINE = re.compile(r"(\S+)\s+(\S+)\s+(.*\S)\s+(\S+)", re.ASCII)  # as trec_eval: a no-break space ends no field
+_SHOWN_CHARACTERS = 120
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")  # NUL, and halves of a character
 
 
@@ -106,23 +107,57 @@ def read_qrels_file(path: Path) -> Iterator[Grade]:
     if not path.is_file():
         raise DataError(f"queries.qrels: expected a TREC qrels file, found nothing at {path}")
     seen: set[tuple[str, str]] = set()
-    for number, line in _lines(path):
+    for number, (query_id, image_id, grade) in qrels_lines(path, range(128)):
+        if (query_id, image_id) in seen:
+            raise judged_twice(path, number, query_id, image_id)
+        seen.add((query_id, image_id))
+        yield query_id, image_id, grade
+
+
+def qrels_lines(path: Path, grades: range) -> Iterator[tuple[int, Grade]]:
+    """The lines of TREC qrels with their numbers, a line in memory at a time; a pair may stand there twice.
+
+    Raises DataError naming file and line: too few fields, a grade that is not in `grades`.
+    """
+    for number, line in text_lines(path):
         fields = [field.strip() for field in line.split("\t")]
         if len(fields) != 4:
             found = _QRELS_LINE.fullmatch(line)
             fields = list(found.groups()) if found else []
         if not all(fields) or not fields:
-            raise DataError(f"{path} line {number}: expected 'query_id 0 image_id relevance', found {line!r}")
+            raise DataError(f"{path} line {number}: expected 'query_id 0 image_id relevance', found {cut(line)}")
         query_id, _, image_id, grade = fields
-        if not re.fullmatch("[0-9]{1,3}", grade) or int(grade) > 127:
+        if not re.fullmatch("-?[0-9]{1,3}", grade) or int(grade) not in grades:
             raise DataError(
-                f"{path} line {number}, column relevance: expected a whole number in [0, 127], found {grade!r}"
+                f"{path} line {number}, column relevance: expected a whole number in [{grades[0]}, {grades[-1]}], "
+                f"found {cut(grade)}"
             )
-        pair = (query_id, image_id)
-        if pair in seen:
-            raise DataError(f"{path} line {number}: query {pair[0]!r} and image {pair[1]!r} are judged twice")
-        seen.add(pair)
-        yield (*pair, int(grade))
+        yield number, (query_id, image_id, int(grade))
+
+
+def judged_twice(path: Path, line: int, query_id: str, image_id: str) -> DataError:
+    """The error for a pair that an earlier line of qrels holds."""
+    return DataError(f"{path} line {line}: query {query_id!r} and image {image_id!r} are judged twice")
+
+
+def text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, with their numbers; str.splitlines would also break at U+2028 and its like.
+
+    Raises DataError when there is no such file, or it is not text in UTF-8.
+    """
+    try:
+        with path.open("rb") as file:
+            for number, data in enumerate(file, start=1):
+                line = _decoded(path, data, number).strip()
+                if line:
+                    yield number, line
+    except OSError as error:
+        raise DataError(f"{path}: expected a file that can be read, found none: {error.strerror}") from error
+
+
+def cut(text: str) -> str:
+    """Text of a user's file for a message: quoted, on one line, the end of what is long left out."""
+    return repr(text) if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]!r}..."
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -153,7 +188,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in _lines(path):
+    for number, line in text_lines(path):
         try:
             row = json.loads(line)
         except ValueError as error:
@@ -173,19 +208,16 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     yield from enumerate(table.to_pylist(), start=1)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank, with their numbers; str.splitlines would also break at U+2028 and its like."""
-    for number, line in enumerate(_text(path).split("\n"), start=1):
-        if line.strip():
-            yield number, line.strip()
-
-
 def _text(path: Path) -> str:
-    data = path.read_bytes()
+    return _decoded(path, path.read_bytes(), 1)
+
+
+def _decoded(path: Path, data: bytes, first_line: int) -> str:
+    """first_line : the number of the line with which `data` begins; a byte order mark may stand before line 1."""
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8-sig" if first_line == 1 else "utf-8")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        line = first_line + data.count(b"\n", 0, error.start)
         raise DataError(
             f"{path} line {line}: expected text in UTF-8, found the byte 0x{data[error.start]:02x}: save it as UTF-8"
         ) from error
