@@ -1,8 +1,12 @@
 """cbir.metrics against hand-worked tables, naive oracles, trec_eval (through ir-measures) and properties."""
 
 import math
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from math import log2
+from types import ModuleType
+from typing import Any
 
 import ir_measures
 import numpy as np
@@ -27,12 +31,12 @@ def ranks_of(cases: Sequence[Case]) -> RelevantRanks:
     return RelevantRanks.from_relevance(rows, ideal=[list(relevance.values()) for _, relevance in cases])
 
 
-def random_case(rng: np.random.Generator, shortest: int = 0) -> Case:
+def random_case(rng: np.random.Generator) -> Case:
     """A run of up to 60 of 80 images, of which few to many are relevant, with grades up to 4."""
     images = [f"image{i:02d}" for i in range(80)]
     density = rng.choice([0.02, 0.1, 0.5])
     grades = np.where(rng.random(80) < density, rng.integers(1, 5, 80), 0)
-    order = rng.permutation(80)[: rng.integers(shortest, 61)]
+    order = rng.permutation(80)[: rng.integers(0, 61)]
     return [images[i] for i in order], dict(zip(images, grades.tolist(), strict=True))
 
 
@@ -149,41 +153,140 @@ def test_equal_to_the_naive_oracles() -> None:
             np.testing.assert_allclose(getattr(metrics, name)(ranks, k), oracle, rtol=0, atol=1e-12, err_msg=name)
 
 
+@dataclass(frozen=True)
+class ScoredCase:
+    """A query over 80 images, many of them with equal scores; ids fall with the position, so that trec_eval's order of equal
+    scores, by id descending, is ours.
+
+    depth : of the run.  missing : whether the run leaves the query out rather than answering it with nothing.
+    """
+
+    scores: np.ndarray
+    grades: np.ndarray
+    depth: int
+    missing: bool
+
+    IDS = tuple(f"image{79 - position:02d}" for position in range(80))
+
+    @classmethod
+    def random(cls, rng: np.random.Generator) -> "ScoredCase":
+        scores = rng.random(80).round(rng.choice([0, 1, 2, 9])).astype(np.float32)
+        grades = np.where(rng.random(80) < rng.choice([0.0, 0.02, 0.1, 0.5]), rng.integers(1, 5, 80), 0)
+        empty = rng.random() < 0.1
+        return cls(scores, grades, 0 if empty else int(rng.integers(1, 81)), bool(rng.random() < 0.5))
+
+    def found(self) -> tuple[np.ndarray, np.ndarray]:
+        """The rank of each relevant image that the run holds, as cbir.evaluation finds them, and its grade."""
+        relevant = np.flatnonzero(self.grades)
+        ranks = metrics.ranks_of_relevant(self.scores, relevant)
+        return ranks[ranks <= self.depth], self.grades[relevant[ranks <= self.depth]]
+
+    def run(self) -> dict[str, float] | None:
+        """What trec_eval gets: any order, and some of the images with the last of the scores left out."""
+        if self.depth == 0 and self.missing:
+            return None
+        kept = sorted(oracles.ranked_positions(self.scores.tolist())[: self.depth])
+        return {self.IDS[position]: float(self.scores[position]) for position in kept}
+
+
 def test_equal_to_trec_eval() -> None:
+    n_cases = 10_000
     rng = np.random.default_rng(21)
-    cases = [case for case in (random_case(rng, shortest=1) for _ in range(1300)) if any(case[1].values())][:1000]
-    assert len(cases) == 1000
-    ranks = ranks_of(cases)
+    cases = {str(number): ScoredCase.random(rng) for number in range(n_cases)}
+    found = [case.found() for case in cases.values()]
+    ranks = RelevantRanks.from_ranks(*zip(*found, strict=True), ideal=[case.grades for case in cases.values()])
+    ours = {name: dict(zip(cases, values, strict=True)) for name, values in metrics.per_query(ranks, KS).items()}
 
-    # Distinct scores: trec_eval breaks ties by descending id.
-    run = {str(q): {image: -float(rank) for rank, image in enumerate(ranked)} for q, (ranked, _) in enumerate(cases)}
-    qrels = {str(q): relevance for q, (_, relevance) in enumerate(cases)}
-    ours = {
-        ir_measures.Rprec: metrics.r_precision(ranks),
-        ir_measures.AP: metrics.average_precision(ranks),
-        ir_measures.RR: metrics.reciprocal_rank(ranks),
-    }
+    runs = {q: run for q, case in cases.items() if (run := case.run()) is not None}
+    qrels = {q: dict(zip(case.IDS, case.grades.tolist(), strict=True)) for q, case in cases.items()}
+    names = {ir_measures.Rprec: "r_precision", ir_measures.AP: "map", ir_measures.RR: "mrr"}
     for k in KS:
-        ours[ir_measures.P @ k] = metrics.precision_at_k(ranks, k)
-        ours[ir_measures.Success @ k] = metrics.success_at_k(ranks, k)
-        ours[ir_measures.R @ k] = metrics.recall_at_k(ranks, k)
-        ours[ir_measures.nDCG @ k] = metrics.ndcg_at_k(ranks, k)
+        at_k = (ir_measures.P, ir_measures.Success, ir_measures.R, ir_measures.nDCG)
+        names |= {measure @ k: f"{name}@{k}" for measure, name in zip(at_k, oracles.AT_K, strict=True)}
+    results = [(q, names[measure], value) for q, measure, value in trec_eval(names, qrels, runs)]
     # MAP@R is trec_eval's map_cut at each query's own number of relevant images.
-    at_r = metrics.average_precision_at_r(ranks)
-    cutoffs = {ir_measures.AP @ int(r): r for r in np.unique(ranks.n_relevant)}
+    for r in np.unique(ranks.n_relevant[ranks.n_relevant > 0]):
+        asked = {q: qrels[q] for q, its_r in zip(cases, ranks.n_relevant, strict=True) if its_r == r}
+        answered = {q: runs[q] for q in asked if q in runs}
+        results += [(q, "map_at_r", value) for q, _, value in trec_eval([ir_measures.AP @ int(r)], asked, answered)]
 
+    no_relevant = {q for q, case in cases.items() if not case.grades.any()}
+    compared = [result for result in results if result[0] not in no_relevant]
+    assert len(compared) == (n_cases - len(no_relevant)) * len(ours)
+    largest = max(compared, key=lambda result: abs(ours[result[1]][result[0]] - result[2]))
+    assert ours[largest[1]][largest[0]] == pytest.approx(largest[2], abs=1e-9), (largest, cases[largest[0]])
+    assert all(np.isnan(ours[name][q]) for q in no_relevant for name in ours)  # where trec_eval counts 0
+
+    # the cases are as hard as they claim
+    assert len(no_relevant) > 0.2 * n_cases
+    assert len(runs) < 0.97 * n_cases
+    assert sum(len(run) == 0 for run in runs.values()) > 0.03 * n_cases
+    assert sum(len(set(run.values())) < len(run) for run in runs.values()) > 0.5 * n_cases
+
+
+def trec_eval(measures: Iterable, qrels: dict, runs: dict) -> Iterator[tuple[str, object, float]]:
+    """Query, measure and value of every query of the qrels; one without results, or absent from the run, counts 0."""
+    for result in ir_measures.pytrec_eval.iter_calc(list(measures), qrels, runs):
+        yield result.query_id, result.measure, result.value
+
+
+METRIC_LEARNING = {
+    "precision_at_1": "precision@1",
+    "r_precision": "r_precision",
+    "mean_average_precision_at_r": "map_at_r",
+    "mean_average_precision": "map",
+    "mean_reciprocal_rank": "mrr",
+}
+
+
+@pytest.mark.parametrize("among_themselves", [True, False], ids=["own image left out", "another gallery"])
+def test_equal_to_pytorch_metric_learning(among_themselves: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Class by class, over 40 sets of random embeddings; a query whose label nobody shares is left out there, too."""
+    # the package imports this module, which replaces FAISS's search for every later test of the process
+    monkeypatch.setitem(sys.modules, "faiss.contrib.torch_utils", ModuleType("faiss.contrib.torch_utils"))
+    import torch  # seconds, and only here
+    from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
+
+    rng = np.random.default_rng(22)
     compared = 0
-    for result in ir_measures.pytrec_eval.iter_calc([*ours, *cutoffs], qrels, run):
-        q = int(result.query_id)
-        if result.measure in ours:
-            value = ours[result.measure][q]
-        elif cutoffs[result.measure] == ranks.n_relevant[q]:
-            value = at_r[q]
-        else:
-            continue
-        assert value == pytest.approx(result.value, abs=1e-9), (result, cases[q])
-        compared += 1
-    assert compared == 1000 * (len(ours) + 1)
+    for _ in range(40):
+        n_classes = int(rng.integers(2, 30))
+        centres = rng.normal(size=(n_classes, 8))
+        labels = rng.integers(0, n_classes, 150)
+        gallery = centres[labels] + rng.choice([0.3, 1, 3]) * rng.normal(size=(150, 8))
+        asked, asked_labels = gallery, labels
+        if not among_themselves:
+            asked_labels = rng.integers(0, n_classes + 1, 60)
+            asked = np.vstack([centres, np.zeros(8)])[asked_labels] + rng.normal(size=(60, 8))
+        scores = (asked @ gallery.T).astype(np.float32)
+
+        def neighbours(query: Any, k: int, reference: Any, includes: bool, scores: np.ndarray = scores) -> tuple:
+            """By our own scores, equal ones in our order; the package's default, FAISS, sums in another order."""
+            order = np.argsort(-scores, axis=1, kind="stable")
+            if includes:
+                order = order[order != np.arange(len(scores))[:, None]].reshape(len(scores), -1)
+            return None, torch.from_numpy(order[:, :k])
+
+        calculator = AccuracyCalculator(
+            tuple(METRIC_LEARNING), return_per_class=True, device=torch.device("cpu"), knn_func=neighbours
+        )
+        theirs = calculator.get_accuracy(asked, asked_labels, gallery, labels, ref_includes_query=among_themselves)
+
+        ranks = []
+        for number, label in enumerate(asked_labels):
+            own = number if among_themselves else None
+            relevant = np.flatnonzero((labels == label) & (np.arange(150) != (-1 if own is None else own)))
+            ranks.append(metrics.ranks_of_relevant(scores[number], relevant, own))
+        ones = [np.ones(len(row), int) for row in ranks]
+        ours = metrics.per_query(RelevantRanks.from_ranks(ranks, ones, ideal=ones), ks=[1])
+        valid = ~np.isnan(ours["mrr"])
+        for their_name, name in METRIC_LEARNING.items():
+            classes = np.unique(asked_labels[valid])
+            mine = [ours[name][valid & (asked_labels == label)].mean() for label in classes]
+            atol = 1e-6 if name == "mrr" else 1e-9  # it computes this one in float32
+            np.testing.assert_allclose(mine, theirs[their_name], rtol=0, atol=atol, err_msg=name)
+            compared += len(classes)
+    assert compared > 1000
 
 
 # --- properties -----------------------------------------------------------------------------------------------------
@@ -206,6 +309,22 @@ def test_swapping_a_better_image_upward_never_lowers_a_metric(grades: list[int],
     ranks = RelevantRanks.from_relevance([row[:depth] for row in swapped], ideal=swapped)
     for name, values in metrics.per_query(ranks, KS).items():
         assert (values[1:] >= values[0] - 1e-12).all(), name
+
+
+@reproducible
+@given(seed=st.integers(0, 2**32 - 1), step=st.sampled_from([0.0, 0.01, 0.1, 1.0]), data=st.data())
+def test_a_higher_score_for_one_of_the_best_images_never_lowers_a_metric(
+    seed: int, step: float, data: st.DataObject
+) -> None:
+    case = ScoredCase.random(np.random.default_rng(seed))
+    assume(case.grades.any())
+    best = data.draw(st.sampled_from(np.flatnonzero(case.grades == case.grades.max()).tolist()), label="best")
+    raised = case.scores.copy()
+    raised[best] += np.float32(step)
+    found = [case.found(), replace(case, scores=raised).found()]
+    values = metrics.per_query(RelevantRanks.from_ranks(*zip(*found, strict=True), ideal=[case.grades] * 2), KS)
+    for name, (before, after) in values.items():
+        assert after >= before - 1e-12, name
 
 
 @reproducible
