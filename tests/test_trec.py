@@ -446,6 +446,7 @@ class Bad:
             for score in ("nan", "-NaN", "inf", "-inf", "1e400", "1_0", "0,5", "٣", "0x1p3", "--1")
         ],
         ("q1 Q0 a.jpg 7 0.1 tag", "query 'q1' has image 'a.jpg' in an earlier line already"),
+        ("q1 Q0 a.jpg 1 1 t\nq0 Q0 b 1 1 t\nq0 Q0 b 1 1 t\nq1 Q0 a.jpg 1 1 t", "query 'q1' has image 'a.jpg' in an"),
     ],
 )  # fmt: skip
 def test_a_wrong_line_of_a_run_is_named(tmp_path: Path, line: str | bytes, message: str) -> None:
