@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
