@@ -3,7 +3,7 @@
 Of a small file its content, of a large one its size and the time of its last change, of a folder those of all its files.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,9 +14,13 @@ from cbir.local_path import local_path
 _HASHED_BYTES = 64 * 2**20  # hashing a larger file would slow down every `dvc repro`
 
 
-def write_local_state(out: Path, names: Sequence[str | None]) -> None:
-    """Write the state of each name that is a path; names that are something else (null, a tag, an address) are left out."""
-    write_json(out, {name: _state(path) for name in names if name and (path := local_path(name)) and path.exists()})
+def write_local_state(out: Path, names: Sequence[str | None], own: Mapping[str, Path] | None = None) -> None:
+    """Write the state of each name that is a path; names that are something else (null, a tag, an address) are left out.
+
+    own : the paths that some names stand for; their states stand under these names, the same on every machine.
+    """
+    paths = {name: (own or {}).get(name) or local_path(name) for name in names if name}
+    write_json(out, {name: _state(path) for name, path in paths.items() if path and path.exists()})
 
 
 def _state(path: Path) -> str:

@@ -4,7 +4,6 @@
     torchvision:IMAGENET1K_V2     a tag of torchvision (mobilenet)
     openai, laion2b_s34b_b79k     a tag of open_clip for the architecture (clip)
     /path, file:/path, http(s)://  a file: safetensors, or a torch file read with weights_only=True
-    demo                          the file of this package that `python -m cbir.demo.train` made; it knows drawn shapes only
     demo                          this package's own, made by `python -m cbir.demo.train`: they know drawn shapes only
     random:<seed>                 no training at all, for trials
 
@@ -29,7 +28,7 @@ from safetensors.torch import load_file, save_file
 
 from cbir.artifacts.files import replacing, write_json
 from cbir.config import EncoderParams, Family, first_line, nearest
-from cbir.demo import DEMO_WEIGHTS
+from cbir.demo import DEMO_MOBILENET_PX, DEMO_WEIGHTS
 from cbir.encoders import clip, mobilenet
 from cbir.encoders.base import EncoderCard, file_sha256, hash_settings
 from cbir.encoders.preprocessing import Preprocessing
@@ -43,8 +42,8 @@ def fetch_encoder(group: str, params: EncoderParams, out: Path) -> None:
     """Leave the encoder's folder (see `cbir.encoders.base`) in `out`.
 
     group : mobilenet or clip, for messages.
-    Raises ConfigError for an architecture, tag or seed that does not exist, FetchError when the weights cannot be had,
-    WeightsError when they are of another architecture.
+    Raises ConfigError for an architecture, tag or seed that does not exist, or a size that demo weights do not take;
+    FetchError when the weights cannot be had or are damaged; WeightsError when they are of another architecture.
     """
     if _is_tagless(params) and (params.weights_sha256, params.weights_tag) != (None, None):
         raise ConfigError(
@@ -77,7 +76,12 @@ def _fetch_mobilenet(group: str, params: EncoderParams, out: Path) -> EncoderCar
         digits = Path(settings.url).stem.rpartition("-")[2]
         _load_fetched(group, model, params, settings.url, sha256_prefix=digits)
     elif not _is_random(params):
-        _load_fetched(group, model, params, _address(group, params))
+        _load_fetched(group, model, params, params.weights)
+    if params.weights == "demo" and params.image_px != DEMO_MOBILENET_PX:
+        raise ConfigError(
+            f"{group}.image_px: demo weights take {DEMO_MOBILENET_PX} px, found {params.image_px or 'null'}; "
+            f"use {group}=demo, or set {group}.image_px={DEMO_MOBILENET_PX}"
+        )
     return EncoderCard(
         family=params.family.value,
         architecture=params.architecture,
@@ -125,7 +129,7 @@ def _fetch_clip(group: str, params: EncoderParams, out: Path) -> EncoderCard:
         _load_clip(group, model, params, _fetch_tag(group, params, implied))
     elif not _is_random(params):
         with tempfile.TemporaryDirectory() as folder:
-            path = _fetch_file(group, _address(group, params), Path(folder), params.weights_sha256)
+            path = _fetch_file(group, params, params.weights, Path(folder))
             _load_clip(group, model, params, path)
     _save_tokenizer(group, model_cfg, out)
     cfg = model.visual.preprocess_cfg
@@ -233,7 +237,7 @@ def _tag_of_file(group: str, params: EncoderParams, tags: Mapping[str, Any], pre
     if _is_tagless(params):
         return None
     if "/" not in params.weights and "." not in params.weights:
-        choices = nearest(prefix + params.weights, [prefix + known for known in tags]) if tags else "it has none"
+        choices = nearest(params.weights, [*(prefix + known for known in tags), "demo", "random:0"])
         raise ConfigError(
             f"{group}.weights: {params.architecture} has no tag {params.weights!r}, and no file; {choices}"
         )
@@ -256,10 +260,6 @@ def _is_tagless(params: EncoderParams) -> bool:
     return params.weights == "demo" or _is_random(params)
 
 
-def _address(group: str, params: EncoderParams) -> str:
-    return str(DEMO_WEIGHTS / f"{group}.safetensors") if params.weights == "demo" else params.weights
-
-
 def _load_fetched(
     group: str,
     model: torch.nn.Module,
@@ -268,18 +268,33 @@ def _load_fetched(
     sha256_prefix: str | None = None,
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        path = _fetch_file(group, url, Path(folder), params.weights_sha256, sha256_prefix)
+        path = _fetch_file(group, params, url, Path(folder), sha256_prefix)
         with _misfit_told(group, params):
             model.load_state_dict(_read_state(path))
 
 
-def _fetch_file(group: str, url: str, folder: Path, sha256: str | None, sha256_prefix: str | None = None) -> Path:
+def _fetch_file(group: str, params: EncoderParams, url: str, folder: Path, sha256_prefix: str | None = None) -> Path:
+    if params.weights == "demo":
+        return _demo_file(group)
     # the suffix says how to read the file; an address may go on after it, as in model.safetensors?download=true
     name = Path(urlsplit(url).path if "://" in url else url).name
     try:
-        return fetch(url, folder / (name or "weights"), sha256=sha256, sha256_prefix=sha256_prefix)
+        return fetch(url, folder / (name or "weights"), sha256=params.weights_sha256, sha256_prefix=sha256_prefix)
     except (ConfigError, FetchError) as error:
         raise type(error)(f"{group}.weights: {error}") from error
+
+
+def _demo_file(group: str) -> Path:
+    """This package's own weights.  Raises FetchError when they are not those that the log of their training names."""
+    path, log = (DEMO_WEIGHTS / f"{group}.{suffix}" for suffix in ("safetensors", "json"))
+    remedy = "run `git checkout cbir/demo/weights`, or `make demo`"
+    try:
+        expected, found = json.loads(log.read_bytes())["sha256"], file_sha256(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise FetchError(f"{group}.weights: demo: expected {path} and {log.name}, found {error!r}; {remedy}") from error
+    if found != expected:
+        raise FetchError(f"{group}.weights: demo: {path}: expected sha256 {expected}, found {found}; {remedy}")
+    return path
 
 
 def _read_state(path: Path) -> State:
@@ -298,6 +313,11 @@ def _misfit_told(group: str, params: EncoderParams) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # load_state_dict, torch.load and safetensors raise RuntimeError, UnpicklingError, ...
+        if params.weights == "demo":
+            raise WeightsError(
+                f"{group}.weights: demo does not fit {params.architecture}: these weights have an architecture of their own; "
+                f"use {group}=demo"
+            ) from error
         detail = " ".join(str(error).split())
         if isinstance(error, pickle.UnpicklingError):  # torch's own words advise to allow what must not be allowed
             detail = "it holds something else, or is no weights file at all"

@@ -361,6 +361,17 @@ def test_local_state_names_what_lies_here_and_changes_with_it(tmp_path):
     assert state()[queries] != first[queries]
 
 
+def test_local_state_of_a_name_that_stands_for_an_own_file_stands_under_that_name(tmp_path):
+    folder_of(tmp_path, {"own.bin": b"one"})
+    states = []
+    for names in (["demo"], ["other"]):
+        write_local_state(tmp_path / "state.json", names, {"demo": tmp_path / "own.bin"})
+        states.append(read_json(tmp_path / "state.json"))
+    (tmp_path / "own.bin").unlink()
+    write_local_state(tmp_path / "state.json", ["demo"], {"demo": tmp_path / "own.bin"})
+    assert [*states, read_json(tmp_path / "state.json")] == [{"demo": sha256(b"one").hexdigest()}, {}, {}]
+
+
 # --- choose ---------------------------------------------------------------------------------------------------------
 
 

@@ -34,7 +34,7 @@ from torchvision.models import MobileNet_V3_Large_Weights
 from transformers import PreTrainedTokenizerFast
 
 from cbir.config import Backend, EncoderParams, Family, Precision
-from cbir.demo import DEMO_WEIGHTS
+from cbir.demo import DEMO_MOBILENET_PX, DEMO_WEIGHTS
 from cbir.encoders.base import EncoderCard, check_weights
 from cbir.encoders.clip import Clip, load_clip
 from cbir.encoders.mobilenet import load_mobilenet
@@ -330,7 +330,10 @@ def test_weights_tag_none_takes_the_architectures_own_settings(
 def test_a_word_that_is_neither_tag_nor_file_is_refused(tiny_vit: str, tmp_path: Path) -> None:
     message = refused(ConfigError, clip(architecture=tiny_vit, weights="opena1"), tmp_path)
     assert message == "clip.weights: Tiny-ViT has no tag 'opena1', and no file; nearest: openai"
-    assert refused(ConfigError, clip(weights="openai"), tmp_path).endswith("and no file; it has none")
+    message = refused(ConfigError, clip(weights="openai"), tmp_path)
+    assert message.endswith("and no file; expected one of demo, random:0")
+    for make, misspelt, meant in [(mobilenet, "Demo", "demo"), (clip, "Demo", "demo"), (clip, "random", "random:0")]:
+        assert refused(ConfigError, make(weights=misspelt), tmp_path).endswith(f"and no file; nearest: {meant}")
     message = refused(ConfigError, mobilenet(architecture=LARGE, weights="IMAGENET1K_V2"), tmp_path)
     assert message.endswith("has no tag 'IMAGENET1K_V2', and no file; nearest: torchvision:IMAGENET1K_V2")
 
@@ -908,10 +911,7 @@ def test_a_damaged_encoder_json_is_refused(change: Any, told: str, tmp_path: Pat
 def test_demo_weights_are_the_file_of_the_package_and_need_nothing_else(
     group: str, tmp_path: Path, no_network: object
 ) -> None:
-    params = mobilenet(weights="demo", image_px=96)
-    if group == "clip":
-        params = clip(weights="demo", architecture="cbir/demo/clip_demo.json")
-    fetch_encoder(group, params, tmp_path)
+    fetch_encoder(group, demo_params(group), tmp_path)
     (found,) = [load_file(path) for path in tmp_path.glob("*.safetensors")]
     shipped = load_file(DEMO_WEIGHTS / f"{group}.safetensors")
     assert same(found, {name: value.float() if value.is_floating_point() else value for name, value in shipped.items()})
@@ -920,10 +920,73 @@ def test_demo_weights_are_the_file_of_the_package_and_need_nothing_else(
 
 
 def test_demo_weights_fit_no_other_architecture(tmp_path: Path) -> None:
+    own = "these weights have an architecture of their own; use"
     message = refused(WeightsError, mobilenet(weights="demo", architecture=LARGE), tmp_path)
-    assert message.startswith("mobilenet.weights: demo does not fit mobilenet_v3_large")
+    assert message == f"mobilenet.weights: demo does not fit {LARGE}: {own} mobilenet=demo"
     message = refused(WeightsError, clip(weights="demo"), tmp_path)
-    assert message.startswith("clip.weights: demo does not fit Tiny")
+    assert message == f"clip.weights: demo does not fit Tiny: {own} clip=demo"
+
+
+@pytest.mark.parametrize("image_px", [None, 224])
+def test_demo_weights_take_no_other_size_than_they_were_trained_at(image_px: int | None, tmp_path: Path) -> None:
+    message = refused(ConfigError, mobilenet(weights="demo", image_px=image_px), tmp_path)
+    assert message == (
+        f"mobilenet.image_px: demo weights take {DEMO_MOBILENET_PX} px, found {image_px or 'null'}; "
+        f"use mobilenet=demo, or set mobilenet.image_px={DEMO_MOBILENET_PX}"
+    )
+    assert f"\nimage_px: {DEMO_MOBILENET_PX}\n" in (ROOT / "conf/mobilenet/demo.yaml").read_text(encoding="utf-8")
+
+
+def flipped(body: bytes) -> bytes:
+    return body[:-1] + bytes([body[-1] ^ 1])
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5133464\n"
+
+
+@pytest.mark.parametrize("group", ["mobilenet", "clip"])
+@pytest.mark.parametrize("damage", [flipped, lambda body: body[:1000], lambda body: POINTER])
+def test_demo_weights_other_than_their_log_names_are_refused_with_the_way_out(
+    group: str, damage: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = copied_demo(monkeypatch, tmp_path) / f"{group}.safetensors"
+    expected, body = sha256_of(path.read_bytes()), damage(path.read_bytes())
+    path.write_bytes(body)
+    message = refused(FetchError, demo_params(group), tmp_path / "out")
+    assert message == (
+        f"{group}.weights: demo: {path}: expected sha256 {expected}, found {sha256_of(body)}; "
+        "run `git checkout cbir/demo/weights`, or `make demo`"
+    )
+
+
+@pytest.mark.parametrize("group", ["mobilenet", "clip"])
+@pytest.mark.parametrize(
+    ("name", "body"), [("safetensors", None), ("json", None), ("json", b"{"), ("json", b"{}")], ids=str
+)
+def test_demo_weights_without_file_or_log_are_refused_with_the_way_out(
+    group: str, name: str, body: bytes | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = copied_demo(monkeypatch, tmp_path) / f"{group}.{name}"
+    path.unlink() if body is None else path.write_bytes(body)
+    message = refused(FetchError, demo_params(group), tmp_path / "out")
+    assert message.startswith(
+        f"{group}.weights: demo: expected {path.with_suffix('.safetensors')} and {group}.json, found "
+    )
+    assert message.endswith("; run `git checkout cbir/demo/weights`, or `make demo`")
+
+
+def copied_demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A copy of the demo weights in the package's place, to be damaged."""
+    folder = shutil.copytree(DEMO_WEIGHTS, tmp_path / "demo")
+    monkeypatch.setattr("cbir.weights.DEMO_WEIGHTS", folder)
+    return folder
+
+
+def demo_params(group: str) -> EncoderParams:
+    """As conf/ has them."""
+    if group == "clip":
+        return clip(weights="demo", architecture="cbir/demo/clip_demo.json")
+    return mobilenet(weights="demo", image_px=DEMO_MOBILENET_PX)
 
 
 @pytest.mark.parametrize("weights", ["demo", "random:0"])
