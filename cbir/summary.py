@@ -8,6 +8,7 @@ from rich.text import Text
 
 from cbir.errors import told_in_one_line
 from cbir.report.facts import Facts, gather_facts
+from cbir.report.markdown import figure
 
 DATA, REPORTS = Path("data"), Path("reports")
 _SHOWN = ("precision@1", "precision@10", "success@10", "ndcg@10", "map_at_r", "mrr")
@@ -38,9 +39,9 @@ def _table(facts: Facts) -> Table:
 def _column(facts: Facts, task: str, encoder: str) -> dict[str, str]:
     found, indexed = facts.metrics[task][encoder], facts.indexed(task, encoder)
     shown = {"weights": facts.vectors(encoder)["origin"]}
-    shown |= {name: f"{found[name]:.3f}" for name in _SHOWN if name in found}
+    shown |= {name: figure(found[name]) for name in _SHOWN if name in found}
     shown["index"] = facts.passports[encoder]["kind"]
-    shown |= {f"ann_recall@{k}": f"{indexed[f'ann_recall@{k}']:.3f}" for k in facts.ann_ks}
+    shown |= {f"ann_recall@{k}": figure(indexed[f"ann_recall@{k}"]) for k in facts.ann_ks}
     p50_ms = facts.p50_ms(task, encoder)
     shown["p50 of one search"] = "-" if p50_ms is None else f"{p50_ms:.2f} ms"
     return shown

@@ -7,7 +7,7 @@ Relevant to a query is what has its label (colour and shape).  Grades, for nDCG:
     class prompt     1
     full caption     1, plus 1 for each of texture, size and background that is as the caption says
 
-Figures stand apart for labels that the demo encoders' training has "seen", and for those that it left "unseen".
+Figures stand apart for labels that images of the demo encoders' training have ("seen"), and for those held out ("unseen").
 """
 
 import json

@@ -54,13 +54,17 @@ def escaped(value: Any) -> str:
 def figure(value: float | None, interval: Sequence[float] | None = None) -> str:
     """A metric with three decimals, and its interval where it has one; a dash where it is undefined.
 
+    The sums behind two equal metrics may differ in their last bits; they are shown as equal.
+
     >>> figure(0.5), figure(0.5, [0.25, 0.75]), figure(None)
     ('0.500', '0.500 [0.250, 0.750]', '-')
+    >>> figure(0.0125), figure(0.012499999999999999)
+    ('0.013', '0.013')
     """
     if value is None:
         return "-"
-    bounds = "" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
-    return f"{value:.3f}{bounds}"
+    bounds = "" if interval is None else f" [{figure(interval[0])}, {figure(interval[1])}]"
+    return f"{round(value, 9):.3f}{bounds}"
 
 
 def megabytes(value: float) -> str:
