@@ -5,13 +5,20 @@ STAMP := .venv/installed
 # two processes, a file at a time: the tests wait for subprocesses half of the time
 PYTEST_FLAGS ?= --numprocesses 2 --dist loadfile
 
+# `make repro index=hnsw` would run another index than asked for: make has no use for a variable of this name
+GROUPS := $(patsubst conf/%/.,%,$(wildcard conf/*/.))
+OVERRIDES := $(filter $(addsuffix =%,$(GROUPS)) $(addsuffix .%,$(GROUPS)),$(MAKEOVERRIDES))
+ifneq ($(OVERRIDES),)
+$(error make takes no parameters: add `$(OVERRIDES)` to your `python -m cbir.compose ...`, then `make repro`)
+endif
+
 .PHONY: help repro test test-slow lint setup lock demo bench clean
 help:
 	@echo "make repro      install what is missing, run the pipeline, print the results"
 	@echo "make test       install what is missing, run the tests (minutes)"
 	@echo "make test-slow  the slow tests too"
 	@echo "make lint       format, lint and types"
-	@echo "make demo       train the demo encoders anew (half an hour), and write their card"
+	@echo "make demo       train the demo encoders anew (half an hour), put params.yaml back to the default and run it, write their card"
 	@echo "make bench      measure embedding side by side with the plain loop and the limit (half an hour)"
 	@echo "make lock       pin requirements.txt anew from pyproject.toml"
 

@@ -24,6 +24,7 @@ from yaml import YAMLError
 from cbir.config import (
     ENCODERS,
     PARAMS_FILE,
+    REAL_ENCODERS,
     Params,
     Reader,
     checked,
@@ -81,11 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found = PARAMS_FILE.read_text(encoding="utf-8") if PARAMS_FILE.exists() else None
     if not options.check:
         PARAMS_FILE.write_text(text, encoding="utf-8")
-        print(f"{PARAMS_FILE} is {'unchanged' if found == text else 'written'}: run `dvc repro`")
+        state = "unchanged" if found == text else f"written, from {CONF_DIR}/ and these overrides alone"
+        print(f"{PARAMS_FILE} is {state}: run `dvc repro`")
         if demo := _demo_encoders_on_other_images(text):
             print(
                 f"note: the demo weights of {' and '.join(demo)} know drawn shapes only, not the images of this data set; "
-                "real encoders: mobilenet=large clip=vit_b_32"
+                f"for real encoders {REAL_ENCODERS}"
             )
     elif found != text:
         line = _first_difference(found or "", text)

@@ -19,6 +19,7 @@ from cbir.errors import ConfigError
 
 PARAMS_FILE = Path("params.yaml")
 ENCODERS = ("mobilenet", "clip")
+REAL_ENCODERS = "add `mobilenet=large clip=vit_b_32` to your `python -m cbir.compose ...`, then `make repro`"
 MAX_SIDE_PX = 65_500  # JPEG holds no more
 
 

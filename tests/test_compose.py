@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cbir.compose import composed, main
+from cbir.compose import _demo_encoders_on_other_images, composed, main
 from cbir.config import load_params
 from cbir.errors import ConfigError
 from tests.imports import ROOT
@@ -78,7 +79,7 @@ def test_it_says_whether_anything_changed(repository: Path, capsys: pytest.Captu
     main([])
     assert capsys.readouterr().out == "params.yaml is unchanged: run `dvc repro`\n"
     main(["index=hnsw"])
-    assert capsys.readouterr().out == "params.yaml is written: run `dvc repro`\n"
+    assert capsys.readouterr().out == "params.yaml is written, from conf/ and these overrides alone: run `dvc repro`\n"
 
 
 def test_what_it_writes_is_what_load_params_reads(repository: Path) -> None:
@@ -356,6 +357,32 @@ def test_demo_encoders_on_other_images_are_noted(repository: Path, capsys: pytes
     main([])
     assert "note:" not in capsys.readouterr().out
     main(["dataset=image_folder", "dataset.url=photos", "mobilenet=large"])
-    assert "note: the demo weights of clip know drawn shapes only" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "note: the demo weights of clip know drawn shapes only" in told
+    assert "add `mobilenet=large clip=vit_b_32` to your `python -m cbir.compose ...`, then `make repro`" in told
     main(["dataset=image_folder", "dataset.url=photos", "mobilenet=large", "clip=vit_b_32"])
     assert "note:" not in capsys.readouterr().out
+
+
+def test_the_commands_of_the_readme_take_real_encoders_for_real_images() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", "")
+    commands = re.findall(r"(?:python -m cbir\.compose|dvc exp run) [^`\n#]*dataset=image_folder[^`\n#]*", text)
+    assert len(commands) >= 3
+    for command in commands:
+        overrides = [word for word in shlex.split(command) if "=" in word]
+        assert _demo_encoders_on_other_images(composed(overrides, CONF)) == [], command
+
+
+@pytest.mark.parametrize("given", [["mobilenet=large", "clip=vit_b_32"], ["mobilenet.image_px=64"], ["index=hnsw"]])
+def test_make_refuses_what_belongs_to_compose(given: list[str]) -> None:
+    ended = subprocess.run(
+        ["make", "--dry-run", "repro", *given], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    (shown,) = re.findall(r"make takes no parameters: add `([^`]*)` to your `python -m cbir\.compose", ended.stderr)
+    assert sorted(shown.split()) == sorted(given)
+
+
+def test_make_takes_its_own_variables() -> None:
+    command = ["make", "--dry-run", "repro", "PYTHON=python3"]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0

@@ -151,7 +151,9 @@ def test_the_first_line_says_what_demo_weights_know_and_how_to_take_others(tmp_p
     assert first.startswith(
         "> **Read this first:** The demo weights of mobilenet and clip know this project's drawn shapes"
     )
-    assert first.endswith("Real encoders: `mobilenet=large clip=vit_b_32`.")
+    assert first.endswith(
+        "For real encoders add `mobilenet=large clip=vit_b_32` to your `python -m cbir.compose ...`, then `make repro`."
+    )
 
 
 def test_trained_weights_need_no_warning(tmp_path: Path) -> None:

@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 
 from cbir.artifacts.files import read_json
 from cbir.artifacts.images import read_quarantine
-from cbir.config import ENCODERS
+from cbir.config import ENCODERS, REAL_ENCODERS
 
 TASKS = {"cbir": "image query -> similar images", "tbir": "text query -> images"}
 MODALITIES = {"cbir": "image", "tbir": "text"}
-_REAL_ENCODERS = "`mobilenet=large clip=vit_b_32`"
 
 
 class Figure(NamedTuple):
@@ -40,13 +39,13 @@ class Facts:
         if demo:
             found.append(
                 f"The demo weights of {' and '.join(demo)} know this project's drawn shapes only: their figures say nothing "
-                f"about photographs. Real encoders: {_REAL_ENCODERS}."
+                f"about photographs. For real encoders {REAL_ENCODERS}."
             )
         random = [name for name in ENCODERS if self.vectors(name)["origin"].startswith("random:")]
         if random:
             found.append(
                 f"The weights of {' and '.join(random)} are random, not trained: these figures show that the pipeline runs, "
-                f"and nothing about images. Real encoders: {_REAL_ENCODERS}."
+                f"and nothing about images. For real encoders {REAL_ENCODERS}."
             )
         if not self.metrics["data"]["queries"]:
             found.append("The query list is empty: nothing was asked, so there is no figure.")
