@@ -685,6 +685,39 @@ def test_an_experiment_with_a_wrong_override_fails_and_says_why(workshop: Clone,
     assert {name: digest for name, digest in before.items() if not within(name, "data/local")}.items() <= after.items()
 
 
+# ---- demo weights
+
+
+def test_a_run_with_other_weights_needs_no_demo_file(workshop: Clone) -> None:
+    for name in ENCODERS:
+        (workshop.root / f"cbir/demo/weights/{name}.safetensors").unlink()
+    assert ran(workshop.dvc("repro")) == {"scan"}
+    workshop.compose(*TINY[:2], "mobilenet.weights=demo")
+    ended = workshop.run(sys.executable, "-m", "dvc", "repro", "weights@mobilenet")
+    assert re.search(r"error: mobilenet\.weights: demo: .*; run `git checkout cbir/demo/weights`, or", ended.stderr)
+
+
+def test_other_demo_weights_are_seen_by_the_next_run_and_by_the_card_before_it(workshop: Clone) -> None:
+    check = "import cbir.demo.card as card, cbir.errors as errors, pathlib\n"
+    check += "with errors.told_in_one_line(): card.check_finished(pathlib.Path.cwd())"
+    workshop.compose(*TINY[:2], "clip.weights=random:0")
+    changed = ("weights@mobilenet", "embed@mobilenet")
+    assert set(changed) <= ran(workshop.dvc("repro"))
+    workshop.ok(sys.executable, "-c", check)
+    path = workshop.root / "cbir/demo/weights/mobilenet.safetensors"
+    body = bytearray(path.read_bytes())
+    body[-1] ^= 1
+    path.write_bytes(body)
+    told = workshop.run(sys.executable, "-c", check).stderr.splitlines()[-1]
+    assert re.fullmatch(r"error: .*: expected a finished run, found changes for .*weights@mobilenet; run .*", told)
+    log = path.with_suffix(".json")
+    log.write_text(json.dumps({**json.loads(log.read_text()), "sha256": hashlib.sha256(body).hexdigest()}))
+    again = ran(workshop.dvc("repro"))
+    assert set(changed) <= again
+    assert not {"weights@clip", "embed@clip"} & again
+    workshop.ok(sys.executable, "-c", check)
+
+
 # ---- the user's own folder
 
 

@@ -3,17 +3,20 @@
 Draws training images (a split that gallery and queries never use, without the labels of `cbir.demo.unseen`), trains both
 encoders on two CPU cores in well under 45 minutes, and writes their weights as fp16 safetensors with the log beside them.
 
-Both are trained on one idea: an embedding is the sum of what the image shows.  Each value of each attribute has a prototype
-vector, and the cosine to the right prototype is raised above that to the others (a softmax for each attribute).  A pair that
-was never shown together, a red heart say, then has a place all the same: red plus heart.  CLIP's towers share one set of
-prototypes, and beside them have CLIP's contrastive loss, with soft targets: a text matches every image of which it is true.
+Both are trained on one idea: an embedding is the sum of what the image shows.  Each value of an attribute has a prototype
+vector, and the cosine to the right prototype is raised above that to the others (a softmax for each attribute, weighed as the
+recipe says: MobileNet's leaves the background out).  A pair that is no label of the training, a red heart say, then has a
+place all the same: red plus heart.  CLIP's towers share one set of prototypes, and beside them have CLIP's contrastive loss,
+with soft targets: a text matches every image of which it is true.
 """
 
 import argparse
 import json
 import random
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from io import BytesIO
@@ -30,13 +33,14 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from cbir.artifacts.files import replacing, write_json
+from cbir.artifacts.files import fresh_folder, replacing, write_json
 from cbir.config import ENCODERS
-from cbir.demo import DEMO_WEIGHTS
+from cbir.demo import DEMO_MOBILENET_PX, DEMO_WEIGHTS
 from cbir.demo.drawing import BACKGROUNDS, COLOURS, SHAPES, SIZES, TEXTURES, Attributes, sample
 from cbir.demo.unseen import UNSEEN_LABELS
 from cbir.encoders.base import Normalise, file_sha256
 from cbir.encoders.preprocessing import Pixels, Preprocessing
+from cbir.errors import ConfigError, told_in_one_line
 from cbir.parallel import cores, ordered_map
 from cbir.progress import progress
 
@@ -255,7 +259,8 @@ def export(model: torch.nn.Module, path: Path) -> None:
 
 def train_mobilenet(recipe: Recipe, out: Path, steps: int | None = None) -> Log:
     """Train MobileNetV3-Small and write `mobilenet.safetensors`."""
-    preprocessing = Preprocessing(96, 96, "shortest", "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    side_px, mean, std = DEMO_MOBILENET_PX, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    preprocessing = Preprocessing(side_px, side_px, "shortest", "bilinear", mean, std)
     data = draw_training_set(recipe, preprocessing, cores())
     torch.manual_seed(recipe.seed)
     model = torchvision.models.mobilenet_v3_small(weights=None)
@@ -284,6 +289,25 @@ def train_clip(recipe: Recipe, out: Path, steps: int | None = None) -> Log:
     return log
 
 
+@contextmanager
+def moved_together(out: Path) -> Iterator[Path]:
+    """Yield a folder whose files are moved into `out` when the block ends well: a killed training changes nothing there.
+
+    Raises ConfigError when `out` cannot be written into.
+    """
+    folder = out / ".training"
+    try:
+        fresh_folder(folder)  # empties what a kill left
+    except OSError as error:
+        raise ConfigError(f"--out {out}: expected a folder to write into, found {error}; name another one") from error
+    try:
+        yield folder
+        for path in sorted(folder.iterdir()):
+            path.replace(out / path.name)
+    finally:
+        shutil.rmtree(folder)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train one encoder or both, and keep the log."""
     parser = argparse.ArgumentParser(prog="python -m cbir.demo.train", description="Train the demo encoders.")
@@ -292,20 +316,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(cores())
     trainers = {"mobilenet": (train_mobilenet, MOBILENET), "clip": (train_clip, CLIP)}
-    for name in ENCODERS if options.encoder is None else (options.encoder,):
-        trainer, recipe = trainers[name]
-        begun = perf_counter()
-        log = trainer(recipe, options.out)
-        seconds = round(perf_counter() - begun, 1)
-        found = {
-            "recipe": asdict(recipe),
-            "torch": torch.__version__,
-            "seconds": seconds,
-            "sha256": file_sha256(options.out / f"{name}.safetensors"),
-            **asdict(log),
-        }
-        write_json(options.out / f"{name}.json", found)
+    with moved_together(options.out) as folder:
+        for name in ENCODERS if options.encoder is None else (options.encoder,):
+            trainer, recipe = trainers[name]
+            begun = perf_counter()
+            log = trainer(recipe, folder)
+            seconds = round(perf_counter() - begun, 1)
+            found = {
+                "recipe": asdict(recipe),
+                "torch": torch.__version__,
+                "seconds": seconds,
+                "sha256": file_sha256(folder / f"{name}.safetensors"),
+                **asdict(log),
+            }
+            write_json(folder / f"{name}.json", found)
 
 
 if __name__ == "__main__":
-    main()
+    with told_in_one_line():
+        main()
