@@ -149,7 +149,8 @@ def file_sha256(path: Path) -> str:
 
 def hash_settings(folder: Path, weights: str) -> str | None:
     """sha256 of the names and contents of all files in `folder` but encoder.json and the weights; None without any."""
-    files = sorted(path for path in folder.iterdir() if path.name not in ("encoder.json", weights))
+    others = (path for path in folder.iterdir() if path.is_file())
+    files = sorted(path for path in others if path.name not in ("encoder.json", weights))
     return hash_ids(f"{path.name} {file_sha256(path)}" for path in files) if files else None
 
 
