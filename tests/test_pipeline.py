@@ -35,7 +35,9 @@ from tests.imports import ROOT, imported_files
 ENCODERS = ("mobilenet", "clip")
 RANDOM = ("mobilenet.weights=random:0", "clip.weights=random:0")
 TINY = ("dataset.draw_gallery_images=160", "dataset.draw_query_images=40", *RANDOM)
-TIMINGS = re.compile(r"reports/latency\.json|reports/report\.md|data/index/\w+/build\.json")  # and what shows them
+TIMINGS = re.compile(
+    r"reports/latency\.json|reports/plots/recall_latency\.json|reports/report\.md|data/index/\w+/build\.json"
+)  # and what shows them
 TORCH = {"torch", "torchvision", "open_clip", "transformers"}  # all of them import torch
 
 Stage = dict[str, Any]
@@ -627,7 +629,8 @@ def test_device_changes_nothing_but_the_timings(workshop: Clone) -> None:
     output = workshop.dvc("repro")
     assert ran(output) == {"scan", "latency", "report"}
     after = files_below(workshop.root)
-    assert {name for name in after if after[name] != before[name]} <= {"reports/latency.json", "reports/report.md"}
+    timed = {"reports/latency.json", "reports/plots/recall_latency.json", "reports/report.md"}
+    assert {name for name in after if after[name] != before[name]} <= timed
 
 
 # ---- experiments

@@ -1,0 +1,82 @@
+"""The points behind `dvc plots show`, as small JSON lists, a column for each task and encoder; dvc.yaml draws them."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cbir.artifacts.files import fresh_folder, replacing
+from cbir.config import ENCODERS
+from cbir.errors import DataError
+from cbir.report.facts import MODALITIES, Facts
+
+Point = dict[str, str | float | None]
+
+_SERIES = (*(f"cbir {encoder}" for encoder in ENCODERS), "tbir clip")  # DVC stops at a column that is not there
+
+
+def write_plots(out: Path, facts: Facts, per_query: Path) -> None:
+    """Write precision and recall over k, recall against time, and precision by class.
+
+    per_query : the values of every query.  Raises DataError when it is absent or damaged.
+    """
+    fresh_folder(out)
+    for family in ("precision", "recall"):
+        _write(out / f"{family}.json", _over_k(facts, family))
+    _write(out / "recall_latency.json", list(_recall_latency(facts)))
+    _write(out / "by_class.json", _by_class(per_query, f"precision@{facts.cost_k}"))
+
+
+def _over_k(facts: Facts, family: str) -> list[Point]:
+    """A point for each k: the means of exact search."""
+    ks = sorted({k for task, _ in facts.answered for k in facts.families(task).get(family, ())})
+    return [
+        {"k": k, **_series({where: facts.metrics[where[0]][where[1]].get(f"{family}@{k}") for where in facts.answered})}
+        for k in ks
+    ]
+
+
+def _recall_latency(facts: Facts) -> Iterator[Point]:
+    """A point for each index, and for exact search: ann_recall at the k nearest to 10, and the time of one search."""
+    name = f"ann_recall@{min(facts.ann_ks, key=lambda k: abs(k - 10), default=10)}"
+    for task, encoder in facts.answered:
+        timed = facts.latency["encoders"].get(encoder, {}).get(MODALITIES[task], {})
+        for by, measured in timed.items():
+            recall = 1.0 if by == "exact" else facts.indexed(task, encoder).get(name)
+            yield {"p50_ms": measured["single_ms"]["p50"], "search": by, **_series({(task, encoder): recall})}
+
+
+def _by_class(per_query: Path, name: str) -> list[Point]:
+    """A point for each class: the mean of exact search over its queries."""
+    try:
+        table = pq.read_table(per_query)
+    except FileNotFoundError:
+        raise DataError(f"{per_query} is not here: run `dvc repro`") from None
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"{per_query} is not readable as Parquet ({error}): run `dvc repro --force evaluate`"
+        ) from error
+    if name not in table.column_names:
+        return []
+    table = table.filter(pc.and_(pc.equal(table["search"], "exact"), pc.is_valid(table["label"])))
+    means = table.group_by(["label", "task", "encoder"], use_threads=False).aggregate([(name, "mean")]).to_pylist()
+    found: dict[str, dict[tuple[str, str], float | None]] = {}
+    for one in means:
+        found.setdefault(one["label"], {})[one["task"], one["encoder"]] = one[f"{name}_mean"]
+    return [{"class": label, **_series(found[label])} for label in sorted(found)]
+
+
+def _series(values: Mapping[tuple[str, str], float | None]) -> Point:
+    """The value of every task and encoder; null where there is none."""
+    named = {f"{task} {encoder}": value for (task, encoder), value in values.items()}
+    return {name: named.get(name) for name in _SERIES}
+
+
+def _write(path: Path, points: Sequence[Mapping[str, Any]]) -> None:
+    with replacing(path) as temporary:
+        text = json.dumps(points, indent=1, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
