@@ -2,19 +2,25 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cbir.artifacts.files import replacing
 from cbir.config import ENCODERS
-from cbir.errors import ConfigError, told_in_one_line
+from cbir.errors import ConfigError, DataError, told_in_one_line
 from cbir.user_cache import KINDS, cache_folder, kept_files, prune
+
+if TYPE_CHECKING:
+    from cbir.sweep import Outcome
 
 DATA, REPORTS = Path("data"), Path("reports")
 _GB = 1e9
@@ -23,6 +29,8 @@ _DAY_S = 86_400
 _MOST_K = 10**9
 _RUN_LINE = "lines of 'query_id Q0 image_id rank score tag'"
 _QRELS_LINE = "lines of 'query_id 0 image_id relevance'"
+_PIPE_COLUMNS = 180
+_SHOWN_FILES = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -77,6 +85,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     form.add_argument("--json", action="store_true", help="figures for a program")
     form.add_argument("--markdown", action="store_true", help="tables for a web page")
     evaluate.set_defaults(run=_evaluate)
+
+    sweep = commands.add_parser(
+        "sweep",
+        help="every combination of some choices, each a DVC experiment, in one table: index=flat,hnsw clip=demo",
+    )
+    sweep.add_argument("overrides", nargs="+", metavar="override", help="Hydra's grammar: a=x,y a=range(1,4) a=glob(*)")
+    sweep.add_argument("--name", help="of the table's files in reports/sweeps/; by default made of what varies")
+    sweep.add_argument("--metrics", nargs="+", help="names of metrics.json; by default the headline ones")
+    sweep.add_argument("--objective", help="value of metrics.json for hydra/sweeper=..., e.g. cbir.clip.map_at_r")
+    sweep.set_defaults(run=_sweep)
 
     options = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], None] = options.run
@@ -165,6 +183,45 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(as_markdown(found))
     else:
         print_table(found, Console())
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    from cbir.experiments import Bench
+    from cbir.sweep import Sweep, slug, sweep_name
+
+    out = REPORTS / "sweeps" / (slug([options.name]) if options.name else sweep_name(options.overrides))
+    with Bench() as bench:
+        if bench.changed:
+            more = f" and {len(bench.changed) - _SHOWN_FILES} more" if len(bench.changed) > _SHOWN_FILES else ""
+            print(f"note: uncommitted changes are part of every job: {', '.join(bench.changed[:_SHOWN_FILES])}{more}")
+        sweep = Sweep(bench, out, options.objective)
+        try:
+            sweep.run(options.overrides)
+        except KeyboardInterrupt:
+            print("\nthe same command goes on from here")
+            raise
+        finally:
+            if sweep.outcomes:
+                _tell_sweep(sweep.outcomes, out, options.metrics)
+    failed = [one for one in sweep.outcomes if one.error is not None]
+    if failed:
+        raise DataError(f"{len(failed)} of {len(sweep.outcomes)} jobs failed, see above; the others stand")
+
+
+def _tell_sweep(outcomes: Sequence["Outcome"], out: Path, metrics: Sequence[str] | None) -> None:
+    from cbir.sweep_table import METRICS, as_csv, as_markdown, print_table, tabulate
+
+    table = tabulate(outcomes, metrics or METRICS)
+    if table.lines:
+        print_table(table, Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS))
+        for suffix, text in ((".md", as_markdown(table)), (".csv", as_csv(table))):
+            with replacing(out.with_name(out.name + suffix)) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        print(f"table  {out}.md  {out}.csv")
+    for one in outcomes:
+        if one.error is not None:
+            print(f"failed: {' '.join(one.job.overrides)}: {one.error}")
+            print(f"    all that it said: {out / one.job.name}.log; to repeat it: {one.job.command}")
 
 
 def _drift(options: argparse.Namespace) -> None:

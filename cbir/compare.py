@@ -91,7 +91,7 @@ def open_run(name: str) -> Run:
         folder = Path(name) / "reports" if (Path(name) / "reports").is_dir() else Path(name)
         return _read_run(name, folder)
     with tempfile.TemporaryDirectory() as copies:
-        _copy_revision(name, Path(copies))
+        copy_reports(name, _FILES, Path(copies))
         return _read_run(name, Path(copies))
 
 
@@ -222,15 +222,19 @@ def _read_run(name: str, folder: Path) -> Run:
     return Run(name, collection, table)
 
 
-def _copy_revision(name: str, out: Path) -> None:
+def copy_reports(name: str, files: Sequence[str], out: Path) -> None:
+    """Copy files of reports/ of a git revision or DVC experiment into a folder.
+
+    Raises DataError when there is none of that name, or its files are not at hand.
+    """
     from dvc.api import DVCFileSystem  # seconds, and only for revisions
     from dvc.exceptions import DvcException
     from dvc.scm import RevError
 
     try:
-        files = DVCFileSystem(rev=name)
-        for file in _FILES:
-            files.get_file(f"reports/{file}", str(out / file))
+        revision = DVCFileSystem(rev=name)
+        for file in files:
+            revision.get_file(f"reports/{file}", str(out / file))
     except RevError as error:
         raise DataError(
             f"{name}: neither a folder nor a git revision nor an experiment; `dvc exp show` and `git log` list them"

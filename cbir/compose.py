@@ -16,6 +16,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -46,14 +47,14 @@ def composed(overrides: Sequence[str] = (), conf_dir: Path = CONF_DIR) -> str:
     Raises ConfigError in one line: an unknown group, option or key, a wrong type, a missing value.
     """
     overrides = [_quoted(override) for override in overrides]
-    _check_overrides(overrides, conf_dir)
+    check_overrides(overrides, conf_dir)
     ConfigStore.instance().store(name="cbir_schema", node=Params)
     try:
         with initialize_config_dir(str(conf_dir.resolve()), version_base=None):
             config = compose("config", overrides=list(overrides))
             OmegaConf.resolve(config)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_explain(error, overrides, conf_dir)) from error
+        raise ConfigError(explained(error, overrides, conf_dir)) from error
     except YAMLError as error:
         raise ConfigError(f"{conf_dir}/ is not readable as YAML: {in_one_line(error)}") from error
     values = OmegaConf.to_container(config)
@@ -112,17 +113,24 @@ def _first_difference(found: str, expected: str) -> str:
     return "only white space differs"
 
 
-def _check_overrides(overrides: Sequence[str], conf_dir: Path) -> None:
-    """Refuse what Hydra meets with an exception of another kind, or takes although it is not one option of a group."""
-    options, parser = _options(conf_dir), OverridesParser.create()
+def parsed(overrides: Sequence[str]) -> list[Override]:
+    """What Hydra reads in the overrides.  Raises ConfigError for what is none."""
+    parser, found = OverridesParser.create(), []
     for text in overrides:
         try:
-            override = parser.parse_override(text)
+            found.append(parser.parse_override(text))
         except HydraException as error:
             raise ConfigError(
                 f"override '{text}' is not key=value or group=option: {first_line(error)}; quote a value with special "
                 "characters, as in 'dataset.url=\"my photos\"'"
             ) from error
+    return found
+
+
+def check_overrides(overrides: Sequence[str], conf_dir: Path = CONF_DIR) -> None:
+    """Refuse what Hydra meets with an exception of another kind, or takes although it is not one option of a group."""
+    options = _options(conf_dir)
+    for text, override in zip(overrides, parsed(overrides), strict=True):
         name, value = override.key_or_group, override.value()
         # a mapping is no option but sets several keys at once
         if name not in options or override.is_delete() or isinstance(value, dict) or value in options[name]:
@@ -141,12 +149,13 @@ def _options(conf_dir: Path) -> dict[str, list[str]]:
     return {path.name: [file.stem for file in path.glob("*.yaml")] for path in folders}
 
 
-def _explain(error: BaseException, overrides: Sequence[str], conf_dir: Path) -> str:
+def explained(error: BaseException, overrides: Sequence[str], conf_dir: Path) -> str:
     """One line from Hydra's several, naming the key and the nearest valid one."""
     groups = _options(conf_dir)
     for override in overrides:
         name = override.partition("=")[0].lstrip("+~").partition("@")[0]
-        if name not in groups and not _is_known(name) and name in str(error):
+        ours = not name.startswith("hydra") and name not in groups
+        if ours and not _is_known(name) and name in str(error):
             return f"unknown parameter '{name}'; {nearest_key(name, groups)}"
     cause = error.__cause__ or error
     full_key = re.search(r"full_key: (\S+)", str(cause))

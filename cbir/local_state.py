@@ -15,12 +15,17 @@ _HASHED_BYTES = 64 * 2**20  # hashing a larger file would slow down every `dvc r
 
 
 def write_local_state(out: Path, names: Sequence[str | None], own: Mapping[str, Path] | None = None) -> None:
-    """Write the state of each name that is a path; names that are something else (null, a tag, an address) are left out.
+    """Write what `local_state` finds."""
+    write_json(out, local_state(names, own))
+
+
+def local_state(names: Sequence[str | None], own: Mapping[str, Path] | None = None) -> dict[str, str]:
+    """The state of each name that is a path; names that are something else (null, a tag, an address) are left out.
 
     own : the paths that some names stand for; their states stand under these names, the same on every machine.
     """
     paths = {name: (own or {}).get(name) or local_path(name) for name in names if name}
-    write_json(out, {name: _state(path) for name, path in paths.items() if path and path.exists()})
+    return {name: _state(path) for name, path in paths.items() if path and path.exists()}
 
 
 def _state(path: Path) -> str:
