@@ -91,7 +91,7 @@ def pack(folder: Path, bodies: Iterator[bytes]) -> None:
         for number, body in enumerate(bodies):
             width, height = Image.open(io.BytesIO(body)).size
             digest = hashlib.sha256(body).hexdigest()
-            yield PackedImage(f"{number:07d}", None, None, None, "", digest, width, height, body)
+            yield PackedImage(f"{number:07d}", None, None, None, "", digest, width, height, bytes(256), body)
 
     write_shards(folder, packed())
 

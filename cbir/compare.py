@@ -5,7 +5,7 @@ A run is a folder of reports, a git revision or the name of a DVC experiment.
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from cbir.artifacts.files import read_json
+from cbir.artifacts.runs import read_open_table
 from cbir.errors import ConfigError, DataError
 from cbir.statistics import LEVEL, Interval, classes_of, holm, interval_of_means, p_values_of_differences
 
@@ -23,6 +23,7 @@ METRICS = ("precision@10", "success@1", "ndcg@10", "map_at_r", "mrr")
 _FILES = ("test_collection.json", "per_query.parquet")
 _COLUMNS = ("query_id", "task", "encoder", "search", "subset", "label")
 _SHOWN = 5
+IDENTICAL = "identical"
 
 Floats = npt.NDArray[np.float64]
 
@@ -72,7 +73,7 @@ class Comparison:
     def verdict(self) -> str:
         """In words."""
         if not self.won and not self.lost:
-            return "identical"
+            return IDENTICAL
         if not self.p < 1 - LEVEL:
             return "no detectable difference"
         return f"{self.run if self.difference > 0 else self.base} is better"
@@ -110,11 +111,9 @@ def compare(runs: Sequence[Run], metrics: Sequence[str], resamples: int, seed: i
         ]
     if not found:
         raise DataError(f"{base.name} and the others share no task, encoder and metric among {', '.join(metrics)}")
-    return [_with(one, float(p)) for one, p in zip(found, holm(np.array([one.p for one in found])), strict=True)]
-
-
-def _with(one: Comparison, p: float) -> Comparison:
-    return Comparison(**{**one.__dict__, "p": p})
+    # where every query has the same value there is nothing to test, and no further test to correct for
+    p_values = holm(np.array([np.nan if one.verdict == IDENTICAL else one.p for one in found]))
+    return [replace(one, p=1.0 if np.isnan(p) else float(p)) for one, p in zip(found, p_values, strict=True)]
 
 
 def _compare_group(
@@ -210,12 +209,7 @@ def _check_collection(base: Run, run: Run) -> None:
 def _read_run(name: str, folder: Path) -> Run:
     path = folder / "per_query.parquet"
     collection = read_json(folder / "test_collection.json")
-    try:
-        table = pq.read_table(path)
-    except FileNotFoundError:
-        raise DataError(f"{path} is not here: run `dvc repro`") from None
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not readable as Parquet ({error}): run `dvc repro --force evaluate`") from error
+    table = read_open_table(path)
     missing = [column for column in _COLUMNS if column not in table.column_names]
     if missing:
         raise DataError(f"{path}: expected a column '{missing[0]}', found {', '.join(table.column_names)}")

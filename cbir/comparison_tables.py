@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cbir.compare import Change, Comparison
+from cbir.compare import IDENTICAL, Change, Comparison
 from cbir.report.markdown import escaped, row, rule
 
 _HEADS = ("", "searched by", "metric", "first", "other", "difference", "p", "verdict")
@@ -52,7 +52,7 @@ def _pairs(found: Sequence[Comparison]) -> Iterable[tuple[tuple[str, str], list[
 
 
 def _changed(pair: Sequence[Comparison]) -> list[Comparison]:
-    return [one for one in pair if one.verdict != "identical"]
+    return [one for one in pair if one.verdict != IDENTICAL]
 
 
 def _cells(one: Comparison) -> list[str]:

@@ -193,6 +193,7 @@ class QueriesParams(Group):
     qrels: str | None
     templates: list[str]
     captions: bool
+    prompt_sets: list[str]
 
     def __post_init__(self) -> None:
         for template in self.templates:
@@ -209,6 +210,7 @@ class EvaluateParams(Group):
     ks: list[int]
     ann_ks: list[int]
     run_depth: int | None
+    duplicate_cosine: float
     resamples: int
     latency_queries: int
     seed: int
@@ -216,6 +218,8 @@ class EvaluateParams(Group):
     def __post_init__(self) -> None:
         _at_least(1, "evaluate", self, "run_depth", "latency_queries")
         _at_least(100, "evaluate", self, "resamples")
+        if not 0.0 < self.duplicate_cosine <= 1.0:
+            raise ConfigError(f"evaluate.duplicate_cosine: expected a cosine in (0, 1], found {self.duplicate_cosine}")
         _at_least(0, "evaluate", self, "seed")
         for name in ("ks", "ann_ks"):
             ks = getattr(self, name)

@@ -78,6 +78,21 @@ FAMILIES: Final = {
         "1",
         {"trec_eval": "recip_rank", "ir-measures": "RR", "pytorch-metric-learning": "mean_reciprocal_rank"},
     ),
+    "prototype_accuracy@k": Definition(
+        "1 where the query's class is among the k whose mean vectors are nearest by cosine, else 0",
+        "1",
+        {"few-shot learning": "accuracy of prototypical networks (Snell et al. 2017)"},
+        ties="of classes equally near, the query's own counts as the farthest",
+        self_matches="the query's own image is taken out of its class's mean",
+        queries_without_relevant="without a class that the gallery has, left out of the mean",
+    ),
+    "knn_accuracy@k": Definition(
+        "1 where the query's class is among the k with most votes of its 20 nearest neighbours, else 0",
+        "1",
+        {"scikit-learn": "KNeighborsClassifier(20), but for ties"},
+        ties="of equal votes, the class with the larger sum of scores",
+        queries_without_relevant="without a class that the gallery has, left out of the mean",
+    ),
     "ann_recall@k": Definition(
         "results of the index whose exact score is among the k best",
         "k",

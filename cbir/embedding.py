@@ -144,15 +144,20 @@ def _batches(shards: Path, batch_images: int, cache: VectorCache) -> Iterator[_B
             yield _Batch(shard, start, images, is_last=start + batch_images >= len(digests))
 
 
-def embed_queries(ids: Sequence[str], texts: Sequence[str], out: Path, encoder: TextEncoder, batch: int) -> Rows:
+def embed_queries(
+    ids: Sequence[str], texts: Sequence[str], out: Path, encoder: TextEncoder, batch: int, title: str
+) -> Rows:
     """Embed texts, row by row with their query ids, into one part in `out`."""
     fresh_folder(out)
     workers = encoder.runtime.workers
     starts = range(0, len(texts), batch)
-    with ThreadPoolExecutor(workers) as pool:
-        vectors = list(
-            ordered_map(pool, lambda start: encoder.embed_texts(texts[start : start + batch]), starts, 2 * workers)
-        )
+    vectors = []
+    with ThreadPoolExecutor(workers) as pool, progress(len(texts), title, "texts") as bar:
+        for rows in ordered_map(
+            pool, lambda start: encoder.embed_texts(texts[start : start + batch]), starts, ahead=2 * workers
+        ):
+            vectors.append(rows)
+            bar.advance(len(rows))
     if vectors:
         write_part(out, "part-00000", list(ids), np.concatenate(vectors))
     return Rows(len(ids), hash_ids(ids), hash_ids(texts))

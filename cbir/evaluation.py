@@ -4,10 +4,9 @@ The metrics of an encoder come from exact search over the whole gallery: they ar
 measured beside them: ann_recall@k against the exact neighbours, and the same metrics over what the index returned.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import accumulate
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,36 +15,35 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cbir.artifacts.files import hash_ids, write_json
+from cbir.artifacts.files import hash_ids
 from cbir.artifacts.images import read_columns
 from cbir.artifacts.queries import read_qrels, read_query_list
-from cbir.artifacts.runs import write_per_query, write_run
 from cbir.artifacts.vectors import MISSING, Positions, VectorSet, check_passport, open_vectors, positions_of
+from cbir.classes import NEIGHBOURS, Classes, accuracies, prototypes, rank_by_prototype, rank_by_votes
 from cbir.config import EvaluateParams
-from cbir.definitions import define
 from cbir.errors import ConfigError, PassportError
 from cbir.exact import exact_scores, top_k
-from cbir.index import SearchParams, search
+from cbir.index import SearchParams, kind_of, search
 from cbir.indexing import open_index
 from cbir.metrics import (
     RelevantRanks,
     ann_recall_at_k,
+    average_precision_at_r,
     chance_precision,
-    mean,
     per_query,
     precision_ceiling_at_k,
     ranks_of_relevant,
     recall_ceiling_at_k,
 )
 from cbir.progress import progress
-from cbir.retrieval import Relevance, Scores, run_table, without_self
-from cbir.statistics import LEVEL, Ints, classes_of, interval_of_means
+from cbir.retrieval import Relevance, Scores, without_self
 
-TASKS = {"cbir": ("image_id", "queries", "image"), "tbir": ("query_id", "texts", "text")}
+TASKS = {"cbir": ("image_id", "queries"), "tbir": ("query_id", "texts")}
 _DEFAULT_DEPTH = 100
 _BATCH_QUERIES = 1024  # FAISS multiplies matrices from some 250 queries on: 8 times as fast (1.15.1, flat, 1 thread)
 _BLOCK_QUERIES = 128
 _BLOCK_SCORES = 2**25  # scores held at a time: 128 MB as float32
+_MOST_R = 1000  # map_at_r of an index asks it for as many results as a query has relevant images, up to here
 _TIE_TOLERANCE = 1e-6  # float32 inner products of one pair differ by about 2e-7 with the order of summation
 
 Values = dict[str, npt.NDArray[np.float64]]
@@ -53,7 +51,7 @@ Values = dict[str, npt.NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Gallery:
-    """What is searched: ids, labels and the judgements of all queries.
+    """What is searched: ids, classes and the judgements of all queries.
 
     collection : rows and hash of gallery, queries and judgements; runs are compared only where they share all three.
     """
@@ -61,6 +59,7 @@ class Gallery:
     ids: pa.Array
     relevance: Relevance
     queries: pa.Table
+    classes: Classes
     collection: dict[str, dict[str, Any]]
 
 
@@ -81,7 +80,7 @@ class Asked:
 class Answers:
     """What a task's queries got: per-query values of every metric, and the ranked results to the run's depth.
 
-    ceilings, chance : what the best and a random ranking would reach.
+    ceilings, chance : what the best and a random ranking would reach.  categories : how well classes are predicted.
     """
 
     values: Values
@@ -89,6 +88,7 @@ class Answers:
     chance: Values
     scores: Scores
     positions: Positions
+    categories: Values = field(default_factory=dict)
 
 
 def open_gallery(images: Path, queries: Path) -> Gallery:
@@ -97,7 +97,7 @@ def open_gallery(images: Path, queries: Path) -> Gallery:
     ids, labels = (columns[name].combine_chunks() for name in ("image_id", "label"))
     query_list, qrels = read_query_list(queries / "query_list.parquet"), read_qrels(queries / "qrels.parquet")
     collection = {"gallery": _identity(columns), "queries": _identity(query_list), "judgements": _identity(qrels)}
-    return Gallery(ids, Relevance(ids, labels, query_list, qrels), query_list, collection)
+    return Gallery(ids, Relevance(ids, labels, query_list, qrels), query_list, Classes.of(labels), collection)
 
 
 def _identity(table: pa.Table) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def open_asked(folder: Path, encoder: str, task: str, gallery: Gallery, vectors:
 
     Raises PassportError when they were not made as the gallery's `vectors` were.
     """
-    id_column, kind, _ = TASKS[task]
+    id_column, kind = TASKS[task]
     table = gallery.queries.filter(pa.compute.equal(gallery.queries["task"], task))
     if not (folder / kind).exists() or table.num_rows == 0:
         return None
@@ -124,7 +124,6 @@ def open_asked(folder: Path, encoder: str, task: str, gallery: Gallery, vectors:
 
 
 def evaluate_encoder(
-    report: "Report",
     gallery: Gallery,
     embeddings: Path,
     indexes: Path,
@@ -132,8 +131,8 @@ def evaluate_encoder(
     params: EvaluateParams,
     search_params: SearchParams,
     threads: int,
-) -> None:
-    """Answer every task that the encoder can, and add the answers to the report.
+) -> Iterator[tuple[str, Asked, dict[str, Answers]]]:
+    """Answer every task that the encoder can; yield the task, its queries and what `evaluate_task` says of them.
 
     Raises PassportError when vectors or index are not this encoder's.
     """
@@ -141,7 +140,6 @@ def evaluate_encoder(
     if not vectors.ids.equals(gallery.ids):
         raise PassportError(f"{embeddings / encoder}: made from another gallery than data/images; run `dvc repro`")
     index = open_index(indexes / encoder, vectors)
-    report.index_bytes[encoder] = (indexes / encoder / "index.faiss").stat().st_size
     for task in TASKS:
         asked = open_asked(embeddings / encoder, encoder, task, gallery, vectors)
         if asked is not None:
@@ -149,7 +147,9 @@ def evaluate_encoder(
             answers = evaluate_task(
                 asked, gallery, vectors, index, search_params, params, depth, threads, f"{task} {encoder}"
             )
-            report.add(task, encoder, asked, answers)
+            if task == "cbir":
+                answers["exact"] = _with_categories(answers["exact"], asked, gallery, vectors)
+            yield task, asked, answers
 
 
 def check_depths(params: EvaluateParams, n_gallery: int, asks_itself: bool) -> int:
@@ -201,7 +201,9 @@ def evaluate_task(
     # One result more, for the query's own image: for all queries or for none, or a result would depend on its neighbours.
     spare = int((asked.own != MISSING).any())
     deepest = max(depth, params.ann_ks[-1])
-    found = _search_index(asked, index, {depth, *params.ann_ks}, spare, search_params, threads, title)
+    most_relevant = min(_most_relevant(asked, gallery), len(gallery.ids) - spare)
+    ks = {depth, *params.ann_ks} | ({most_relevant} if 0 < most_relevant <= _MOST_R else set())
+    found = _search_index(asked, index, ks, spare, search_params, threads, title)
     blocks: dict[str, list[Answers]] = {"exact": [], "index": []}
     rows = max(1, min(_BLOCK_QUERIES, _BLOCK_SCORES // len(gallery.ids)))
     with progress(len(asked.ids), f"evaluate {title}", "queries") as bar:
@@ -216,6 +218,9 @@ def evaluate_task(
             blocks["exact"].append(_exact_answers(scores, best, relevant, own, params, depth))
             run = (found[depth][0][block], found[depth][1][block])
             answers = _index_answers(run, relevant, params)
+            if most_relevant in found:
+                judged = _judged(found[most_relevant][1][block], relevant)
+                answers.values["map_at_r"] = average_precision_at_r(judged)
             for k in params.ann_ks:
                 answers.values[f"ann_recall@{k}"] = _ann_recall(found[k][1][block], scores, best[0], k)
             blocks["index"].append(answers)
@@ -232,27 +237,31 @@ def _search_index(
     threads: int,
     title: str,
 ) -> dict[int, tuple[Scores, Positions]]:
-    """What the index returns for each k, asked for k as a user would: a deeper search would find more.
+    """What the index returns for each k, asked for k as a user would: a graph, asked for more, searches wider and finds more.
 
+    Any other index is searched once, for the greatest k, of which the others are the first results.
     Batches of one size, each searched by one thread: the last bits of FAISS's scores depend on both.
     """
     found = {}
+    searched = sorted(ks) if kind_of(index) == "hnsw" else [max(ks)]
     batches = [slice(start, start + _BATCH_QUERIES) for start in range(0, len(asked.ids), _BATCH_QUERIES)]
     with (
         ThreadPoolExecutor(threads) as pool,
-        progress(len(ks) * len(asked.ids), f"search {title}", "queries") as bar,
+        progress(len(searched) * len(asked.ids), f"search {title}", "queries") as bar,
     ):
-        for k in sorted(ks):
+        for k in searched:
 
             def answer(batch: slice, k: int = k) -> tuple[Scores, Positions]:
-                scores, positions = search(index, asked.vectors[batch], k + spare, params, 1)
-                return without_self(scores, positions, asked.own[batch], k)
+                return search(index, asked.vectors[batch], k + spare, params, 1)
 
             parts = []
             for part in pool.map(answer, batches):
                 parts.append(part)
                 bar.advance(len(part[0]))
-            found[k] = (np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts]))
+            scores, positions = (np.concatenate([part[side] for part in parts]) for side in (0, 1))
+            for less in [k] if len(searched) > 1 else ks:
+                reached = slice(0, less + spare)
+                found[less] = without_self(scores[:, reached], positions[:, reached], asked.own, less)
     return found
 
 
@@ -280,13 +289,40 @@ def _index_answers(
     relevant: Sequence[tuple[Positions, npt.NDArray[np.float64]]],
     params: EvaluateParams,
 ) -> Answers:
-    relevance = np.zeros(found[1].shape, np.int64)
+    values = per_query(_judged(found[1], relevant), params.ks)
+    return Answers({name: value for name, value in values.items() if "@" in name or name == "mrr"}, {}, {}, *found)
+
+
+def _judged(found: Positions, relevant: Sequence[tuple[Positions, npt.NDArray[np.float64]]]) -> RelevantRanks:
+    """found : (n, depth) the ranked results.  relevant : positions, ascending, and grades of what is relevant to each query."""
+    relevance = np.zeros(found.shape, np.int64)
     for row, (positions, grades) in enumerate(relevant):
-        columns = np.flatnonzero(np.isin(found[1][row], positions))
-        relevance[row, columns] = grades[np.searchsorted(positions, found[1][row, columns])]
-    judged = RelevantRanks.from_relevance(relevance, [grades for _, grades in relevant])
-    at_ks = {name: value for name, value in per_query(judged, params.ks).items() if "@" in name or name == "mrr"}
-    return Answers(at_ks, {}, {}, *found)
+        columns = np.flatnonzero(np.isin(found[row], positions))
+        relevance[row, columns] = grades[np.searchsorted(positions, found[row, columns])]
+    return RelevantRanks.from_relevance(relevance, [grades for _, grades in relevant])
+
+
+def _most_relevant(asked: Asked, gallery: Gallery) -> int:
+    return max(
+        (
+            len(gallery.relevance.of(query_id, int(mine))[0])
+            for query_id, mine in zip(asked.ids, asked.own, strict=True)
+        ),
+        default=0,
+    )
+
+
+def _with_categories(exact: Answers, asked: Asked, gallery: Gallery, vectors: VectorSet) -> Answers:
+    """With the class of each image query predicted by the nearest prototype, and by the votes of its neighbours."""
+    classes = gallery.classes
+    wanted = classes.of_queries(asked.table["label"].combine_chunks())
+    sums = prototypes(vectors.parts, classes, vectors.passport["dim"])
+    own_classes = np.where(asked.own == MISSING, MISSING, classes.of_gallery[asked.own])
+    by_prototype = rank_by_prototype(asked.vectors, sums, wanted, asked.own, own_classes)
+    near = exact.positions[:, :NEIGHBOURS]
+    found = np.where(near == MISSING, MISSING, classes.of_gallery[near])
+    by_votes = rank_by_votes(exact.scores[:, :NEIGHBOURS], found, wanted)
+    return replace(exact, categories=accuracies(by_prototype, "prototype") | accuracies(by_votes, "knn"))
 
 
 def _ann_recall(positions: Positions, scores: Scores, best: Scores, k: int) -> npt.NDArray[np.float64]:
@@ -314,103 +350,3 @@ def _joined(parts: Sequence[Answers]) -> Answers:
         np.concatenate([part.scores for part in parts]),
         np.concatenate([part.positions for part in parts]),
     )
-
-
-class Report:
-    """Gathers what evaluate writes into `reports/`."""
-
-    def __init__(self, out: Path, gallery: Gallery, params: EvaluateParams) -> None:
-        self._out, self._gallery, self._params = out, gallery, params
-        self._metrics: dict[str, Any] = {name: {} for name in (*TASKS, "subsets", "ceilings", "chance", "ann")}
-        self._intervals: dict[str, Any] = {name: {} for name in (*TASKS, "subsets", "ann")}
-        self._queries: dict[str, int] = {}
-        self._per_query: list[pa.Table] = []
-        self._without_relevant: dict[str, int] = {}
-        self.index_bytes: dict[str, int] = {}
-
-    def add(self, task: str, encoder: str, asked: Asked, answers: Mapping[str, Answers]) -> None:
-        """Add a task's answers and write its runs, the index's and the exact one (`..._exact.parquet`)."""
-        exact, indexed, modality = answers["exact"], answers["index"], TASKS[task][2]
-        classes = classes_of(asked.table["label"].to_pylist())
-        self._metrics[task][encoder] = mean(exact.values)
-        self._intervals[task][encoder] = self._interval_of(exact.values, classes)
-        self._metrics["ceilings"][task] = mean(exact.ceilings)
-        self._metrics["chance"][task] = mean(exact.chance)
-        self._metrics["ann"].setdefault(encoder, {})[modality] = mean(indexed.values)
-        self._intervals["ann"].setdefault(encoder, {})[modality] = self._interval_of(indexed.values, classes)
-        for subset, rows in _subsets(asked.table):
-            chosen = {name: values[rows] for name, values in exact.values.items()}
-            self._metrics["subsets"].setdefault(task, {}).setdefault(encoder, {})[subset] = mean(chosen)
-            interval = self._interval_of(chosen, classes[rows])
-            self._intervals["subsets"].setdefault(task, {}).setdefault(encoder, {})[subset] = interval
-        self._without_relevant[task] = int(np.isnan(exact.values["mrr"]).sum())
-        self._queries[task] = len(asked.ids)
-        for name, suffix in (("index", ""), ("exact", "_exact")):
-            run = run_table(asked.ids, answers[name].scores, answers[name].positions, self._gallery.ids)
-            write_run(self._out / "runs" / f"run_{task}_{encoder}{suffix}.parquet", run)
-            self._per_query.append(_per_query_table(task, encoder, name, asked.table, answers[name].values))
-
-    def write(self) -> None:
-        """Write metrics.json with its intervals and definitions, and per_query.parquet; an empty table without queries."""
-        queries = self._gallery.queries
-        data = {
-            "gallery_images": len(self._gallery.ids),
-            "queries": queries.num_rows,
-            "queries_without_relevant": self._without_relevant,
-            "index_bytes": self.index_bytes,
-        }
-        write_json(self._out / "metrics.json", {**self._metrics, "data": data})
-        about = {"level": LEVEL, "resamples": self._params.resamples, "seed": self._params.seed, "drawn": "classes"}
-        write_json(self._out / "intervals.json", {**self._intervals, "about": about})
-        write_json(self._out / "definitions.json", self._definitions())
-        write_json(self._out / "test_collection.json", self._gallery.collection)
-        tables = self._per_query or [_per_query_table("", "", "", queries.slice(0, 0), {})]
-        write_per_query(self._out / "per_query.parquet", pa.concat_tables(tables, promote_options="default"))
-        (self._out / "runs").mkdir(parents=True, exist_ok=True)
-
-    def _interval_of(self, values: Values, classes: Ints) -> dict[str, list[float]]:
-        """Metric -> [low, high]; without those that have none."""
-        found = interval_of_means(
-            np.column_stack([*values.values()]), classes, self._params.resamples, self._params.seed
-        )
-        # the digits beyond are the draw's chance, and in the last ones the matrix product's
-        return {
-            name: [round(one.low, 6), round(one.high, 6)]
-            for name, one in zip(values, found, strict=True)
-            if one is not None
-        }
-
-    def _definitions(self) -> dict[str, Any]:
-        """Metric -> what it is, and by task the best that any ranking could reach, and over how many queries it is."""
-        names: dict[str, dict[str, Any]] = {}
-        for task, number in self._queries.items():
-            judged = number - self._without_relevant[task]
-            found = dict.fromkeys(name for values in self._metrics[task].values() for name in values)
-            ceilings = self._metrics["ceilings"][task]
-            for name in found:
-                names.setdefault(name, {})[task] = {"queries": judged, "ceiling": ceilings.get(name, 1.0)}
-            for k in self._params.ann_ks:
-                names.setdefault(f"ann_recall@{k}", {})[task] = {"queries": number, "ceiling": 1.0}
-        return {name: {**define(name), "tasks": tasks} for name, tasks in names.items()}
-
-
-def _subsets(table: pa.Table) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-    """Every subset with its rows; "captions/unseen" is a subset of "captions" too."""
-    names = table["subset"].to_pylist()
-    wholes = [[] if name is None else list(accumulate(name.split("/"), "{}/{}".format)) for name in names]
-    for subset in sorted({name for within in wholes for name in within}):
-        yield subset, np.array([subset in within for within in wholes])
-
-
-def _per_query_table(task: str, encoder: str, searched: str, queries: pa.Table, values: Values) -> pa.Table:
-    n = queries.num_rows
-    columns: dict[str, Any] = {
-        "query_id": queries["query_id"],
-        "task": pa.array([task] * n, pa.string()),
-        "encoder": pa.array([encoder] * n, pa.string()),
-        "search": pa.array([searched] * n, pa.string()),
-        "subset": queries["subset"],
-        "label": queries["label"],
-    }
-    columns |= {name: pa.array(column, from_pandas=True) for name, column in values.items()}  # NaN -> null
-    return pa.table(columns)

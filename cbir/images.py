@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from cbir.artifacts.images import FINGERPRINT_SIDE
 from cbir.errors import UndecodableImage
 
 Image.MAX_IMAGE_PIXELS = None  # the bound is ours, dataset.max_pixels, checked before decoding
@@ -23,11 +24,15 @@ _KEPT_MODES = ("RGB", "L")
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """An image ready for packing: encoded bytes that decode to its RGB pixels; width and height in pixels."""
+    """An image ready for packing: encoded bytes that decode to its RGB pixels; width and height in pixels.
+
+    fingerprint : its mean grey in 16 x 16 fields, row by row, one byte each.
+    """
 
     data: bytes
     width: int
     height: int
+    fingerprint: bytes
 
     @property
     def sha256(self) -> str:
@@ -57,7 +62,7 @@ def encode_for_packing(data: bytes, max_pixels: int, max_side_px: int) -> Encode
             and fits
             and "transparency" not in image.info
         ):
-            return EncodedImage(data, *image.size)
+            return EncodedImage(data, *image.size, _fingerprint(image))
         pixels = _to_rgb(ImageOps.exif_transpose(image))
     except UndecodableImage:
         raise
@@ -73,7 +78,12 @@ def encode_for_packing(data: bytes, max_pixels: int, max_side_px: int) -> Encode
         pixels.save(packed, "PNG")
     else:
         pixels.save(packed, "JPEG", quality=95, subsampling=0)
-    return EncodedImage(packed.getvalue(), *pixels.size)
+    return EncodedImage(packed.getvalue(), *pixels.size, _fingerprint(pixels))
+
+
+def _fingerprint(image: Image.Image) -> bytes:
+    side = (FINGERPRINT_SIDE, FINGERPRINT_SIDE)
+    return image.convert("L").resize(side, Image.Resampling.BOX).tobytes()
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -15,7 +16,7 @@ from cbir.index import BuildParams, SearchParams, build_index, kind_of, search
 from cbir.indexing import open_index
 
 _K = 10
-_WARM_UP_QUERIES = 20
+_WARM_UP_QUERIES, _BATCHES = 20, 3
 _PERCENTILES = (50, 95, 99)
 _MODALITIES = {"queries": "image", "texts": "text"}
 
@@ -62,7 +63,8 @@ def measure_latency(
     for row in range(min(_WARM_UP_QUERIES, len(queries))):
         search(index, queries[row : row + 1], k, params, threads)
     times_ms = [_timed(index, queries[row : row + 1], k, params, threads) for row in range(len(queries))]
-    batch_s = _timed(index, queries, k, params, threads) / 1e3
+    _timed(index, queries, k, params, threads)  # the first batch pays for memory that the others find
+    batch_s = median(_timed(index, queries, k, params, threads) for _ in range(_BATCHES)) / 1e3
     return {
         "single_ms": {f"p{p}": round(float(np.percentile(times_ms, p)), 4) for p in _PERCENTILES},
         "batch_queries_per_s": round(len(queries) / batch_s, 1),

@@ -102,5 +102,6 @@ def _pack(image: SourceImage, limits: Limits) -> PackedImage | Quarantined:
         encoded.sha256,
         encoded.width,
         encoded.height,
+        encoded.fingerprint,
         encoded.data,
     )

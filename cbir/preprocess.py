@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from cbir.artifacts.files import write_json
 from cbir.artifacts.images import Quarantined, read_shards, write_quarantine
-from cbir.artifacts.queries import QRELS_SCHEMA, QUERY_SCHEMA, write_qrels, write_query_list
+from cbir.artifacts.queries import QRELS_SCHEMA, QUERY_SCHEMA, write_prompts, write_qrels, write_query_list
 from cbir.config import DatasetParams, QueriesParams, QuerySource
 from cbir.datasets.base import Grade, Query, Source, SourceImage, choose
 from cbir.errors import ConfigError, DataError
@@ -26,6 +26,7 @@ from cbir.query_list import (
     read_query_file,
     resolve_image,
 )
+from cbir.wordings import prompt_table
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ def preprocess(
         queries / "query_list.parquet", pa.Table.from_pylist([asdict(query) for query in answer.queries], QUERY_SCHEMA)
     )
     write_qrels(queries / "qrels.parquet", _qrels_table(answer.grades or []))
+    names = {label: names for label, names in source.synonyms().items() if label in gallery.per_label}
+    write_prompts(queries / "prompts.parquet", prompt_table(asked.prompt_sets, names))
     write_json(images / "summary.json", _summary(dataset, gallery, answer, quarantine, source.ignored()))
 
 

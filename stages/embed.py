@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from cbir.artifacts.queries import read_query_list
+from cbir.artifacts.queries import read_prompts, read_query_list
 from cbir.config import encoder_argument, load_device, load_params
 from cbir.embedding import embed_queries, embed_shards, maker, write_vectors_passport
 from cbir.encoders.opening import open_encoder, reads_text
@@ -27,7 +27,9 @@ def main(name: str) -> None:
         asked = read_query_list(QUERIES / "query_list.parquet")
         asked = asked.filter(asked["text"].is_valid())
         ids, texts = asked["query_id"].to_pylist(), asked["text"].to_pylist()
-        rows["texts"] = embed_queries(ids, texts, out / "texts", text_encoder, batch)
+        rows["texts"] = embed_queries(ids, texts, out / "texts", text_encoder, batch, f"{name} texts")
+        prompts = sorted(set(read_prompts(QUERIES / "prompts.parquet")["text"].to_pylist()))
+        rows["prompts"] = embed_queries(prompts, prompts, out / "prompts", text_encoder, batch, f"{name} prompts")
     for kind, found in rows.items():
         write_vectors_passport(out / kind, name, encoder, found)
 

@@ -1,10 +1,11 @@
-"""evaluate: the query list against both indexes and exact search; metrics, intervals, definitions, runs, per-query values."""
+"""evaluate: the query list against both indexes and exact search; means with intervals, runs, classes, duplicates."""
 
 from pathlib import Path
 
 from cbir.config import ENCODERS, load_device, load_params
 from cbir.errors import told_in_one_line
-from cbir.evaluation import Report, evaluate_encoder, open_gallery
+from cbir.evaluation import evaluate_encoder, open_gallery
+from cbir.findings import Findings
 from cbir.index import SearchParams
 from cbir.parallel import cores
 
@@ -12,6 +13,7 @@ PARAMS = (
     "evaluate.ks",
     "evaluate.ann_ks",
     "evaluate.run_depth",
+    "evaluate.duplicate_cosine",
     "evaluate.resamples",
     "evaluate.seed",
     "index.search",
@@ -24,11 +26,14 @@ IMAGES, QUERIES, EMBEDDINGS, INDEXES, OUT = map(
 def main() -> None:
     params, threads = load_params(PARAMS), load_device().threads or cores()
     gallery = open_gallery(IMAGES, QUERIES)
-    report = Report(OUT, gallery, params.evaluate)
-    search_params = SearchParams(**vars(params.index.search))
+    findings = Findings(OUT, gallery, params.evaluate)
+    search = SearchParams(**vars(params.index.search))
     for encoder in ENCODERS:
-        evaluate_encoder(report, gallery, EMBEDDINGS, INDEXES, encoder, params.evaluate, search_params, threads)
-    report.write()
+        for found in evaluate_encoder(gallery, EMBEDDINGS, INDEXES, encoder, params.evaluate, search, threads):
+            findings.add(encoder, *found)
+        findings.add_index(encoder, INDEXES / encoder)
+    findings.audit(IMAGES)
+    findings.write()
 
 
 if __name__ == "__main__":

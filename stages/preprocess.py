@@ -22,6 +22,7 @@ PARAMS = (
     "queries.qrels",
     "queries.templates",
     "queries.captions",
+    "queries.prompt_sets",
 )
 RAW, IMAGES, QUERIES = Path("data/raw"), Path("data/images"), Path("data/queries")
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from cbir.artifacts.runs import read_open_table
 from cbir.errors import told_in_one_line
 from cbir.report.facts import gather_facts
 from cbir.report.markdown import write_markdown
@@ -14,7 +15,7 @@ PARAMS = ()
 def main() -> None:
     facts = gather_facts(DATA, REPORTS)
     write_markdown(REPORTS / "report.md", facts)
-    write_plots(REPORTS / "plots", facts, REPORTS / "per_query.parquet")
+    write_plots(REPORTS / "plots", facts, read_open_table(REPORTS / "classes.parquet"))
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ EACH_TABLE = pytest.mark.parametrize(("write", "read", "table"), TABLES)
 def images(number, size=10):
     for n in range(number):
         body = random.Random(n).randbytes(size)
-        yield PackedImage(f"{n:05d}", "cats", None, f"n° {n}", f"cats/{n}.jpg", "1" * 64, 3, 4, body)
+        yield PackedImage(f"{n:05d}", "cats", None, f"n° {n}", f"cats/{n}.jpg", "1" * 64, 3, 4, bytes(256), body)
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
@@ -254,7 +254,9 @@ def test_an_image_more_or_less_changes_its_own_shard_alone(tmp_path, monkeypatch
     def hashed(numbers):
         for n in numbers:
             body = random.Random(n).randbytes(random.Random(-n).randint(10, 50))
-            yield PackedImage(f"{n:05d}", None, None, None, "", hashlib.sha256(body).hexdigest(), 1, 1, body)
+            yield PackedImage(
+                f"{n:05d}", None, None, None, "", hashlib.sha256(body).hexdigest(), 1, 1, bytes(256), body
+            )
 
     def shards(name, numbers):
         write_shards(tmp_path / name, hashed(numbers))

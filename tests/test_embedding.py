@@ -78,7 +78,7 @@ def packed(number: int) -> list[PackedImage]:
         body = buffer.getvalue()
         image_id = f"{drawing.index * 17 % number:03d}/ü.jpg"
         digest = hashlib.sha256(body).hexdigest()
-        found.append(PackedImage(image_id, None, None, None, "it", digest, *image.size, body))
+        found.append(PackedImage(image_id, None, None, None, "it", digest, *image.size, bytes(256), body))
     return found
 
 
@@ -213,7 +213,7 @@ def test_query_images_may_be_none(clip: Clip, tmp_path: Path) -> None:
 
 
 def test_an_image_that_cannot_be_decoded_stops_the_work(clip: Clip, images: list[PackedImage], tmp_path: Path) -> None:
-    broken = PackedImage("broken", None, None, None, "it", "0" * 64, 1, 1, b"no image")
+    broken = PackedImage("broken", None, None, None, "it", "0" * 64, 1, 1, bytes(256), b"no image")
     write_shards(tmp_path / "images", [*images[:3], broken, *images[3:6]])
     with pytest.raises(OSError, match="cannot identify image file"):
         embedded(tmp_path / "images", tmp_path / "out", clip, 2)
@@ -225,7 +225,7 @@ def test_an_image_that_cannot_be_decoded_stops_the_work(clip: Clip, images: list
 
 def test_texts_are_embedded_under_their_query_ids(clip: Clip, tmp_path: Path) -> None:
     ids, texts = [f"q{place}" for place in range(7)], [f"a photo of {place} stars" for place in range(6)] + [""]
-    rows = [embed_queries(ids, texts, tmp_path / str(batch), clip, batch) for batch in (1, 3, 7, 100)]
+    rows = [embed_queries(ids, texts, tmp_path / str(batch), clip, batch, "texts") for batch in (1, 3, 7, 100)]
     expected = clip.embed_texts(texts)
     for batch in (1, 3, 7, 100):
         found_ids, vectors = stacked(tmp_path / str(batch))
@@ -237,13 +237,13 @@ def test_texts_are_embedded_under_their_query_ids(clip: Clip, tmp_path: Path) ->
 
 
 def test_no_texts_leave_no_part(clip: Clip, tmp_path: Path) -> None:
-    assert embed_queries([], [], tmp_path / "texts", clip, 8).count == 0
+    assert embed_queries([], [], tmp_path / "texts", clip, 8, "texts").count == 0
     assert list((tmp_path / "texts").iterdir()) == []
 
 
 def test_texts_and_ids_must_be_as_many(clip: Clip, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected float32 \(2, dim\), found float32 \(1, 32\)"):
-        embed_queries(["a", "b"], ["one text"], tmp_path, clip, 8)
+        embed_queries(["a", "b"], ["one text"], tmp_path, clip, 8, "texts")
 
 
 # ---- the passport, and who is let in with it
@@ -255,7 +255,7 @@ def finished(clip: Clip, shards: Path, tmp_path_factory: pytest.TempPathFactory)
     folder = tmp_path_factory.mktemp("embeddings") / "clip"
     rows = {
         "gallery": embedded(shards, folder / "gallery", clip),
-        "texts": embed_queries(["t1", "t2"], ["a red star", "a blue ring"], folder / "texts", clip, 8),
+        "texts": embed_queries(["t1", "t2"], ["a red star", "a blue ring"], folder / "texts", clip, 8, "texts"),
     }
     for kind, found in rows.items():
         write_vectors_passport(folder / kind, "clip", clip, found)
@@ -290,7 +290,7 @@ def test_the_passport_says_who_made_the_vectors_from_what(finished: Path, clip: 
 def test_the_same_inputs_give_the_same_bytes(finished: Path, clip: Clip, shards: Path, tmp_path: Path) -> None:
     rows = {
         "gallery": embedded(shards, tmp_path / "gallery", clip, title="again gallery"),
-        "texts": embed_queries(["t1", "t2"], ["a red star", "a blue ring"], tmp_path / "texts", clip, 8),
+        "texts": embed_queries(["t1", "t2"], ["a red star", "a blue ring"], tmp_path / "texts", clip, 8, "texts"),
     }
     for kind, found in rows.items():
         write_vectors_passport(tmp_path / kind, "clip", clip, found)

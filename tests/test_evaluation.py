@@ -25,6 +25,7 @@ from cbir.artifacts.files import hash_ids, read_json, write_json
 from cbir.artifacts.queries import QRELS_SCHEMA, QUERY_SCHEMA
 from cbir.artifacts.runs import read_run
 from cbir.artifacts.vectors import MISSING, open_vectors, write_part
+from cbir.classes import Classes
 from cbir.config import EvaluateParams
 from cbir.datasets.base import Query
 from cbir.errors import ConfigError, DataError, PassportError
@@ -39,7 +40,6 @@ from tests.world import DIMS, KINDS, PARAMS, World, make_world, smallest_gap, un
 KS, ANN_KS = PARAMS.ks, PARAMS.ann_ks
 DEPTH = 100  # of the runs, where evaluate.run_depth is null
 ANSWERED = [("cbir", "mobilenet"), ("cbir", "clip"), ("tbir", "clip")]
-MODALITIES = {"cbir": "image", "tbir": "text"}
 NARROW = {"ivf_flat": SearchParams(nprobe=1), "ivf_pq": SearchParams(nprobe=2), "hnsw": SearchParams(ef_search=1)}
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -105,6 +105,14 @@ def naive(world: World, task: str, encoder: str) -> dict[str, dict[str, float]]:
         query.query_id: oracles.all_metrics(world.ranking(encoder, query), world.relevance(query), KS)
         for query in world.asked(task)
     }
+
+
+def askers(world: World, task: str) -> dict[str, list[Query]]:
+    """The queries by what the index holds of them."""
+    if task == "tbir":
+        return {"text": world.asked(task)}
+    inside = [query for query in world.asked(task) if world.own(query) is not None]
+    return {"image": [query for query in world.asked(task) if query not in inside], "gallery image": inside}
 
 
 def mean_of(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -220,7 +228,7 @@ def test_data_counts(done: Done) -> None:
 
 def test_an_encoder_without_text_answers_no_text_query(by_label: Done) -> None:
     assert list(by_label.metrics["tbir"]) == ["clip"]
-    assert list(by_label.metrics["ann"]["mobilenet"]) == ["image"]
+    assert list(by_label.metrics["ann"]["mobilenet"]) == ["image", "gallery image"]
     assert sorted(path.name for path in (by_label.out / "runs").iterdir()) == [
         *("run_cbir_clip.parquet", "run_cbir_clip_exact.parquet"),
         *("run_cbir_mobilenet.parquet", "run_cbir_mobilenet_exact.parquet"),
@@ -281,15 +289,50 @@ def test_metrics_of_the_index_are_those_of_its_run(
     approximate: dict[str, Done], kind: str, task: str, encoder: str
 ) -> None:
     done = approximate[kind]
-    run, rows = done.run(task, encoder), []
-    for query in done.world.asked(task):
-        ranked = [image_id for image_id, _, _ in run.get(query.query_id, [])]
-        values = oracles.all_metrics(ranked, done.world.relevance(query), KS)
-        rows.append({name: value for name, value in values.items() if "@" in name or name == "mrr"})
-    found = done.metrics["ann"][encoder][MODALITIES[task]]
-    assert list(found) == [*rows[0], *(f"ann_recall@{k}" for k in ANN_KS)]
-    expected = mean_of(rows)
-    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-9)
+    run, exact = done.run(task, encoder), naive(done.world, task, encoder)
+    for who, queries in askers(done.world, task).items():
+        rows, costs = [], []
+        for query in queries:
+            ranked = [image_id for image_id, _, _ in run.get(query.query_id, [])]
+            values = oracles.all_metrics(ranked, done.world.relevance(query), KS)
+            rows.append({name: value for name, value in values.items() if "@" in name or name == "mrr"})
+            precisions = {name: value for name, value in rows[-1].items() if name.startswith("precision@")}
+            costs.append({name: exact[query.query_id][name] - value for name, value in precisions.items()})
+        found, cost = (done.metrics[name][encoder][who] for name in ("ann", "ann_cost"))
+        assert list(found) == [*rows[0], "map_at_r", *(f"ann_recall@{k}" for k in ANN_KS)]
+        expected, lost = mean_of(rows), mean_of(costs)
+        assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-9)
+        assert {name: cost[name] for name in lost} == pytest.approx(lost, abs=1e-9)
+        assert set(cost) == {*lost, "map_at_r"}
+
+
+@each_search
+@each_answer
+def test_map_at_r_of_the_index_asks_it_for_all_relevant(
+    approximate: dict[str, Done], kind: str, task: str, encoder: str
+) -> None:
+    done = approximate[kind]
+    world, queries, ids = done.world, done.world.asked(task), list(done.world.gallery)
+    vectors = np.stack([world.vector(encoder, query) for query in queries])
+    most = max(oracles.number_of_relevant(world.relevance(query)) for query in queries)
+    folder = world.indexes("flat" if kind == "by_grade" else kind)
+    params = NARROW.get(kind, SearchParams())
+    found = faiss_search(folder / encoder / "index.faiss", vectors, most + (task == "cbir"), params)
+    rows = done.per_query(task, encoder, "index")
+    for query, row in zip(queries, found, strict=True):
+        kept = [ids[position] for position in row if position != -1 and ids[position] != world.own(query)][:most]
+        expected = oracles.all_metrics(kept, world.relevance(query), KS)["map_at_r"]
+        told = rows[query.query_id]["map_at_r"]
+        assert math.isnan(expected) if told is None else told == pytest.approx(expected, abs=1e-9)
+
+
+def test_with_more_relevant_images_than_results_are_asked_for_there_is_no_map_at_r(
+    by_label: Done, tmp_path: Path
+) -> None:
+    with mock.patch.object(evaluation, "_MOST_R", 10):
+        found = by_label.world.evaluate(tmp_path)
+    assert "map_at_r" not in found["ann"]["clip"]["image"]
+    assert "map_at_r" in found["cbir"]["clip"]
 
 
 @each_search
@@ -343,11 +386,13 @@ def test_ann_recall_is_the_overlap_with_the_exact_neighbours(
         for query, row in zip(queries, found, strict=True):
             kept = [ids[position] for position in row if position != -1 and ids[position] != world.own(query)][:k]
             shares.append(len(set(kept) & set(world.ranking(encoder, query)[:k])) / k)
-        told = done.metrics["ann"][encoder][MODALITIES[task]][f"ann_recall@{k}"]
-        assert told == pytest.approx(np.mean(shares), abs=1e-9)
+        by_query = dict(zip([query.query_id for query in queries], shares, strict=True))
+        for who, asked in askers(world, task).items():
+            told = done.metrics["ann"][encoder][who][f"ann_recall@{k}"]
+            assert told == pytest.approx(np.mean([by_query[query.query_id] for query in asked]), abs=1e-9)
+            assert (told == 1) if kind == "flat" else (told > 0)
         rows = done.per_query(task, encoder, "index")
         assert [rows[query.query_id][f"ann_recall@{k}"] for query in queries] == pytest.approx(shares, abs=1e-9)
-        assert (told == 1) if kind == "flat" else (told > 0)
 
 
 def test_the_narrowed_indexes_do_lose_neighbours(approximate: dict[str, Done]) -> None:
@@ -487,12 +532,13 @@ def test_a_batch_without_gallery_images_is_asked_as_deep_as_one_with_them(by_lab
 
     with mock.patch.multiple(evaluation, _BATCH_QUERIES=4, search=noted):
         by_label.world.evaluate(tmp_path, "hnsw", subset(PARAMS, ann_ks=[200], run_depth=200), encoders=["clip"])
+    asked = [(n, k) for n, k in asked if k >= 200]  # map_at_r asks less deep
     assert asked == [(4, 201)] * 5 + [(2, 201)] + [(4, 200)] * 3 + [(2, 200)]  # 22 image queries, then 14 text queries
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Gallery, Asked, Any, Any]:
-    """60,000 vectors, memory-mapped, of 100 labels; 1,000 queries."""
+    """60,000 vectors, memory-mapped, of 400 labels; 1,000 queries."""
     rng = np.random.default_rng(5)
     folder = tmp_path_factory.mktemp("large") / "clip"
     ids = [f"i{number:05d}" for number in range(60_000)]
@@ -500,15 +546,20 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Gallery, Asked, Any
     write_part(folder / "gallery", "part-00000", ids, rows)
     counted = {"count": 60_000, "ids_sha256": hash_ids(ids)}
     write_json(folder / "gallery" / "passport.json", {"encoder": "clip", "dim": 32, "rows": counted})
-    queries = [{"query_id": f"q{n}", "task": "cbir", "label": f"c{n % 100}"} for n in range(1000)]
+    queries = [{"query_id": f"q{n}", "task": "cbir", "label": f"c{n % 400}"} for n in range(1000)]
     table = pa.Table.from_pylist(queries, QUERY_SCHEMA)
-    labels = pa.array([f"c{number % 100}" for number in range(60_000)])
+    labels = pa.array([f"c{number % 400}" for number in range(60_000)])
     relevance = Relevance(pa.array(ids), labels, table, QRELS_SCHEMA.empty_table())
     asked = Asked(
         table["query_id"].to_pylist(), table, unit(rng.normal(size=(1000, 32))), np.full(1000, MISSING, np.int64)
     )
     index = build_index([rows], 60_000, 32, BuildParams("flat"), threads=2)
-    return Gallery(pa.array(ids), relevance, table, {}), asked, open_vectors(folder, "clip", "gallery"), index
+    return (
+        Gallery(pa.array(ids), relevance, table, Classes.of(labels), {}),
+        asked,
+        open_vectors(folder, "clip", "gallery"),
+        index,
+    )
 
 
 def test_memory_holds_a_block_of_queries_against_the_gallery_and_never_all(
@@ -547,7 +598,8 @@ def test_intervals_are_of_the_values_of_each_query(done: Done, task: str, encode
 
 def test_every_figure_of_quality_is_defined_with_its_ceiling_and_its_number_of_queries(done: Done) -> None:
     definitions = read_json(done.out / "definitions.json")
-    names = {name for task in ("cbir", "tbir") for values in done.metrics[task].values() for name in values}
+    groups = [*done.metrics["cbir"].values(), *done.metrics["tbir"].values(), *done.metrics["categories"].values()]
+    names = {name for values in groups for name in values}
     assert set(definitions) == names | {f"ann_recall@{k}" for k in ANN_KS}
     for name, found in definitions.items():
         assert found["definition"]
@@ -572,7 +624,7 @@ def test_the_test_collection_is_told_by_its_rows_and_contents(by_label: Done, tm
 
 def test_evaluating_twice_gives_the_same_bytes_in_another_process_too(by_label: Done, tmp_path: Path) -> None:
     first = contents(by_label.out)
-    assert len(first) == 11
+    assert len(first) == 14
     by_label.world.evaluate(tmp_path / "here")
     assert contents(tmp_path / "here") == first
     code = "import sys; from pathlib import Path; from tests.world import make_world\n"
@@ -606,11 +658,21 @@ def test_without_queries_there_are_no_figures_but_every_file(tmp_path: Path) -> 
         "cbir": {},
         "tbir": {},
         "subsets": {},
+        "categories": {},
+        "without_duplicates": {},
+        "ann": {},
+        "ann_cost": {},
         "ceilings": {},
         "chance": {},
-        "ann": {},
-        "data": {"gallery_images": 280, "queries": 0, "queries_without_relevant": {}},
+        "data": {
+            "gallery_images": 280,
+            "queries": 0,
+            "queries_without_relevant": {},
+            "duplicates": {"queries": 0, "bytes": 0, "pixels": 0},
+        },
     }
+    for name in ("duplicates", "classes", "confusions"):
+        assert pq.read_table(tmp_path / "out" / f"{name}.parquet").num_rows == 0
     assert (tmp_path / "out" / "runs").is_dir()  # DVC misses an output that is not there
     table = pq.read_table(tmp_path / "out" / "per_query.parquet")
     assert (table.num_rows, table.column_names) == (0, ["query_id", "task", "encoder", "search", "subset", "label"])

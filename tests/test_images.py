@@ -100,7 +100,10 @@ def test_just_the_allowed_number_of_pixels_is_kept_and_one_less_is_refused():
 
 
 def test_the_hash_is_that_of_the_packed_bytes():
-    assert EncodedImage(b"abc", 1, 1).sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert (
+        EncodedImage(b"abc", 1, 1, bytes(256)).sha256
+        == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
 
 
 def test_the_same_bytes_are_packed_the_same_way_twice():

@@ -81,7 +81,7 @@ def test_exact_is_the_flat_index_with_its_own_parameters(
         measured(world, tmp_path / "latency.json", kind, **search)
     # A flat index is its own yardstick; to any other, one is built for each encoder.
     assert [call.args[3] for call in builds.call_args_list] == [BuildParams("flat")] * (0 if kind == "flat" else 2)
-    per_measure = 5 + 5 + 1  # warm-up, single queries, one batch
+    per_measure = 5 + 5 + 1 + 3  # warm-up, single queries, a batch to warm up, three batches
     asked = [(kind, SearchParams(**search))] * per_measure + [("flat", SearchParams())] * per_measure
     assert [(found, params) for found, _, _, params in searches] == 3 * asked
 
@@ -90,7 +90,7 @@ def test_queries_are_asked_singly_and_then_all_at_once_after_a_warm_up(searches:
     rows = np.eye(30, dtype=np.float32)
     index = build_index([rows], 30, 30, BuildParams("flat"), threads=1)
     found = measure_latency(index, rows, 3, SearchParams(), threads=1)
-    assert [len(queries) for _, queries, _, _ in searches] == [1] * 20 + [1] * 30 + [30]
+    assert [len(queries) for _, queries, _, _ in searches] == [1] * 20 + [1] * 30 + [30] * 4
     assert {k for _, _, k, _ in searches} == {3}
     for row in range(30):
         assert searches[20 + row][1].tolist() == rows[row : row + 1].tolist()
@@ -105,8 +105,8 @@ def test_the_sample_is_seeded_and_holds_no_query_twice(world: World, tmp_path: P
 
     first, again, other = batches(0), batches(0), batches(1)
     assert first == again
-    assert len(first) == 6  # three sets of queries, by index and exact
-    assert first[::2] == first[1::2]  # both are asked the same
+    assert len(first) == 24  # three sets of queries, by index and exact, four times
+    assert all(first[start : start + 8] == [first[start]] * 8 for start in range(0, 24, 8))  # both are asked the same
     assert all(set(mine) != set(yours) for mine, yours in zip(first, other, strict=True))
     assert all(len(set(batch)) == 8 for batch in first)
     known = {tuple(row.tolist()) for row in world.vectors["mobilenet"]["queries"].values()}

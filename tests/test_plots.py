@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from cbir.artifacts.files import read_json
-from cbir.errors import DataError
+from cbir.artifacts.runs import read_open_table
 from cbir.report.facts import Facts
 from cbir.report.plots import write_plots
 from tests.imports import ROOT
@@ -23,7 +23,7 @@ ANSWERED = (("cbir", "mobilenet"), ("cbir", "clip"), ("tbir", "clip"))
 
 def plotted(world: World, facts: Facts) -> dict[str, list[dict[str, Any]]]:
     reports = world.root / "reports"
-    write_plots(reports / "plots", facts, reports / "per_query.parquet")
+    write_plots(reports / "plots", facts, read_open_table(reports / "classes.parquet"))
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (reports / "plots").iterdir()}
 
 
@@ -65,7 +65,7 @@ def test_each_index_and_exact_search_stand_where_they_were_measured(points: dict
 
 def test_a_bar_is_the_mean_of_its_classs_queries(points: dict[str, Any], world: World) -> None:
     rows = pq.read_table(world.root / "reports" / "per_query.parquet").to_pylist()
-    labels = sorted({row["label"] for row in rows if row["label"] is not None})
+    labels = sorted({label for label in world.gallery.values() if label is not None})
     assert [point["class"] for point in points["by_class"]] == labels
     for point in points["by_class"]:
         for task, encoder in ANSWERED:
@@ -107,11 +107,3 @@ def test_dvc_yaml_names_files_and_columns_that_every_run_has(what: str, tmp_path
 def test_every_template_is_dvcs_or_ours() -> None:
     ours = {path.stem for path in (ROOT / ".dvc" / "plots").glob("*.json")}
     assert {plot["template"] for plot in PLOTS} == {"simple", "scatter", *ours}
-
-
-def test_absent_and_damaged_values_are_told(facts: Facts, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"per_query\.parquet is not here: run `dvc repro`"):
-        write_plots(tmp_path / "plots", facts, tmp_path / "per_query.parquet")
-    (tmp_path / "per_query.parquet").write_text("no")
-    with pytest.raises(DataError, match="is not readable as Parquet"):
-        write_plots(tmp_path / "plots", facts, tmp_path / "per_query.parquet")

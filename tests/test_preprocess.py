@@ -62,7 +62,14 @@ def dataset(**changes):
 
 
 def asked(**changes):
-    values = {"source": QuerySource.dataset, "path": None, "qrels": None, "templates": [], "captions": False}
+    values = {
+        "source": QuerySource.dataset,
+        "path": None,
+        "qrels": None,
+        "templates": [],
+        "captions": False,
+        "prompt_sets": [],
+    }
     return QueriesParams(**{**values, **changes})
 
 
@@ -155,7 +162,7 @@ def test_a_folder_is_packed_and_asked(tmp_path):
     }
     assert sorted(tree(out)) == [
         "images/gallery/part-00000.parquet", "images/quarantine.parquet", "images/queries/part-00000.parquet",
-        "images/summary.json", "queries/qrels.parquet", "queries/query_list.parquet",
+        "images/summary.json", "queries/prompts.parquet", "queries/qrels.parquet", "queries/query_list.parquet",
     ]  # fmt: skip
 
 

@@ -4,9 +4,11 @@ import io
 import itertools
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from markdown_it import MarkdownIt
 from markdown_it.rules_block.table import escapedSplit
@@ -21,7 +23,7 @@ from cbir.index import SearchParams
 from cbir.latency import write_latency
 from cbir.report.facts import Facts, gather_facts
 from cbir.report.markdown import escaped, write_markdown
-from tests.world import DIMS, PARAMS, World, make_world
+from tests.world import DIMS, PARAMS, PROMPT_SETS, World, make_world
 
 FAMILIES = ("precision", "success", "recall", "ndcg")
 WHOLE = ("r_precision", "map_at_r", "map", "mrr")
@@ -51,6 +53,7 @@ def finish(world: World, params: Any = PARAMS, kind: str = "flat", search: Searc
     """Evaluate and time the world as the stages do, and gather the facts."""
     reports = world.root / "reports"
     world.evaluate(reports, kind, params, search or SearchParams())
+    world.compare_prompts(reports, params)
     write_latency(reports / "latency.json", world.embeddings, world.indexes(kind), tuple(DIMS), SearchParams(), 1, 3, 0)
     return gather_facts(world.data, reports)
 
@@ -61,8 +64,13 @@ def page_of(facts: Facts, out: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
-    return finish(make_world(tmp_path_factory.mktemp("report")).write())
+def made(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("report")).write()
+
+
+@pytest.fixture(scope="module")
+def facts(made: World) -> Facts:
+    return finish(made)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +137,7 @@ def section(page: str, heading: str) -> str:
 
 def shown(value: float | None, interval: list[float] | None = None) -> str:
     bounds = "" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
-    return "-" if value is None else f"{value:.3f}{bounds}"
+    return "-" if value is None else f"{round(value, 9):.3f}{bounds}"
 
 
 def all_shown(values: dict[str, float], intervals: dict[str, list[float]], names: Iterable[str]) -> list[str]:
@@ -229,15 +237,13 @@ def test_the_index_is_shown_with_what_it_costs_and_how_fast_it_is(tmp_path: Path
     facts = finish(make_world(tmp_path).write("flat", "ivf_flat"), kind="ivf_flat", search=SearchParams(nprobe=1))
     page = page_of(facts, tmp_path)
     rows = table_of(page, "encoder", "queries", "ann_recall@1", "ann_recall@10", "ann_recall@50")
-    for (task, encoder, modality), row in zip(
-        [("cbir", "mobilenet", "image"), ("cbir", "clip", "image"), ("tbir", "clip", "text")], rows, strict=True
-    ):
-        found, intervals = (each["ann"][encoder][modality] for each in (facts.metrics, facts.intervals))
+    askers = [(encoder, who) for encoder in DIMS for who in ("image", "gallery image")]
+    for (encoder, who), row in zip([*askers, ("clip", "text")], rows, strict=True):
+        found, intervals = (each["ann"][encoder][who] for each in (facts.metrics, facts.intervals))
         recalls = all_shown(found, intervals, [f"ann_recall@{k}" for k in PARAMS.ann_ks])
-        exact = all_shown(facts.metrics[task][encoder], facts.intervals[task][encoder], ["precision@10"])
-        costs = [*exact, *all_shown(found, intervals, ["precision@10"])]
-        assert row == [encoder, modality, *recalls, *costs]
-        assert costs[0] != costs[1]
+        cost = (facts.metrics["ann_cost"][encoder][who], facts.intervals["ann_cost"][encoder][who])
+        assert row == [encoder, who, *recalls, *all_shown(*cost, ["precision@10", "map_at_r"])]
+    assert "Some image queries are gallery images: an index finds what it holds more easily" in page
     times = table_of(page, "encoder", "queries", "by")
     assert [row[:3] for row in times] == [
         [encoder, modality, by]
@@ -253,6 +259,99 @@ def test_the_index_is_shown_with_what_it_costs_and_how_fast_it_is(tmp_path: Path
     assert builds[0][3] == f"{facts.builds['mobilenet']['bytes_per_vector']:,.0f}"
 
 
+def timed(index_ms: float, exact_ms: float) -> dict[str, Any]:
+    return {
+        by: {"single_ms": {"p50": ms, "p95": ms, "p99": ms}, "batch_queries_per_s": 1.0, "queries": 3}
+        for by, ms in (("index", index_ms), ("exact", exact_ms))
+    }
+
+
+def test_exact_search_that_is_as_fast_is_told_and_only_of_approximate_indexes(tmp_path: Path) -> None:
+    facts = finish(make_world(tmp_path).write("flat", "hnsw"), kind="hnsw")
+    times = {"mobilenet": {"image": timed(1.0, 1.05)}, "clip": {"image": timed(1.0, 2.0), "text": timed(2.0, 1.0)}}
+    passports = {"mobilenet": {**facts.passports["mobilenet"], "kind": "hnsw"}, "clip": {**facts.passports["clip"]}}
+    found = replace(facts, latency={**facts.latency, "encoders": times}, passports=passports)
+    told = "mobilenet, image queries: exact search would be as fast (p50 1.050 ms, the index 1.000 ms), and misses nothing."
+    assert found.as_fast == [told]
+    assert told in " ".join(text_of(token) for token in parsed(page_of(found, tmp_path)) if token.type == "inline")
+    passports["clip"]["kind"] = "ivf_flat"
+    assert [line.split(":")[0] for line in found.as_fast] == ["mobilenet, image queries", "clip, text queries"]
+
+
+def test_where_an_encoder_fails_is_shown_the_worst_first(made: World, page: str) -> None:
+    for task, encoder in (("cbir", "mobilenet"), ("cbir", "clip"), ("tbir", "clip")):
+        classes, confused, queries = tables(section(page, f"{task} {encoder}"))
+        per_query = pq.read_table(made.root / "reports" / "per_query.parquet").to_pylist()
+        rows = [
+            row
+            for row in per_query
+            if (row["task"], row["encoder"], row["search"]) == (task, encoder, "exact") and row["map_at_r"] is not None
+        ]
+        by_class: dict[str, list[float]] = {}
+        for row in rows:
+            by_class.setdefault(row["label"], []).append(row["map_at_r"])
+        worst = sorted((sum(values) / len(values), label) for label, values in by_class.items())
+        assert [row[0] for row in classes[1:]] == [label for _, label in worst[:5]]
+        assert [row[3] for row in classes[1:]] == [shown(value) for value, _ in worst[:5]]
+        assert [row[3] for row in queries[1:]] == [
+            shown(value) for value in sorted(row["map_at_r"] for row in rows)[:5]
+        ]
+        shares = [float(row[2]) for row in confused[1:]]
+        assert shares == sorted(shares, reverse=True)
+        assert len(shares) == 5
+
+
+def test_duplicates_are_shown_with_the_figures_without_them(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    for found in world.vectors.values():
+        found["queries"]["ask01"] = found["gallery"]["img005"]
+    facts = finish(world.write())
+    page = page_of(facts, tmp_path)
+    assert "> **Note:** 1 image query is in the gallery, too: see *Duplicates* for the figures without them." in page
+    part = section(page, "Duplicates")
+    assert "(0 by bytes, 0 by pixels, 1 by mobilenet, 1 by clip)" in part
+    figures, pairs = tables(part)
+    assert figures[0] == ["", "mobilenet", "mobilenet without duplicates", "clip", "clip without duplicates"]
+    by_name = {row[0]: row[1:] for row in figures[1:]}
+    metrics, intervals = facts.metrics, facts.intervals
+    assert by_name["map_at_r"] == [
+        shown(each[group]["map_at_r"], bounds[group]["map_at_r"])
+        for encoder in ("mobilenet", "clip")
+        for group, each, bounds in (
+            (encoder, metrics["cbir"], intervals["cbir"]),
+            (encoder, metrics["without_duplicates"], intervals["without_duplicates"]),
+        )
+    ]
+    assert pairs[1:] == [["ask01", "img005", "clip", "1.000"], ["ask01", "img005", "mobilenet", "1.000"]]
+
+
+def test_without_duplicates_the_report_says_so(page: str) -> None:
+    assert "No image query is in the gallery, too: none by its bytes, its pixels or its vectors." in page
+
+
+def test_categories_are_shown(facts: Facts, page: str) -> None:
+    (table,) = tables(section(page, "The category of an image"))
+    names = ["prototype_accuracy@1", "prototype_accuracy@5", "knn_accuracy@1", "knn_accuracy@5"]
+    assert table[0] == ["encoder", *names]
+    for row in table[1:]:
+        values, intervals = (each["categories"][row[0]] for each in (facts.metrics, facts.intervals))
+        assert row[1:] == all_shown(values, intervals, names)
+
+
+def test_prompt_sets_are_compared(facts: Facts, page: str) -> None:
+    (table,) = tables(section(page, "The wording of a class prompt"))
+    assert [row[0] for row in table[1:]] == list(facts.prompts) == PROMPT_SETS
+    for row in table[1:]:
+        found = facts.prompts[row[0]]
+        of = found["intervals"]
+        assert row[1] == {"synonyms": "2"}.get(row[0], "1")
+        assert row[2:4] == all_shown(found["mean"], of["mean"], ["success@1", "precision@10"])
+        assert row[4] == shown(found["spread"]["precision@10"])
+        assert row[5:7] == all_shown(found["ensemble"], of["ensemble"], ["precision@10", "map_at_r"])
+        worst = found["worst_class"]
+        assert row[7] == f"{worst['label']} ({shown(worst['precision@10'])})"
+
+
 def test_counts_of_images_queries_and_what_was_left_out_are_told(page: str) -> None:
     words = " ".join(page.split())
     assert "image_folder" in text_of(next(t for t in parsed(page) if t.type == "inline" and "Data set" in t.content))
@@ -266,7 +365,9 @@ def test_counts_of_images_queries_and_what_was_left_out_are_told(page: str) -> N
 
 
 def test_other_ks_change_the_columns_and_the_headline_takes_the_nearest(tmp_path: Path) -> None:
-    params = type(PARAMS)(ks=[3, 7, 20], ann_ks=[5], run_depth=30, resamples=100, latency_queries=3, seed=0)
+    params = type(PARAMS)(
+        ks=[3, 7, 20], ann_ks=[5], run_depth=30, duplicate_cosine=0.9999, resamples=100, latency_queries=3, seed=0
+    )
     facts = finish(make_world(tmp_path, graded=True).write(), params)
     page = page_of(facts, tmp_path)
     names = [row[0] for row in tables(page)[0][1:]]
@@ -320,7 +421,7 @@ def test_without_labels_the_report_says_what_to_give_and_still_shows_the_index(t
     assert page.count("No query has a relevant image: give class folders, or a query list with labels or qrels") == 2
     assert [row[0] for row in tables(page)[0][1:]] == ["ann_recall@10", "p50 of one search, ms"]
     rows = table_of(page, "encoder", "queries", "ann_recall@1")
-    assert [row[2:] for row in rows] == [["1.000 [1.000, 1.000]"] * 3 + ["-"] * 2] * 3
+    assert [row[2:] for row in rows] == [["1.000 [1.000, 1.000]"] * 3 + ["-"] * 2] * 5
     assert "280 gallery images, 280 without label" in page
     assert "by kind of query" not in page
     assert "precision" not in told(facts)
@@ -356,7 +457,7 @@ def test_hostile_text_in_the_quarantine_is_shown_as_it_is_and_does_nothing(
     page, rows = hostile
     expected = [[as_shown(row.source), as_shown(row.reason), as_shown(row.detail)] for row in rows]
     assert table_of(page, "image", "reason", "detail") == expected
-    assert len(headings(page)) == len(set(headings(page))) == 8
+    assert len(headings(page)) == len(set(headings(page))) == 15
     assert f"> **Note:** {len(rows)} images could not be decoded and are in quarantine: in no figure." in page
 
 
@@ -446,6 +547,7 @@ def test_the_summary_prints_warnings_table_and_places(
 def test_files_left_out_by_their_names_are_told_before_any_figure(tmp_path: Path) -> None:
     world = make_world(tmp_path).write()
     world.evaluate(tmp_path / "reports")
+    world.compare_prompts(tmp_path / "reports")
     write_latency(
         tmp_path / "reports" / "latency.json", world.embeddings, world.indexes(), DIMS, SearchParams(), 1, 5, 0
     )

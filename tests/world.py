@@ -6,6 +6,7 @@ What is relevant and how an encoder ranks the gallery is worked out here once mo
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from hashlib import shake_256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,23 +19,40 @@ from PIL import Image
 
 from cbir.artifacts import images as image_artifacts
 from cbir.artifacts.files import hash_ids, read_json, write_json
-from cbir.artifacts.images import PackedImage, Quarantined, write_quarantine, write_shards
-from cbir.artifacts.queries import QRELS_SCHEMA, QUERY_SCHEMA, write_qrels, write_query_list
+from cbir.artifacts.images import PackedImage, Quarantined, read_columns, write_quarantine, write_shards
+from cbir.artifacts.queries import (
+    QRELS_SCHEMA,
+    QUERY_SCHEMA,
+    read_prompts,
+    write_prompts,
+    write_qrels,
+    write_query_list,
+)
 from cbir.artifacts.vectors import open_vectors, write_part, write_passport
 from cbir.config import EvaluateParams, IndexBuildParams, IndexKind, IndexParams, IndexSearchParams
 from cbir.datasets.base import Query
-from cbir.evaluation import Report, evaluate_encoder, open_gallery
+from cbir.evaluation import evaluate_encoder, open_gallery
+from cbir.findings import Findings
 from cbir.index import SearchParams
 from cbir.indexing import index_vectors
+from cbir.prompts import compare_prompts
+from cbir.wordings import prompt_table
 from tests import oracles
 
 Vector = NDArray[np.float32]
 
+PROMPT_SETS = ["bare", "photo", "synonyms"]
 DIMS = {"mobilenet": 16, "clip": 24}
 KINDS = tuple(kind.value for kind in IndexKind)
 LABELS = tuple(f"c{number}" for number in range(8))
 PARAMS = EvaluateParams(
-    ks=[1, 5, 10, 60], ann_ks=[1, 10, 50], run_depth=None, resamples=200, latency_queries=10, seed=0
+    ks=[1, 5, 10, 60],
+    ann_ks=[1, 10, 50],
+    run_depth=None,
+    duplicate_cosine=0.9999,
+    resamples=200,
+    latency_queries=10,
+    seed=0,
 )
 
 
@@ -86,6 +104,9 @@ class World:
             for image_id, grade in grades.items()
         ]
         write_qrels(self.data / "queries" / "qrels.parquet", pa.Table.from_pylist(rows, QRELS_SCHEMA))
+        labels = [label for label in LABELS if label in self.gallery.values()]
+        table = prompt_table(PROMPT_SETS, {label: [f"name of {label}", f"other {label}"] for label in labels})
+        write_prompts(self.data / "queries" / "prompts.parquet", table)
         for encoder in self.vectors:
             self._write_vectors(encoder)
         for kind in kinds or ("flat",):
@@ -110,11 +131,24 @@ class World:
     ) -> dict[str, Any]:
         """Do as stages.evaluate does; return metrics.json."""
         gallery = open_gallery(self.data / "images", self.data / "queries")
-        report = Report(out, gallery, params)
+        findings = Findings(out, gallery, params)
+        indexes = self.indexes(kind)
         for encoder in encoders or self.vectors:
-            evaluate_encoder(report, gallery, self.embeddings, self.indexes(kind), encoder, params, search, threads)
-        report.write()
+            for found in evaluate_encoder(gallery, self.embeddings, indexes, encoder, params, search, threads):
+                findings.add(encoder, *found)
+            findings.add_index(encoder, indexes / encoder)
+        findings.audit(self.data / "images")
+        findings.write()
         return read_json(out / "metrics.json")
+
+    def compare_prompts(self, out: Path, params: EvaluateParams = PARAMS) -> dict[str, Any]:
+        """Do as stages.prompts does; return prompts.json."""
+        prompts = read_prompts(self.data / "queries" / "prompts.parquet")
+        labels = read_columns(self.data / "images" / "gallery", ["label"])["label"].combine_chunks()
+        vectors, texts = (open_vectors(self.embeddings / "clip", "clip", kind) for kind in ("gallery", "prompts"))
+        compared = compare_prompts(prompts, vectors, labels, texts, params.resamples, params.seed)
+        write_json(out / "prompts.json", compared)
+        return read_json(out / "prompts.json")
 
     # --- what is true, for the oracles --------------------------------------------------------------------------------
 
@@ -237,6 +271,15 @@ def make_world(root: Path, seed: int = 350, graded: bool = False, n_gallery: int
         vectors[encoder] = {"gallery": found, "queries": asked | {image_id: found[image_id] for image_id in inside}}
     texts = {query.query_id: near(query.label, 1.5) for query in queries if query.task == "tbir"}
     vectors["clip"]["texts"] = texts
+    other, centre = np.random.default_rng(seed + 1), vectors["clip"]["gallery"]
+    table = prompt_table(PROMPT_SETS, {label: [f"name of {label}", f"other {label}"] for label in LABELS})
+    vectors["clip"]["prompts"] = {
+        row["text"]: unit(
+            np.mean([centre[image_id] for image_id, label in gallery.items() if label == row["label"]], axis=0)
+            + 0.3 * other.normal(size=DIMS["clip"])
+        )
+        for row in table.to_pylist()
+    }
     # As preprocess leaves it: gallery images that ask are packed with the queries, too.
     held_out |= {image_id: gallery[image_id] for image_id in inside}
     qrels = _grades(rng, queries, gallery) if graded else None
@@ -286,5 +329,5 @@ def _jpeg(label: str | None) -> bytes:
 def _packed(row: tuple[str, str | None]) -> PackedImage:
     image_id, label = row
     encoded = _jpeg(label)
-    digest = hash_ids([str(label)])
-    return PackedImage(image_id, label, label, None, f"{image_id}.jpg", digest, 8, 8, encoded)
+    digest, fingerprint = hash_ids([image_id]), shake_256(image_id.encode()).digest(256)
+    return PackedImage(image_id, label, label, None, f"{image_id}.jpg", digest, 8, 8, fingerprint, encoded)

@@ -9,6 +9,8 @@ import pyarrow as pa
 from cbir.artifacts.files import fresh_folder
 from cbir.artifacts.tables import read_table, shard_paths, write_table
 
+FINGERPRINT_SIDE = 16  # pixels
+
 IMAGE_SCHEMA = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),
@@ -19,6 +21,7 @@ IMAGE_SCHEMA = pa.schema(
         pa.field("sha256", pa.string(), nullable=False),
         pa.field("width", pa.int32(), nullable=False),
         pa.field("height", pa.int32(), nullable=False),
+        pa.field("fingerprint", pa.binary(FINGERPRINT_SIDE**2), nullable=False),
         pa.field("image", pa.binary(), nullable=False),
     ]
 )
@@ -37,7 +40,10 @@ MAX_SHARD_ROWS, MAX_SHARD_BYTES = 4 * SHARD_ROWS, 4 * SHARD_BYTES  # bounds memo
 
 @dataclass(frozen=True)
 class PackedImage:
-    """One row of a shard.  sha256 is that of `image`, the encoded bytes; width and height are in pixels."""
+    """One row of a shard.  sha256 is that of `image`, the encoded bytes; width and height are in pixels.
+
+    fingerprint : what is seen from afar, 16 x 16 bytes of grey, to find copies that were scaled or compressed anew.
+    """
 
     image_id: str
     label: str | None
@@ -47,6 +53,7 @@ class PackedImage:
     sha256: str
     width: int
     height: int
+    fingerprint: bytes
     image: bytes
 
 

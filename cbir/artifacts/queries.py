@@ -27,6 +27,14 @@ QRELS_SCHEMA = pa.schema(
         pa.field("relevance", pa.int8(), nullable=False),
     ]
 )
+PROMPT_SCHEMA = pa.schema(
+    [
+        pa.field("prompt_set", pa.string(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("wording", pa.int32(), nullable=False),  # from 0, within the set and the class
+        pa.field("text", pa.string(), nullable=False),
+    ]
+)
 RULES = ("same_label", "qrels")
 
 
@@ -43,6 +51,16 @@ def read_query_list(path: Path) -> pa.Table:
 def write_qrels(path: Path, table: pa.Table) -> None:
     """Write judgements, sorted by query and image; an empty table where relevance comes by rule."""
     write_table(path, table.sort_by([("query_id", "ascending"), ("image_id", "ascending")]), QRELS_SCHEMA)
+
+
+def write_prompts(path: Path, table: pa.Table) -> None:
+    """Write every wording of every class (see `cbir.prompts`)."""
+    write_table(path, table, PROMPT_SCHEMA)
+
+
+def read_prompts(path: Path) -> pa.Table:
+    """Read the prompts."""
+    return read_table(path, PROMPT_SCHEMA)
 
 
 def read_qrels(path: Path) -> pa.Table:

@@ -53,6 +53,10 @@ class Source(Protocol):
         """label -> the name that stands in a prompt, for every class of the data set."""
         ...
 
+    def synonyms(self) -> dict[str, list[str]]:
+        """label -> every name of the class, that of class_names first."""
+        ...
+
     def ignored(self) -> dict[str, int]:
         """Files that are left out because their names say that they are no images: suffix -> how many."""
         ...

@@ -56,6 +56,9 @@ class ImageFolder:
         labels = {image.label for image in self._all() if image.label is not None}
         return {label: label.replace("_", " ") for label in sorted(labels)}
 
+    def synonyms(self) -> dict[str, list[str]]:
+        return {label: [name] for label, name in self.class_names().items()}
+
     def ignored(self) -> dict[str, int]:
         others = (name for name in self._files.names if not _is_image(name))
         return dict(sorted(Counter(PurePosixPath(name).suffix.lower() for name in others).items()))

@@ -83,6 +83,9 @@ class Shapes:
     def class_names(self) -> dict[str, str]:
         return {label: label for label in sorted({shown.label for shown in self._shown.values()})}
 
+    def synonyms(self) -> dict[str, list[str]]:
+        return {label: [name] for label, name in self.class_names().items()}
+
     def ignored(self) -> dict[str, int]:
         return {}
 

@@ -41,7 +41,10 @@ class TinyImagenet:
             yield self._image(name, label)
 
     def class_names(self) -> dict[str, str]:
-        return {wnid: self._names[wnid].split(", ")[0] for wnid in sorted(self._wnids)}
+        return {wnid: names[0] for wnid, names in self.synonyms().items()}
+
+    def synonyms(self) -> dict[str, list[str]]:
+        return {wnid: self._names[wnid].split(", ") for wnid in sorted(self._wnids)}
 
     def ignored(self) -> dict[str, int]:
         return {}

@@ -4,12 +4,40 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from cbir.artifacts.files import read_json
 from cbir.artifacts.images import read_quarantine
+from cbir.artifacts.runs import read_confusions, read_duplicates, read_open_table
 from cbir.config import ENCODERS, REAL_ENCODERS
 
 TASKS = {"cbir": "image query -> similar images", "tbir": "text query -> images"}
 MODALITIES = {"cbir": "image", "tbir": "text"}
+GALLERY_IMAGE = "gallery image"
+_SHOWN_FAILURES = 5
+_AS_FAST = 1.1  # exact search may take so much longer and still be called as fast: times vary by as much
+
+
+class Asker(NamedTuple):
+    """What an index gave one kind of query: figures, what they lost against exact search, and the intervals of both."""
+
+    task: str
+    encoder: str
+    who: str
+    values: dict[str, float]
+    intervals: dict[str, list[float]]
+    cost: dict[str, float]
+    cost_intervals: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Failures:
+    """Where a task and encoder fail most, the worst first: rows of classes.parquet, confusions.parquet, per_query.parquet."""
+
+    classes: list[dict[str, Any]]
+    confusions: list[dict[str, Any]]
+    queries: list[dict[str, Any]]
 
 
 class Figure(NamedTuple):
@@ -30,6 +58,9 @@ class Facts:
     passports: dict[str, dict[str, Any]]
     builds: dict[str, dict[str, Any]]
     quarantine: list[dict[str, Any]]
+    duplicates: list[dict[str, Any]]
+    failures: dict[tuple[str, str], Failures]
+    prompts: dict[str, dict[str, Any]]
 
     @property
     def warnings(self) -> list[str]:
@@ -61,6 +92,14 @@ class Facts:
             if count:
                 which = "query has" if count == 1 else "queries have"
                 found.append(f"{count:,} {task} {which} no relevant image in the gallery: left out of the means.")
+        doubled = self.metrics["data"]["duplicates"]["queries"]
+        if doubled:
+            which = "image query is" if doubled == 1 else "image queries are"
+            found.append(f"{doubled:,} {which} in the gallery, too: see *Duplicates* for the figures without them.")
+        if any(who == GALLERY_IMAGE for asked in self.metrics["ann"].values() for who in asked):
+            found.append(
+                "Some image queries are gallery images: an index finds what it holds more easily, so ann_recall is given apart."
+            )
         bad = len(self.quarantine)
         if bad:
             which = "image could not be decoded and is" if bad == 1 else "images could not be decoded and are"
@@ -121,9 +160,10 @@ class Facts:
         }
         rows |= {name: self._figures(name) for name in (f"success@{least}", "map_at_r", f"ndcg@{k}")}
         name = f"ann_recall@{ann_k}"
-        rows[name] = [
-            Figure(self.indexed(*one).get(name), self.indexed_intervals(*one).get(name)) for one in self.answered
-        ]
+        asked = {
+            (one.task, one.encoder): one for one in reversed(self.askers)
+        }  # an image of outside before one of inside
+        rows[name] = [Figure(asked[one].values.get(name), asked[one].intervals.get(name)) for one in self.answered]
         rows["p50 of one search, ms"] = [Figure(self.p50_ms(task, encoder)) for task, encoder in self.answered]
         return {name: found for name, found in rows.items() if any(one.value is not None for one in found)}
 
@@ -150,15 +190,57 @@ class Facts:
         """The task's metrics that look at the whole ranking, in the order of metrics.json."""
         return [name for name in self._names(task) if "@" not in name]
 
+    @property
+    def askers(self) -> list[Asker]:
+        """What each encoder's index gave each kind of query, images from outside the gallery first."""
+        return [
+            Asker(
+                task,
+                encoder,
+                who,
+                values,
+                self.intervals["ann"][encoder][who],
+                self.metrics["ann_cost"][encoder][who],
+                self.intervals["ann_cost"][encoder][who],
+            )
+            for task, encoder in self.answered
+            for who, values in self.metrics["ann"][encoder].items()
+            if (who == MODALITIES["tbir"]) == (task == "tbir")
+        ]
+
     def indexed(self, task: str, encoder: str) -> dict[str, float]:
-        """The metrics of what the encoder's index returned."""
-        found: dict[str, float] = self.metrics["ann"][encoder][MODALITIES[task]]
+        """The metrics of what the encoder's index returned to queries from outside the gallery, where there are such."""
+        return next(one.values for one in self.askers if (one.task, one.encoder) == (task, encoder))
+
+    @property
+    def as_fast(self) -> list[str]:
+        """Where an approximate index answers a query no faster than exact search, in words."""
+        found = []
+        for encoder, asked in self.latency["encoders"].items():
+            for modality, by in asked.items():
+                index, exact = (by[name]["single_ms"]["p50"] for name in ("index", "exact"))
+                if self.passports[encoder]["kind"] != "flat" and exact <= _AS_FAST * index:
+                    found.append(
+                        f"{encoder}, {modality} queries: exact search would be as fast (p50 {exact:.3f} ms, the index "
+                        f"{index:.3f} ms), and misses nothing."
+                    )
         return found
 
-    def indexed_intervals(self, task: str, encoder: str) -> dict[str, list[float]]:
-        """The intervals of `indexed`."""
-        found: dict[str, list[float]] = self.intervals["ann"][encoder][MODALITIES[task]]
-        return found
+    @property
+    def without_duplicates(self) -> dict[str, list[Figure]]:
+        """The headline of image queries, with all of them and without those that are in the gallery, too."""
+        names = [name for name in self.headline if name in next(iter(self.metrics["without_duplicates"].values()), {})]
+        return {
+            name: [
+                Figure(part[encoder].get(name), intervals[encoder].get(name))
+                for encoder in self.metrics["without_duplicates"]
+                for part, intervals in (
+                    (self.metrics["cbir"], self.intervals["cbir"]),
+                    (self.metrics["without_duplicates"], self.intervals["without_duplicates"]),
+                )
+            ]
+            for name in names
+        }
 
     def p50_ms(self, task: str, encoder: str) -> float | None:
         """Milliseconds within which the encoder's index answers half of the queries; None where it was not timed."""
@@ -198,7 +280,41 @@ def gather_facts(data: Path, reports: Path) -> Facts:
         passports={name: read_json(indexes / name / "passport.json") for name in ENCODERS},
         builds={name: read_json(indexes / name / "build.json") for name in ENCODERS},
         quarantine=read_quarantine(data / "images" / "quarantine.parquet").to_pylist(),
+        duplicates=read_duplicates(reports / "duplicates.parquet").to_pylist(),
+        failures=_failures(reports),
+        prompts=read_json(reports / "prompts.json"),
     )
+
+
+def _failures(reports: Path) -> dict[tuple[str, str], Failures]:
+    classes, per_query = (read_open_table(reports / f"{name}.parquet") for name in ("classes", "per_query"))
+    confusions = read_confusions(reports / "confusions.parquet")
+    found = {}
+    for task, encoder in dict.fromkeys(
+        zip(*(per_query[name].to_pylist() for name in ("task", "encoder")), strict=True)
+    ):
+        answered = {"task": task, "encoder": encoder}
+        found[task, encoder] = Failures(
+            _worst(classes, answered),
+            _rows(confusions, answered, _SHOWN_FAILURES),
+            _worst(per_query, answered | {"search": "exact"}),
+        )
+    return found
+
+
+def _worst(table: pa.Table, of: dict[str, str]) -> list[dict[str, Any]]:
+    """The rows of least map_at_r, those of least mrr first among them; none where that is undefined for all."""
+    if "map_at_r" not in table.column_names:
+        return []
+    defined = table.filter(table["map_at_r"].is_valid())
+    return _rows(defined.sort_by([("map_at_r", "ascending"), ("mrr", "ascending")]), of, _SHOWN_FAILURES)
+
+
+def _rows(table: pa.Table, of: dict[str, str], number: int) -> list[dict[str, Any]]:
+    for name, value in of.items():
+        table = table.filter(pc.equal(table[name], value))
+    rows: list[dict[str, Any]] = table.slice(0, number).to_pylist()
+    return rows
 
 
 def _nearest(ks: list[int], wanted: int) -> int:

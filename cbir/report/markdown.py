@@ -9,10 +9,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cbir.artifacts.files import replacing
 from cbir.config import ENCODERS
-from cbir.report.facts import MODALITIES, TASKS, Facts, Figure
+from cbir.report.facts import TASKS, Facts, Figure
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#+|~!&$-]|:(?=//)|(?<=www)\.)")  # and what GitHub makes web links and formulas of
-_SHOWN_QUARANTINE = 20
+_SHOWN_QUARANTINE, _SHOWN_DUPLICATES = 20, 10
 _SHOWN_CHARACTERS = 200
 
 
@@ -27,9 +27,20 @@ def write_markdown(out: Path, facts: Facts) -> None:
         autoescape=False,  # noqa: S701 - Markdown, not HTML: `text` escapes both
     )
     environment.filters |= {"text": escaped, "figure": figure, "mb": megabytes, "whole": whole}
-    environment.globals |= {"row": row, "rule": rule, "ats": ats, "figures": figures, "cells": cells}
+    environment.globals |= {
+        "duplicate_heads": duplicate_heads,
+        "row": row,
+        "rule": rule,
+        "ats": ats,
+        "figures": figures,
+        "cells": cells,
+    }
     page = environment.get_template("report.md.j2").render(
-        facts=facts, encoders=ENCODERS, tasks=TASKS, modalities=MODALITIES, shown_quarantine=_SHOWN_QUARANTINE
+        facts=facts,
+        encoders=ENCODERS,
+        tasks=TASKS,
+        shown_quarantine=_SHOWN_QUARANTINE,
+        shown_duplicates=_SHOWN_DUPLICATES,
     )
     with replacing(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -110,6 +121,15 @@ def figures(
 ) -> list[str]:
     """The figures of these names, in this order, with their intervals where there are any."""
     return [figure(values.get(name), (intervals or {}).get(name)) for name in names]
+
+
+def duplicate_heads(encoders: Sequence[str]) -> list[str]:
+    """Two columns for each encoder.
+
+    >>> duplicate_heads(["clip"])
+    ['clip', 'clip without duplicates']
+    """
+    return [head for encoder in encoders for head in (encoder, f"{encoder} without duplicates")]
 
 
 def cells(found: Sequence[Figure]) -> list[str]:

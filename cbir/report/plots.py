@@ -6,12 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from cbir.artifacts.files import fresh_folder, replacing
 from cbir.config import ENCODERS
-from cbir.errors import DataError
 from cbir.report.facts import MODALITIES, Facts
 
 Point = dict[str, str | float | None]
@@ -19,16 +16,16 @@ Point = dict[str, str | float | None]
 _SERIES = (*(f"cbir {encoder}" for encoder in ENCODERS), "tbir clip")  # DVC stops at a column that is not there
 
 
-def write_plots(out: Path, facts: Facts, per_query: Path) -> None:
+def write_plots(out: Path, facts: Facts, classes: pa.Table) -> None:
     """Write precision and recall over k, recall against time, and precision by class.
 
-    per_query : the values of every query.  Raises DataError when it is absent or damaged.
+    classes : every metric of every class, as evaluate leaves it.
     """
     fresh_folder(out)
     for family in ("precision", "recall"):
         _write(out / f"{family}.json", _over_k(facts, family))
     _write(out / "recall_latency.json", list(_recall_latency(facts)))
-    _write(out / "by_class.json", _by_class(per_query, f"precision@{facts.cost_k}"))
+    _write(out / "by_class.json", _by_class(classes, f"precision@{facts.cost_k}"))
 
 
 def _over_k(facts: Facts, family: str) -> list[Point]:
@@ -50,23 +47,13 @@ def _recall_latency(facts: Facts) -> Iterator[Point]:
             yield {"p50_ms": measured["single_ms"]["p50"], "search": by, **_series({(task, encoder): recall})}
 
 
-def _by_class(per_query: Path, name: str) -> list[Point]:
-    """A point for each class: the mean of exact search over its queries."""
-    try:
-        table = pq.read_table(per_query)
-    except FileNotFoundError:
-        raise DataError(f"{per_query} is not here: run `dvc repro`") from None
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"{per_query} is not readable as Parquet ({error}): run `dvc repro --force evaluate`"
-        ) from error
-    if name not in table.column_names:
+def _by_class(classes: pa.Table, name: str) -> list[Point]:
+    """A point for each class: its mean, by exact search."""
+    if name not in classes.column_names:
         return []
-    table = table.filter(pc.and_(pc.equal(table["search"], "exact"), pc.is_valid(table["label"])))
-    means = table.group_by(["label", "task", "encoder"], use_threads=False).aggregate([(name, "mean")]).to_pylist()
     found: dict[str, dict[tuple[str, str], float | None]] = {}
-    for one in means:
-        found.setdefault(one["label"], {})[one["task"], one["encoder"]] = one[f"{name}_mean"]
+    for one in classes.to_pylist():
+        found.setdefault(one["label"], {})[one["task"], one["encoder"]] = one[name]
     return [{"class": label, **_series(found[label])} for label in sorted(found)]
 
 

@@ -1,0 +1,111 @@
+"""The stage evaluate on synthetic vectors: wall time and peak memory of the whole process.
+
+    python -m benchmarks.evaluation [--gallery 100000] [--queries 10000] [--index flat]
+
+Both encoders at their real dimensions (960 and 512), clusters of 200 classes, image queries only.
+"""
+
+import argparse
+import hashlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.embedding import machine
+from cbir.artifacts.files import hash_ids
+from cbir.artifacts.images import PackedImage, write_shards
+from cbir.artifacts.queries import QRELS_SCHEMA, QUERY_SCHEMA, write_qrels, write_query_list
+from cbir.artifacts.vectors import open_vectors, write_part, write_passport
+from cbir.compose import composed
+from cbir.config import ENCODERS, load_params
+from cbir.indexing import index_vectors
+from cbir.parallel import cores
+
+_DIMS = {"mobilenet": 960, "clip": 512}
+_CLASSES, _SPREAD, _PART = 200, 3.0, 4096
+_STAGE = """
+from stages import evaluate
+from benchmarks.memory import peak_bytes
+evaluate.main()
+print(peak_bytes())
+"""
+
+
+def images(kind: str, count: int) -> Iterator[PackedImage]:
+    """Rows without pixels: evaluate reads none."""
+    for number in range(count):
+        name = f"{kind}/{number:07d}"
+        label = f"c{number % _CLASSES:03d}"
+        digest = hashlib.shake_256(name.encode())
+        yield PackedImage(name, label, label, None, name, digest.hexdigest(32), 64, 64, digest.digest(256), b"")
+
+
+def write_vectors(folder: Path, encoder: str, kind: str, count: int, centres: np.ndarray, seed: int) -> None:
+    """Unit rows around the centres of their classes, a part at a time."""
+    rng, ids = np.random.default_rng(seed), [f"{kind}/{number:07d}" for number in range(count)]
+    for start in range(0, count, _PART):
+        classes = np.arange(start, min(start + _PART, count)) % _CLASSES
+        rows = centres[classes] + _SPREAD * rng.normal(size=(len(classes), centres.shape[1]))
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        write_part(folder / kind, f"part-{start:07d}", ids[start : start + _PART], rows.astype(np.float32))
+    rows_said = {"count": count, "ids_sha256": hash_ids(ids), "content_sha256": ""}
+    write_passport(folder / kind, {"encoder": encoder, "dim": centres.shape[1], "rows": rows_said})
+
+
+def prepare(root: Path, gallery: int, queries: int, overrides: list[str]) -> None:
+    """Everything that evaluate reads."""
+    data = root / "data"
+    (root / "params.yaml").write_text(composed(overrides), encoding="utf-8")
+    for kind, count in (("gallery", gallery), ("queries", queries)):
+        write_shards(data / "images" / kind, images(kind, count))
+    rows = [
+        {
+            "query_id": f"queries/{n:07d}",
+            "task": "cbir",
+            "image_id": f"queries/{n:07d}",
+            "label": f"c{n % _CLASSES:03d}",
+        }
+        for n in range(queries)
+    ]
+    write_query_list(data / "queries" / "query_list.parquet", pa.Table.from_pylist(rows, QUERY_SCHEMA))
+    write_qrels(data / "queries" / "qrels.parquet", QRELS_SCHEMA.empty_table())
+    params = load_params(["index"], root / "params.yaml").index
+    for encoder in ENCODERS:
+        centres = np.random.default_rng(len(encoder)).normal(size=(_CLASSES, _DIMS[encoder]))
+        folder = data / "embeddings" / encoder
+        for seed, (kind, count) in enumerate((("gallery", gallery), ("queries", queries))):
+            write_vectors(folder, encoder, kind, count, centres, seed)
+        index_vectors(open_vectors(folder, encoder, "gallery"), params, data / "index" / encoder, cores())
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gallery", type=int, default=100_000)
+    parser.add_argument("--queries", type=int, default=10_000)
+    parser.add_argument("--index", default="flat")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        prepare(root, options.gallery, options.queries, [f"index={options.index}"])
+        begun = perf_counter()
+        environment = {"PYTHONPATH": str(Path.cwd()), "PATH": "/usr/bin:/bin"}
+        done = subprocess.run(
+            [sys.executable, "-c", _STAGE], cwd=root, env=environment, stdout=subprocess.PIPE, text=True, check=True
+        )
+        seconds, peak = perf_counter() - begun, int(done.stdout.split()[-1])
+    print(f"Machine: {machine()}.")
+    print(
+        f"{options.gallery:,} gallery images, {options.queries:,} queries, two encoders, index {options.index}: "
+        f"{seconds:.0f} s, peak {peak / 1e6:,.0f} MB"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""Queries that stand in the gallery too: found by their bytes, their pixels, their vectors, and by nothing else."""
+
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from cbir.artifacts.files import read_json
+from cbir.artifacts.images import PackedImage
+from cbir.artifacts.runs import read_duplicates
+from cbir.artifacts.vectors import MISSING
+from cbir.duplicates import MOST_COPIES, NEAR_GREYS, Pair, Pictures, same_bytes, same_pixels, same_vectors
+from cbir.images import encode_for_packing
+from tests import world as worlds
+from tests.world import World, make_world
+
+NOBODY = np.full(100, MISSING, np.int64)
+
+
+def jpeg(image: Image.Image, quality: int = 95) -> bytes:
+    file = BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+def pictures(*images: bytes) -> Pictures:
+    packed = [encode_for_packing(image, 10**6, 512) for image in images]
+    table = pa.table(
+        {
+            "sha256": pa.array([one.sha256 for one in packed], pa.string()),
+            "fingerprint": pa.array([one.fingerprint for one in packed], pa.binary(256)),
+        }
+    )
+    return Pictures.of(table)
+
+
+@pytest.fixture(scope="module")
+def drawings() -> list[Image.Image]:
+    return [Image.open(BytesIO(image)).convert("RGB") for image in drawn(30)]
+
+
+def drawn(number: int) -> list[bytes]:
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(number):
+        smooth = Image.fromarray(rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)).resize(
+            (96, 80), Image.Resampling.BICUBIC
+        )
+        found.append(jpeg(smooth))
+    return found
+
+
+def test_the_very_same_file_is_found_however_often_it_is_there_and_not_the_querys_own_image() -> None:
+    one, two, three = drawn(3)
+    gallery = pictures(one, two, one, three)
+    assert list(same_bytes(pictures(one, three), gallery, NOBODY[:2])) == [
+        *(Pair(0, 0, "bytes", 1.0), Pair(0, 2, "bytes", 1.0), Pair(1, 3, "bytes", 1.0))
+    ]
+    own = np.array([2, 3])
+    assert list(same_bytes(pictures(one, three), gallery, own)) == [Pair(0, 0, "bytes", 1.0)]
+
+
+@pytest.mark.parametrize("way", ["compressed anew", "half as large", "larger", "as PNG"])
+def test_a_copy_is_found_by_its_pixels_and_no_other_image(drawings: list[Image.Image], way: str) -> None:
+    copies = {
+        "compressed anew": lambda image: jpeg(image, 40),
+        "half as large": lambda image: jpeg(image.resize((48, 40), Image.Resampling.BICUBIC)),
+        "larger": lambda image: jpeg(image.resize((300, 250), Image.Resampling.LANCZOS)),
+        "as PNG": lambda image: (file := BytesIO(), image.save(file, "PNG"))[0].getvalue(),
+    }
+    asked = pictures(*(copies[way](image) for image in drawings))
+    found = list(same_pixels(asked, pictures(*map(jpeg, drawings)), NOBODY[: len(drawings)]))
+    assert [(pair.query, pair.position) for pair in found] == [(n, n) for n in range(len(drawings))]
+    assert all(0 <= pair.likeness <= NEAR_GREYS for pair in found)
+    assert list(same_pixels(asked, pictures(*map(jpeg, drawings)), np.arange(len(drawings)))) == []
+
+
+def test_pixels_are_compared_as_by_the_definition() -> None:
+    rng = np.random.default_rng(1)
+    base = rng.integers(0, 256, (40, 256))
+    near = np.clip(base + rng.integers(-7, 8, base.shape), 0, 255)
+    digests = pa.array([str(n) for n in range(40)])
+    asked, gallery = Pictures(digests, near.astype(np.uint8)), Pictures(digests, base.astype(np.uint8))
+    differences = np.sqrt(((near[:, None].astype(float) - base) ** 2).mean(2))
+    expected = [(int(q), int(p), differences[q, p]) for q, p in np.argwhere(differences <= NEAR_GREYS)]
+    found = [(pair.query, pair.position, pair.likeness) for pair in same_pixels(asked, gallery, NOBODY[:40])]
+    assert [one[:2] for one in found] == [one[:2] for one in expected]
+    assert [one[2] for one in found] == pytest.approx([one[2] for one in expected])
+    assert 0 < len(found) < 40
+
+
+def test_vectors_are_near_from_the_cosine_on_that_is_asked_for() -> None:
+    scores = np.array([[1.0, 0.999, 0.99], [0.5, 0.4, -np.inf]], np.float32)
+    positions = np.array([[4, 2, 0], [1, 0, MISSING]])
+    found = [(pair.query, pair.position, pair.found_by) for pair in same_vectors(scores, positions, "clip", 0.995)]
+    assert found == [(0, 4, "clip"), (0, 2, "clip")]
+
+
+def test_an_encoder_that_tells_no_images_apart_finds_no_duplicates() -> None:
+    """As a CLIP with random weights: all its cosines are nearly 1."""
+    positions = np.tile(np.arange(MOST_COPIES + 1), (2, 1))
+    scores = np.full(positions.shape, 0.9999, np.float32)
+    scores[1, -1] = 0.5
+    found = [(pair.query, pair.position) for pair in same_vectors(scores, positions, "clip", 0.999)]
+    assert found == [(1, n) for n in range(MOST_COPIES)]
+
+
+def test_nothing_to_compare_finds_nothing() -> None:
+    none, one = pictures(), pictures(*drawn(1))
+    for asked, gallery in ((none, one), (one, none), (none, none)):
+        own = NOBODY[: len(asked.digests)]
+        assert [*same_bytes(asked, gallery, own), *same_pixels(asked, gallery, own)] == []
+
+
+# --- in the report ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def leaking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Two held-out images are copies of gallery images: ask00 as a file, ask01 in mobilenet's vectors alone."""
+    world = make_world(tmp_path)
+    packed = worlds._packed
+
+    def copied(row: tuple[str, str | None]) -> PackedImage:
+        original = packed(("img003", row[1]) if row[0] == "ask00" else row)
+        return replace(original, image_id=row[0])
+
+    monkeypatch.setattr(worlds, "_packed", copied)
+    world.vectors["mobilenet"]["queries"]["ask01"] = world.vectors["mobilenet"]["gallery"]["img005"]
+    return world.write()
+
+
+def test_duplicates_are_listed_counted_and_figures_given_without_them(leaking: World, tmp_path: Path) -> None:
+    metrics = leaking.evaluate(tmp_path / "out")
+    rows = read_duplicates(tmp_path / "out" / "duplicates.parquet").to_pylist()
+    assert [(row["query_id"], row["image_id"], row["found_by"]) for row in rows] == [
+        ("ask00", "img003", "bytes"),
+        ("ask00", "img003", "pixels"),
+        ("ask01", "img005", "mobilenet"),
+    ]
+    assert [row["likeness"] for row in rows] == [1.0, 0.0, pytest.approx(1.0, abs=1e-6)]
+    assert metrics["data"]["duplicates"] == {"queries": 2, "bytes": 1, "pixels": 1, "mobilenet": 1, "clip": 0}
+    per_query = pq.read_table(tmp_path / "out" / "per_query.parquet").to_pylist()
+    for encoder in ("mobilenet", "clip"):
+        kept = [
+            row["map_at_r"]
+            for row in per_query
+            if (row["task"], row["encoder"], row["search"]) == ("cbir", encoder, "exact")
+            and row["query_id"] not in ("ask00", "ask01")
+            and row["map_at_r"] is not None
+        ]
+        found = metrics["without_duplicates"][encoder]["map_at_r"]
+        assert found == pytest.approx(sum(kept) / len(kept), abs=1e-12)
+        assert found != metrics["cbir"][encoder]["map_at_r"]
+    intervals = read_json(tmp_path / "out" / "intervals.json")["without_duplicates"]
+    assert set(intervals["clip"]) == set(metrics["without_duplicates"]["clip"])
+
+
+def test_without_duplicates_there_are_no_figures_without_them(tmp_path: Path) -> None:
+    metrics = make_world(tmp_path).write().evaluate(tmp_path / "out")
+    assert metrics["without_duplicates"] == {}
+    assert metrics["data"]["duplicates"]["queries"] == 0
