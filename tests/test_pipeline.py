@@ -660,7 +660,9 @@ def test_an_experiment_with_another_index_runs_index_evaluate_latency_and_report
 
     metrics = json.loads(workshop.dvc("metrics", "show", "--json"))[""]["data"]
     written = json.loads((workshop.root / "reports/metrics.json").read_text(encoding="utf-8"))
-    assert metrics["reports/metrics.json"]["data"] == {name: of for name, of in written.items() if of}  # as DVC shows it
+    assert metrics["reports/metrics.json"]["data"] == {
+        name: of for name, of in written.items() if of
+    }  # as DVC shows it
     difference = json.loads(workshop.dvc("metrics", "diff", "HEAD", "--json"))
     bytes_of_index = difference["reports/metrics.json"]["data.index_bytes.clip"]
     assert bytes_of_index["diff"] == bytes_of_index["new"] - bytes_of_index["old"] > 0
