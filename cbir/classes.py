@@ -22,31 +22,37 @@ Floats = npt.NDArray[np.float64]
 class Classes:
     """The classes of a gallery.
 
-    names : in order of their labels.  of_gallery : (n_gallery,) the number of each image's class, MISSING without a label.
+    labels : in order.  names : what people call them.  of_gallery : (n_gallery,) the number of each image's class, MISSING
+    without a label.
     """
 
+    labels: list[str]
     names: list[str]
     of_gallery: Ints
 
     @classmethod
-    def of(cls, labels: pa.Array) -> "Classes":
-        """labels : of the gallery, null where an image has none."""
-        names = sorted(label for label in labels.unique().to_pylist() if label is not None)
-        return cls(names, _numbers(labels, names))
+    def of(cls, labels: pa.Array, names: pa.Array | None = None) -> "Classes":
+        """labels, names : of the gallery's images, null where an image has none; of several names the first image's counts."""
+        distinct = sorted(label for label in labels.unique().to_pylist() if label is not None)
+        named = distinct
+        if names is not None:
+            first = pa.compute.index_in(pa.array(distinct, pa.string()), value_set=labels)
+            named = [name or label for name, label in zip(names.take(first).to_pylist(), distinct, strict=True)]
+        return cls(distinct, named, _numbers(labels, distinct))
 
     def of_queries(self, labels: pa.Array) -> Ints:
         """The number of each query's class, MISSING where the gallery has no such class."""
-        return _numbers(labels, self.names)
+        return _numbers(labels, self.labels)
 
 
-def _numbers(labels: pa.Array, names: Sequence[str]) -> Ints:
-    found = pa.compute.index_in(labels, value_set=pa.array(names, pa.string()))
+def _numbers(labels: pa.Array, distinct: Sequence[str]) -> Ints:
+    found = pa.compute.index_in(labels, value_set=pa.array(distinct, pa.string()))
     return np.asarray(pa.compute.fill_null(found, MISSING).to_numpy(zero_copy_only=False), np.int64)
 
 
 def prototypes(parts: Sequence[Vectors], classes: Classes, dim: int) -> Floats:
     """The sum of each class's vectors, (n_classes, dim) float64; parts : as in `cbir.exact.exact_search`."""
-    sums, first = np.zeros((len(classes.names), dim)), 0
+    sums, first = np.zeros((len(classes.labels), dim)), 0
     for part in parts:
         of_part = classes.of_gallery[first : first + len(part)]
         labelled = of_part != MISSING

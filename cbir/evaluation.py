@@ -93,11 +93,15 @@ class Answers:
 
 def open_gallery(images: Path, queries: Path) -> Gallery:
     """Read ids and labels of the gallery, the query list and its judgements."""
-    columns = read_columns(images / "gallery", ["image_id", "label", "sha256"])
-    ids, labels = (columns[name].combine_chunks() for name in ("image_id", "label"))
+    columns = read_columns(images / "gallery", ["image_id", "label", "label_name", "sha256"])
+    ids, labels, names = (columns[name].combine_chunks() for name in ("image_id", "label", "label_name"))
     query_list, qrels = read_query_list(queries / "query_list.parquet"), read_qrels(queries / "qrels.parquet")
-    collection = {"gallery": _identity(columns), "queries": _identity(query_list), "judgements": _identity(qrels)}
-    return Gallery(ids, Relevance(ids, labels, query_list, qrels), query_list, Classes.of(labels), collection)
+    collection = {
+        "gallery": _identity(columns.drop_columns("label_name")),
+        "queries": _identity(query_list),
+        "judgements": _identity(qrels),
+    }
+    return Gallery(ids, Relevance(ids, labels, query_list, qrels), query_list, Classes.of(labels, names), collection)
 
 
 def _identity(table: pa.Table) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from cbir.artifacts.vectors import MISSING, Positions, positions_of
 from cbir.classes import class_means, confusions
 from cbir.config import EvaluateParams
 from cbir.definitions import define
-from cbir.duplicates import BYTES, PIXELS, Pair, Pictures, pairs_table, same_bytes, same_pixels, same_vectors
+from cbir.duplicates import BYTES, PIXELS, Pair, Pictures, alike, pairs_table, same_bytes, same_pixels, same_vectors
 from cbir.evaluation import Answers, Asked, Gallery, Values
 from cbir.metrics import mean
 from cbir.retrieval import run_table
@@ -101,6 +101,7 @@ class Findings:
         places = positions_of(table["image_id"].combine_chunks(), every["image_id"].combine_chunks())
         own = positions_of(table["image_id"].combine_chunks(), self._gallery.ids)
         asked, searched = Pictures.of(every.take(pa.array(places))), Pictures.of(gallery)
+        self._pairs = [pair for pair in self._pairs if alike(pair, asked, searched)]
         self._pairs += [*same_bytes(asked, searched, own), *same_pixels(asked, searched, own)]
 
     def write(self) -> None:
@@ -171,21 +172,23 @@ class Findings:
     def _add_classes(self, task: str, encoder: str, asked: Asked, exact: Answers) -> None:
         classes = self._gallery.classes
         wanted = classes.of_queries(asked.table["label"].combine_chunks())
-        n_queries, means = class_means(exact.values, wanted, len(classes.names))
+        n_queries, means = class_means(exact.values, wanted, len(classes.labels))
         asked_for = np.flatnonzero(n_queries)
         columns: dict[str, Any] = {
-            "label": pa.array(classes.names, pa.string()).take(pa.array(asked_for)),
+            "label": pa.array(classes.labels, pa.string()).take(pa.array(asked_for)),
+            "name": pa.array(classes.names, pa.string()).take(pa.array(asked_for)),
             "queries": n_queries[asked_for],
         }
         columns |= {name: pa.array(column[asked_for], from_pandas=True) for name, column in means.items()}
         self._classes.append(_of(task, encoder, pa.table(columns)))
         near = exact.positions[:, :_CONFUSED_RESULTS]
         found = np.where(near == MISSING, MISSING, classes.of_gallery[near])
-        pairs = confusions(found, wanted, len(classes.names))
+        pairs = confusions(found, wanted, len(classes.labels))
         table = pa.table(
             {
-                "label": pa.array([classes.names[one] for one, _, _ in pairs], pa.string()),
-                "found": pa.array([classes.names[other] for _, other, _ in pairs], pa.string()),
+                "label": pa.array([classes.labels[one] for one, _, _ in pairs], pa.string()),
+                "found": pa.array([classes.labels[other] for _, other, _ in pairs], pa.string()),
+                "found_name": pa.array([classes.names[other] for _, other, _ in pairs], pa.string()),
                 "share": pa.array([share for *_, share in pairs], pa.float64()),
             }
         )

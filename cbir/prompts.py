@@ -44,7 +44,7 @@ def compare_prompts(
     deviation over the wordings of one class, mean over the classes.
     """
     classes = Classes.of(labels)
-    groups = [np.flatnonzero(classes.of_gallery == number) for number in range(len(classes.names))]
+    groups = [np.flatnonzero(classes.of_gallery == number) for number in range(len(classes.labels))]
     found = {}
     for prompt_set in dict.fromkeys(prompts["prompt_set"].to_pylist()):
         rows = prompts.filter(pa.compute.equal(prompts["prompt_set"], prompt_set))
@@ -85,7 +85,7 @@ def _of_set(
         "mean": mean(means),
         "ensemble": mean(ensemble),
         "spread": spreads,
-        "worst_class": {"label": classes.names[asked[worst]], **{k: float(v[worst]) for k, v in ensemble.items()}},
+        "worst_class": {"label": classes.labels[asked[worst]], **{k: float(v[worst]) for k, v in ensemble.items()}},
         "intervals": {"mean": _intervals(means, resamples, seed), "ensemble": _intervals(ensemble, resamples, seed)},
     }
 

@@ -49,7 +49,7 @@ def test_the_querys_own_image_is_taken_out_of_its_classs_mean() -> None:
     ranks = rank_by_prototype(gallery[own], prototypes([gallery], classes, 6), wanted, own, wanted)
     for position, number, rank in zip(own, wanted, ranks, strict=True):
         scores = []
-        for other in range(len(classes.names)):
+        for other in range(len(classes.labels)):
             rows = [row for row in range(len(gallery)) if classes.of_gallery[row] == other and row != position]
             mean = gallery[rows].astype(float).mean(0)
             scores.append(mean @ gallery[position] / np.linalg.norm(mean))
@@ -90,6 +90,15 @@ def test_the_first_of_the_vote_is_scikit_learns_where_votes_differ() -> None:
             assert (ranks[row] == 1) == (theirs.predict(queries[row : row + 1])[0] == wanted[row])
             compared += 1
     assert compared > 40
+
+
+def test_a_class_has_the_name_of_its_first_image_or_its_label() -> None:
+    labels = pa.array(["n2", "n1", None, "n2", "n3"])
+    names = pa.array(["cat, tabby", "dog", "nobody", "another cat", None])
+    found = Classes.of(labels, names)
+    assert (found.labels, found.names) == (["n1", "n2", "n3"], ["dog", "cat, tabby", "n3"])
+    assert found.of_gallery.tolist() == [1, 0, MISSING, 1, 2]
+    assert Classes.of(labels).names == found.labels
 
 
 def test_accuracy_is_1_within_the_first_k() -> None:

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 from cbir.artifacts.files import read_json
 from cbir.artifacts.images import PackedImage
 from cbir.artifacts.runs import read_duplicates
 from cbir.artifacts.vectors import MISSING
-from cbir.duplicates import MOST_COPIES, NEAR_GREYS, Pair, Pictures, same_bytes, same_pixels, same_vectors
+from cbir.duplicates import MOST_COPIES, NEAR_GREYS, Pair, Pictures, alike, same_bytes, same_pixels, same_vectors
 from cbir.images import encode_for_packing
 from tests import world as worlds
 from tests.world import World, make_world
@@ -101,6 +101,21 @@ def test_vectors_are_near_from_the_cosine_on_that_is_asked_for() -> None:
     assert found == [(0, 4, "clip"), (0, 2, "clip")]
 
 
+@pytest.mark.parametrize("way", ["brighter", "cut", "another"])
+def test_near_vectors_are_of_one_picture_only_where_it_is_alike_from_afar(
+    drawings: list[Image.Image], way: str
+) -> None:
+    change = {
+        "brighter": lambda number: ImageEnhance.Brightness(drawings[number]).enhance(1.15),
+        "cut": lambda number: drawings[number].crop((2, 2, 94, 78)),
+        "another": lambda number: drawings[number - 1],
+    }
+    asked = pictures(*(jpeg(change[way](number)) for number in range(len(drawings))))
+    gallery = pictures(*map(jpeg, drawings))
+    found = [alike(Pair(number, number, "clip", 1.0), asked, gallery) for number in range(len(drawings))]
+    assert found == [way != "another"] * len(drawings)
+
+
 def test_an_encoder_that_tells_no_images_apart_finds_no_duplicates() -> None:
     """As a CLIP with random weights: all its cosines are nearly 1."""
     positions = np.tile(np.arange(MOST_COPIES + 1), (2, 1))
@@ -128,10 +143,13 @@ def leaking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
     def copied(row: tuple[str, str | None]) -> PackedImage:
         original = packed(("img003", row[1]) if row[0] == "ask00" else row)
-        return replace(original, image_id=row[0])
+        brighter = bytes(min(255, grey + 40) for grey in packed(("img005", row[1])).fingerprint)
+        return replace(original, image_id=row[0], fingerprint=brighter if row[0] == "ask01" else original.fingerprint)
 
     monkeypatch.setattr(worlds, "_packed", copied)
     world.vectors["mobilenet"]["queries"]["ask01"] = world.vectors["mobilenet"]["gallery"]["img005"]
+    # as near, but another picture
+    world.vectors["clip"]["queries"]["ask02"] = world.vectors["clip"]["gallery"]["img006"]
     return world.write()
 
 

@@ -23,6 +23,7 @@ from cbir.index import SearchParams
 from cbir.latency import write_latency
 from cbir.report.facts import Facts, gather_facts
 from cbir.report.markdown import escaped, write_markdown
+from tests import world as worlds
 from tests.world import DIMS, PARAMS, PROMPT_SETS, World, make_world
 
 FAMILIES = ("precision", "success", "recall", "ndcg")
@@ -301,15 +302,23 @@ def test_where_an_encoder_fails_is_shown_the_worst_first(made: World, page: str)
         assert len(shares) == 5
 
 
-def test_duplicates_are_shown_with_the_figures_without_them(tmp_path: Path) -> None:
+def test_duplicates_are_shown_with_the_figures_without_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = make_world(tmp_path)
     for found in world.vectors.values():
         found["queries"]["ask01"] = found["gallery"]["img005"]
+    packed = worlds._packed
+    monkeypatch.setattr(
+        worlds,
+        "_packed",
+        lambda row: replace(
+            packed(row), fingerprint=packed(("img005" if row[0] == "ask01" else row[0], None)).fingerprint
+        ),
+    )
     facts = finish(world.write())
     page = page_of(facts, tmp_path)
     assert "> **Note:** 1 image query is in the gallery, too: see *Duplicates* for the figures without them." in page
     part = section(page, "Duplicates")
-    assert "(0 by bytes, 0 by pixels, 1 by mobilenet, 1 by clip)" in part
+    assert "(0 by bytes, 1 by pixels, 1 by mobilenet, 1 by clip)" in part
     figures, pairs = tables(part)
     assert figures[0] == ["", "mobilenet", "mobilenet without duplicates", "clip", "clip without duplicates"]
     by_name = {row[0]: row[1:] for row in figures[1:]}
@@ -322,7 +331,14 @@ def test_duplicates_are_shown_with_the_figures_without_them(tmp_path: Path) -> N
             (encoder, metrics["without_duplicates"], intervals["without_duplicates"]),
         )
     ]
-    assert pairs[1:] == [["ask01", "img005", "clip", "1.000"], ["ask01", "img005", "mobilenet", "1.000"]]
+    assert [row[2:] for row in pairs[1:]] == [["clip", "1.000"], ["mobilenet", "1.000"], ["pixels", "0.000"]]
+    assert {tuple(row[:2]) for row in pairs[1:]} == {("ask01", "img005")}
+
+
+def test_classes_are_called_by_their_names(facts: Facts, tmp_path: Path) -> None:
+    named = replace(facts, names={"c1": "gold|fish", "c2": "c2"})
+    assert [named.class_name(label) for label in ("c1", "c2", "c3", None)] == ["gold|fish (c1)", "c2", "c3", "-"]
+    assert "gold\\|fish (c1)" in page_of(named, tmp_path)
 
 
 def test_without_duplicates_the_report_says_so(page: str) -> None:

@@ -32,6 +32,7 @@ CONFUSION_SCHEMA = pa.schema(
         pa.field("encoder", pa.string(), nullable=False),
         pa.field("label", pa.string(), nullable=False),  # asked for
         pa.field("found", pa.string(), nullable=False),  # found instead
+        pa.field("found_name", pa.string(), nullable=False),  # what people call that
         pa.field("share", pa.float64(), nullable=False),  # of the first 10 results
     ]
 )
@@ -68,7 +69,7 @@ def read_confusions(path: Path) -> pa.Table:
 
 
 def write_class_table(path: Path, table: pa.Table) -> None:
-    """Write task, encoder, label, queries and one float64 column for each metric, the class's mean (null: undefined)."""
+    """Write task, encoder, label, name, queries and one float64 column for each metric, the class's mean (null: undefined)."""
     _write_open_table(path, table)
 
 

@@ -61,6 +61,7 @@ class Facts:
     duplicates: list[dict[str, Any]]
     failures: dict[tuple[str, str], Failures]
     prompts: dict[str, dict[str, Any]]
+    names: dict[str, str]
 
     @property
     def warnings(self) -> list[str]:
@@ -212,6 +213,13 @@ class Facts:
         """The metrics of what the encoder's index returned to queries from outside the gallery, where there are such."""
         return next(one.values for one in self.askers if (one.task, one.encoder) == (task, encoder))
 
+    def class_name(self, label: str | None) -> str:
+        """A class as people call it, with its label where that is another word."""
+        if label is None:
+            return "-"
+        name = self.names.get(label, label)
+        return label if name == label else f"{name} ({label})"
+
     @property
     def as_fast(self) -> list[str]:
         """Where an approximate index answers a query no faster than exact search, in words."""
@@ -283,7 +291,18 @@ def gather_facts(data: Path, reports: Path) -> Facts:
         duplicates=read_duplicates(reports / "duplicates.parquet").to_pylist(),
         failures=_failures(reports),
         prompts=read_json(reports / "prompts.json"),
+        names=_class_names(reports),
     )
+
+
+def _class_names(reports: Path) -> dict[str, str]:
+    """label -> the first of the names that people call it, for every class that was asked for or found."""
+    classes, confused = read_open_table(reports / "classes.parquet"), read_confusions(reports / "confusions.parquet")
+    if "name" not in classes.column_names:
+        return {}
+    names = dict(zip(confused["found"].to_pylist(), confused["found_name"].to_pylist(), strict=True))
+    names |= dict(zip(classes["label"].to_pylist(), classes["name"].to_pylist(), strict=True))
+    return {label: name.split(", ")[0] for label, name in names.items()}
 
 
 def _failures(reports: Path) -> dict[tuple[str, str], Failures]:
