@@ -61,26 +61,28 @@ def prototypes(parts: Sequence[Vectors], classes: Classes, dim: int) -> Floats:
     return sums
 
 
-def rank_by_prototype(vectors: Vectors, sums: Floats, wanted: Ints, own: Positions, own_classes: Ints) -> Floats:
+def rank_by_prototype(
+    vectors: Vectors, sums: Floats, sizes: Ints, wanted: Ints, own: Positions, own_classes: Ints
+) -> Floats:
     """The rank of each query's class among all, by the cosine to the class's mean vector; NaN without a class.
 
-    vectors : (n, dim) float32.  sums : from `prototypes`.  wanted : (n,) the classes.  own : (n,) the query's own position in
-    the gallery or MISSING, own_classes : the class of that image; it is taken out of its class's mean.
-    Of classes equally near, the query's own counts as the farthest.
+    vectors : (n, dim) float32.  sums : from `prototypes`.  sizes : images of each class.  wanted : (n,) the classes.
+    own : (n,) the query's own position in the gallery or MISSING, own_classes : the class of that image; it is taken out of its
+    class's mean.
+    Of classes equally near, the query's own counts as the farthest.  A class of no other image than the query's has no mean;
+    a query for such a class has no rank.
     """
     ranks = np.full(len(vectors), np.nan)
     lengths = np.linalg.norm(sums, axis=1)
     for row in np.flatnonzero(wanted != MISSING):
         query = vectors[row].astype(np.float64)
-        products, norms = sums @ query, lengths
+        cosines = sums @ query / lengths
         mine = own_classes[row]
         if own[row] != MISSING and mine != MISSING:
             rest = sums[mine] - query
-            products, norms = products.copy(), lengths.copy()
-            products[mine], norms[mine] = rest @ query, np.linalg.norm(rest)
-        # a class of the query alone has no mean: nothing is farther
-        cosines = np.divide(products, norms, out=np.full(len(norms), -np.inf), where=norms > 1e-9)
-        ranks[row] = (cosines >= cosines[wanted[row]]).sum()
+            cosines[mine] = rest @ query / np.linalg.norm(rest) if sizes[mine] > 1 else -np.inf
+        if np.isfinite(cosines[wanted[row]]):
+            ranks[row] = (cosines >= cosines[wanted[row]]).sum()
     return ranks
 
 
@@ -109,12 +111,12 @@ def accuracies(ranks: Floats, name: str) -> dict[str, Floats]:
 def confusions(found: Ints, wanted: Ints, n_classes: int) -> list[tuple[int, int, float]]:
     """(class asked for, class found instead, share of the results to it), the greatest share first.
 
-    found : (n, k) classes of the first k results, MISSING without a label or a result.  wanted : (n,).
+    found : (n, k) classes of the first k results, MISSING without a label.  wanted : (n,), MISSING without a class.
     """
     asked = np.repeat(wanted[:, None], found.shape[1], 1)
     counted = (asked != MISSING) & (found != MISSING)
     pairs, counts = np.unique(asked[counted] * n_classes + found[counted], return_counts=True)
-    results = np.bincount(asked[counted], minlength=n_classes)
+    results = np.bincount(asked[asked != MISSING], minlength=n_classes)
     every = [
         (int(pair // n_classes), int(pair % n_classes), float(count / results[pair // n_classes]))
         for pair, count in zip(pairs, counts, strict=True)

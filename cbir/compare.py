@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +16,23 @@ import pyarrow.compute as pc
 
 from cbir.artifacts.files import read_json
 from cbir.artifacts.runs import read_open_table
+from cbir.config import nearest
 from cbir.errors import ConfigError, DataError
-from cbir.statistics import LEVEL, Interval, classes_of, holm, interval_of_means, p_values_of_differences
+from cbir.statistics import (
+    LEVEL,
+    Interval,
+    classes_of,
+    holm,
+    interval_of_means,
+    least_p,
+    p_values_of_differences,
+)
 
 METRICS = ("precision@10", "success@1", "ndcg@10", "map_at_r", "mrr")
 _FILES = ("test_collection.json", "per_query.parquet")
 _COLUMNS = ("query_id", "task", "encoder", "search", "subset", "label")
 _SHOWN = 5
+_DRAWS_A_TEST = 40
 IDENTICAL = "identical"
 
 Floats = npt.NDArray[np.float64]
@@ -50,7 +60,8 @@ class Comparison:
     """A metric of one task, encoder and way of searching, of `run` against `base`.
 
     difference : run's mean less base's, over the queries that have a value in both.  p : Holm-corrected over all
-    comparisons.  interval : of the difference, None with fewer than two classes.
+    comparisons.  interval : of the difference, None with few classes.  n_classes : those with a value.  can_tell : whether p
+    could be small enough at all, with so few classes and so many comparisons.
     """
 
     base: str
@@ -68,12 +79,16 @@ class Comparison:
     classes: tuple[Change, ...]
     lost: tuple[Change, ...]
     won: tuple[Change, ...]
+    n_classes: int
+    can_tell: bool = True
 
     @property
     def verdict(self) -> str:
         """In words."""
         if not self.won and not self.lost:
             return IDENTICAL
+        if not self.can_tell:
+            return "cannot tell: too few classes for so many comparisons"
         if not self.p < 1 - LEVEL:
             return "no detectable difference"
         return f"{self.run if self.difference > 0 else self.base} is better"
@@ -103,17 +118,55 @@ def compare(runs: Sequence[Run], metrics: Sequence[str], resamples: int, seed: i
     """
     if len(runs) < 2:
         raise ConfigError(f"expected two runs or more, found {len(runs)}: `cbir compare HEAD main`")
+    _check_metrics(runs, metrics)
     base, found = runs[0], []
     for run in runs[1:]:
         _check_collection(base, run)
-        found += [
-            one for group in _groups(base, run) for one in _compare_group(base, run, group, metrics, resamples, seed)
-        ]
+    pairs = [(run, group) for run in runs[1:] for group in _groups(base, run)]
+    draws = max(resamples, _DRAWS_A_TEST * len(pairs) * len(metrics))  # or no p would be small enough after correction
+    for run, group in pairs:
+        found += _compare_group(base, run, group, metrics, draws, seed)
     if not found:
         raise DataError(f"{base.name} and the others share no task, encoder and metric among {', '.join(metrics)}")
-    # where every query has the same value there is nothing to test, and no further test to correct for
-    p_values = holm(np.array([np.nan if one.verdict == IDENTICAL else one.p for one in found]))
-    return [replace(one, p=1.0 if np.isnan(p) else float(p)) for one, p in zip(found, p_values, strict=True)]
+    return _corrected(found, draws)
+
+
+def _corrected(found: Sequence[Comparison], draws: int) -> list[Comparison]:
+    """With Holm's correction over all tests.
+
+    Where every query has the same value there is nothing to test; where an index answers as exact search does, the test is
+    the same one, and counts once.
+    """
+    exact = {_question(one): one for one in found if one.search == "exact"}
+    twins = [one.search == "index" and _same(one, exact.get(_question(one))) for one in found]
+    tested = [one.verdict != IDENTICAL and not twin for one, twin in zip(found, twins, strict=True)]
+    p_values = holm(np.array([one.p if test else np.nan for one, test in zip(found, tested, strict=True)]))
+    of_question = {_question(one): p for one, p, test in zip(found, p_values, tested, strict=True) if test}
+    corrected = []
+    for one, p, twin in zip(found, p_values, twins, strict=True):
+        p = of_question.get(_question(one), np.nan) if twin else p
+        can_tell = least_p(one.n_classes, draws) * sum(tested) < 1 - LEVEL
+        corrected.append(replace(one, p=1.0 if np.isnan(p) else float(p), can_tell=can_tell))
+    return corrected
+
+
+def _question(one: Comparison) -> tuple[str, str, str, str]:
+    return one.run, one.task, one.encoder, one.metric
+
+
+def _same(one: Comparison, other: Comparison | None) -> bool:
+    return other is not None and replace(one, search=other.search) == other
+
+
+def _check_metrics(runs: Sequence[Run], metrics: Sequence[str]) -> None:
+    known = [
+        field.name
+        for field in pa.unify_schemas([run.per_query.schema for run in runs])
+        if pa.types.is_floating(field.type)
+    ]
+    for name in metrics:
+        if name not in known and metrics is not METRICS:
+            raise ConfigError(f"--metrics: no run has {name!r}; {nearest(name, known)}")
 
 
 def _compare_group(
@@ -153,6 +206,7 @@ def _compare_group(
                 _by_class([labels[row] for row in np.flatnonzero(both)], change),
                 lost,
                 won,
+                len(np.unique(classes[both])),
             )
         )
     return found
@@ -196,20 +250,34 @@ def _groups(base: Run, run: Run) -> list[tuple[str, str, str]]:
 
 
 def _check_collection(base: Run, run: Run) -> None:
-    for what, one in base.collection.items():
-        other = run.collection.get(what)
+    for what in {**base.collection, **run.collection}:
+        one, other = base.collection.get(what), run.collection.get(what)
         if other != one:
-            counts = f"{one['rows']:,} rows against {other['rows']:,}" if other else "none in the other"
+            if not (_is_identity(one) and _is_identity(other)):
+                raise DataError(
+                    f"{base.name} and {run.name} cannot be compared: only one of them says what its {what} are; "
+                    "run `dvc repro` in both"
+                )
+            counts = f"{one['rows']:,} rows against {other['rows']:,}"
             raise DataError(
                 f"{base.name} and {run.name} cannot be compared: their {what} differ ({counts}"
-                f"{', with other contents' if other and other['rows'] == one['rows'] else ''}); run both over the same data"
+                f"{', with other contents' if other['rows'] == one['rows'] else ''}); run both over the same data"
             )
+
+
+def _is_identity(value: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict) and isinstance(value.get("rows"), int)
 
 
 def _read_run(name: str, folder: Path) -> Run:
     path = folder / "per_query.parquet"
     collection = read_json(folder / "test_collection.json")
     table = read_open_table(path)
+    if not _is_identity(collection.get("gallery")):
+        raise DataError(
+            f"{folder / 'test_collection.json'}: expected the gallery's rows and hash, found {collection.get('gallery')!r}: "
+            "run `dvc repro --force evaluate`"
+        )
     missing = [column for column in _COLUMNS if column not in table.column_names]
     if missing:
         raise DataError(f"{path}: expected a column '{missing[0]}', found {', '.join(table.column_names)}")

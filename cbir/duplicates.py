@@ -7,6 +7,7 @@ A query's own image, left out of its results, is no duplicate.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -22,6 +23,7 @@ BYTES, PIXELS = "bytes", "pixels"  # how a duplicate was found; else by the vect
 # Of 1,000 photographs of Tiny ImageNet, compressed anew (quality 50, 20) or scaled (half, double), 95 % move by less than 3.5;
 # no two of 12,000 are nearer than 13, no two drawings of this project nearer than 4.2 (measured).
 NEAR_GREYS: Final = 4.0
+_OF_CONTRAST = 0.1
 # Brighter or with more contrast, 95 % of those photographs move by less than 11 from their own mean grey, cut by a twentieth at
 # each side half of them by less than 21; of two others' nearest, 95 % are farther than 22 apart (measured).
 LIKE_GREYS: Final = 20.0
@@ -61,7 +63,7 @@ class Pair:
 
 
 def same_bytes(asked: Pictures, gallery: Pictures, own: Positions) -> Iterator[Pair]:
-    """Pairs of the very same file.  own : (n,) each query's own position in the gallery, or MISSING."""
+    """Pairs of the very same file, at most MOST_COPIES a query.  own : (n,) each query's own position, or MISSING."""
     candidates = np.flatnonzero(pc.is_in(gallery.digests, asked.digests).to_numpy(zero_copy_only=False))
     places: dict[str, list[int]] = {}
     for position, digest in zip(
@@ -69,27 +71,31 @@ def same_bytes(asked: Pictures, gallery: Pictures, own: Positions) -> Iterator[P
     ):
         places.setdefault(digest, []).append(position)
     for query, (digest, mine) in enumerate(zip(asked.digests.to_pylist(), own.tolist(), strict=True)):
-        for position in places.get(digest, []):
-            if position != mine:
-                yield Pair(query, position, BYTES, 1.0)
+        others = (position for position in places.get(digest, []) if position != mine)
+        for position in islice(others, MOST_COPIES):
+            yield Pair(query, position, BYTES, 1.0)
 
 
 def same_pixels(asked: Pictures, gallery: Pictures, own: Positions) -> Iterator[Pair]:
-    """Pairs whose fingerprints differ by at most NEAR_GREYS, root mean square."""
+    """Pairs whose fingerprints differ by at most NEAR_GREYS, root mean square, and by a tenth of the query's own contrast.
+
+    So a picture without contrast has no copies: from afar it is like any other of its grey.  At most MOST_COPIES a query.
+    """
     if not len(gallery.fingerprints):
         return
     # Whole numbers below 2^24: float32 holds every sum exactly, in any order.
     rows = gallery.fingerprints.astype(np.float32)
     squares = (rows.astype(np.float64) ** 2).sum(1)
-    most = NEAR_GREYS**2 * rows.shape[1]
     step = max(1, _BLOCK_NUMBERS // len(rows))
     for start in range(0, len(asked.fingerprints), step):
         block = asked.fingerprints[start : start + step].astype(np.float32)
         own_squares = (block.astype(np.float64) ** 2).sum(1)
+        most = np.minimum(NEAR_GREYS, _OF_CONTRAST * block.std(axis=1)) ** 2 * rows.shape[1]
         # |a - b|^2 <= most, written so that the large matrix is compared and not computed with
-        found = block @ rows.T >= ((own_squares[:, None] + squares - most) / 2).astype(np.float32)
-        for query, position in np.argwhere(found).tolist():
-            if position != own[start + query]:
+        found = block @ rows.T >= (((own_squares - most)[:, None] + squares) / 2).astype(np.float32)
+        for query in np.flatnonzero(found.any(axis=1) & (most > 0)).tolist():
+            others = (int(position) for position in np.flatnonzero(found[query]) if position != own[start + query])
+            for position in islice(others, MOST_COPIES):
                 difference = block[query].astype(np.float64) - rows[position]
                 yield Pair(start + query, position, PIXELS, float(np.sqrt((difference**2).mean())))
 
@@ -97,11 +103,13 @@ def same_pixels(asked: Pictures, gallery: Pictures, own: Positions) -> Iterator[
 def same_vectors(scores: Scores, positions: Positions, encoder: str, least_cosine: float) -> Iterator[Pair]:
     """Pairs of at least so large a cosine, among the results of exact search, whose own images are left out already.
 
-    scores, positions : (n, depth), the best first.  A query that is so near to more than MOST_COPIES images has none: the
-    encoder does not tell it from others, as random weights do not.
+    scores, positions : (n, more than MOST_COPIES, or the whole gallery), the best first.  A query that is so near to more than
+    MOST_COPIES images, or to the whole gallery, has none: the encoder does not tell it from others, as random weights do not.
     """
-    near = (scores >= least_cosine) & (positions != MISSING)
-    near[near.sum(axis=1) > MOST_COPIES] = False
+    found = positions != MISSING
+    near = (scores >= least_cosine) & found
+    everyone = (near.sum(axis=1) == found.sum(axis=1)) & (found.sum(axis=1) > 1)
+    near[(near.sum(axis=1) > MOST_COPIES) | everyone] = False
     for query, column in np.argwhere(near).tolist():
         yield Pair(query, int(positions[query, column]), encoder, float(scores[query, column]))
 

@@ -21,6 +21,7 @@ from cbir.artifacts.queries import read_qrels, read_query_list
 from cbir.artifacts.vectors import MISSING, Positions, VectorSet, check_passport, open_vectors, positions_of
 from cbir.classes import NEIGHBOURS, Classes, accuracies, prototypes, rank_by_prototype, rank_by_votes
 from cbir.config import EvaluateParams
+from cbir.duplicates import MOST_COPIES
 from cbir.errors import ConfigError, PassportError
 from cbir.exact import exact_scores, top_k
 from cbir.index import SearchParams, kind_of, search
@@ -35,11 +36,12 @@ from cbir.metrics import (
     ranks_of_relevant,
     recall_ceiling_at_k,
 )
-from cbir.progress import progress
+from cbir.progress import Counter, progress
 from cbir.retrieval import Relevance, Scores, without_self
 
 TASKS = {"cbir": ("image_id", "queries"), "tbir": ("query_id", "texts")}
 _DEFAULT_DEPTH = 100
+NEAR = max(NEIGHBOURS, MOST_COPIES + 1)  # results that are looked at for votes, confusions and duplicates
 _BATCH_QUERIES = 1024  # FAISS multiplies matrices from some 250 queries on: 8 times as fast (1.15.1, flat, 1 thread)
 _BLOCK_QUERIES = 128
 _BLOCK_SCORES = 2**25  # scores held at a time: 128 MB as float32
@@ -80,7 +82,8 @@ class Asked:
 class Answers:
     """What a task's queries got: per-query values of every metric, and the ranked results to the run's depth.
 
-    ceilings, chance : what the best and a random ranking would reach.  categories : how well classes are predicted.
+    ceilings, chance : what the best and a random ranking would reach.  near_scores, near_positions : the first NEAR results
+    of exact search, however deep the run is.  categories : how well classes are predicted.
     """
 
     values: Values
@@ -88,6 +91,8 @@ class Answers:
     chance: Values
     scores: Scores
     positions: Positions
+    near_scores: Scores
+    near_positions: Positions
     categories: Values = field(default_factory=dict)
 
 
@@ -99,6 +104,7 @@ def open_gallery(images: Path, queries: Path) -> Gallery:
     collection = {
         "gallery": _identity(columns.drop_columns("label_name")),
         "queries": _identity(query_list),
+        "query images": _identity(read_columns(images / "queries", ["image_id", "sha256"])),
         "judgements": _identity(qrels),
     }
     return Gallery(ids, Relevance(ids, labels, query_list, qrels), query_list, Classes.of(labels, names), collection)
@@ -204,10 +210,11 @@ def evaluate_task(
     """
     # One result more, for the query's own image: for all queries or for none, or a result would depend on its neighbours.
     spare = int((asked.own != MISSING).any())
-    deepest = max(depth, params.ann_ks[-1])
-    most_relevant = min(_most_relevant(asked, gallery), len(gallery.ids) - spare)
-    ks = {depth, *params.ann_ks} | ({most_relevant} if 0 < most_relevant <= _MOST_R else set())
-    found = _search_index(asked, index, ks, spare, search_params, threads, title)
+    deepest = min(max(depth, params.ann_ks[-1], NEAR), len(gallery.ids) - spare)
+    n_relevant = _numbers_of_relevant(asked, gallery)
+    found, by_relevant = _search_index(
+        asked, index, {depth, *params.ann_ks}, n_relevant, spare, search_params, threads, title
+    )
     blocks: dict[str, list[Answers]] = {"exact": [], "index": []}
     rows = max(1, min(_BLOCK_QUERIES, _BLOCK_SCORES // len(gallery.ids)))
     with progress(len(asked.ids), f"evaluate {title}", "queries") as bar:
@@ -222,9 +229,8 @@ def evaluate_task(
             blocks["exact"].append(_exact_answers(scores, best, relevant, own, params, depth))
             run = (found[depth][0][block], found[depth][1][block])
             answers = _index_answers(run, relevant, params)
-            if most_relevant in found:
-                judged = _judged(found[most_relevant][1][block], relevant)
-                answers.values["map_at_r"] = average_precision_at_r(judged)
+            if by_relevant is not None:
+                answers.values["map_at_r"] = average_precision_at_r(_judged(by_relevant[block], relevant))
             for k in params.ann_ks:
                 answers.values[f"ann_recall@{k}"] = _ann_recall(found[k][1][block], scores, best[0], k)
             blocks["index"].append(answers)
@@ -236,37 +242,55 @@ def _search_index(
     asked: Asked,
     index: faiss.Index,
     ks: set[int],
+    n_relevant: npt.NDArray[np.int64],
     spare: int,
     params: SearchParams,
     threads: int,
     title: str,
-) -> dict[int, tuple[Scores, Positions]]:
-    """What the index returns for each k, asked for k as a user would: a graph, asked for more, searches wider and finds more.
+) -> tuple[dict[int, tuple[Scores, Positions]], Positions | None]:
+    """What the index returns for each k, and for as many results as each query has relevant images.
 
-    Any other index is searched once, for the greatest k, of which the others are the first results.
-    Batches of one size, each searched by one thread: the last bits of FAISS's scores depend on both.
+    n_relevant : (n,).  The second answer is (n, its maximum), MISSING behind a query's own results, and None where there is
+    nothing relevant, or more than _MOST_R.
+    Asked for k as a user would: a graph, asked for more, searches wider and finds more, so every k is a search of its own,
+    and so are the queries of about as many relevant images (up to the next power of 2).  Any other index is searched once,
+    for the most; the first results are those of every smaller k.
     """
-    found = {}
-    searched = sorted(ks) if kind_of(index) == "hnsw" else [max(ks)]
-    batches = [slice(start, start + _BATCH_QUERIES) for start in range(0, len(asked.ids), _BATCH_QUERIES)]
-    with (
-        ThreadPoolExecutor(threads) as pool,
-        progress(len(searched) * len(asked.ids), f"search {title}", "queries") as bar,
-    ):
-        for k in searched:
+    n_images, everyone = index.ntotal, np.arange(len(asked.ids))
+    most = int(n_relevant.max(initial=0)) if 0 < n_relevant.max(initial=0) <= _MOST_R else 0
+    widths = 2 ** np.ceil(np.log2(np.maximum(n_relevant, 1))).astype(np.int64)
+    if kind_of(index) == "hnsw":
+        searches = [(k, everyone) for k in sorted(ks)]
+        searches += [(int(w), np.flatnonzero((widths == w) & (n_relevant > 0))) for w in np.unique(widths) if most]
+    else:
+        searches = [(max(*ks, most), everyone)]
+    found: dict[int, tuple[Scores, Positions]] = {}
+    by_relevant = np.full((len(asked.ids), most), MISSING)
+    with progress(sum(len(rows) for _, rows in searches), f"search {title}", "queries") as bar:
+        for number, (k, rows) in enumerate(searches):
+            if not len(rows):
+                continue
+            scores, positions = _search_rows(asked.vectors[rows], index, min(k + spare, n_images), params, threads, bar)
+            alone = len(searches) == 1
+            for less in ks if alone else {k} if number < len(ks) else set():
+                found[less] = without_self(scores[:, : less + spare], positions[:, : less + spare], asked.own, less)
+            if most and (alone or number >= len(ks)):
+                kept = without_self(scores, positions, asked.own[rows], most)[1]
+                by_relevant[rows, : kept.shape[1]] = kept
+    return found, by_relevant if most else None
 
-            def answer(batch: slice, k: int = k) -> tuple[Scores, Positions]:
-                return search(index, asked.vectors[batch], k + spare, params, 1)
 
-            parts = []
-            for part in pool.map(answer, batches):
-                parts.append(part)
-                bar.advance(len(part[0]))
-            scores, positions = (np.concatenate([part[side] for part in parts]) for side in (0, 1))
-            for less in [k] if len(searched) > 1 else ks:
-                reached = slice(0, less + spare)
-                found[less] = without_self(scores[:, reached], positions[:, reached], asked.own, less)
-    return found
+def _search_rows(
+    vectors: npt.NDArray[np.float32], index: faiss.Index, k: int, params: SearchParams, threads: int, bar: Counter
+) -> tuple[Scores, Positions]:
+    """Batches of one size, each searched by one thread: the last bits of FAISS's scores depend on both."""
+    batches = [slice(start, start + _BATCH_QUERIES) for start in range(0, len(vectors), _BATCH_QUERIES)]
+    parts = []
+    with ThreadPoolExecutor(threads) as pool:
+        for part in pool.map(lambda batch: search(index, vectors[batch], k, params, 1), batches):
+            parts.append(part)
+            bar.advance(len(part[0]))
+    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 
 def _exact_answers(
@@ -284,8 +308,8 @@ def _exact_answers(
     grades = [grade for _, grade in relevant]
     judged = RelevantRanks.from_ranks(ranks, grades, ideal=grades)
     chance = {"precision": chance_precision(judged, scores.shape[1] - (own != MISSING))}
-    run = (best[0][:, :depth], best[1][:, :depth])
-    return Answers(per_query(judged, params.ks), _ceilings(judged, params.ks), chance, *run)
+    run, near = (best[0][:, :depth], best[1][:, :depth]), (best[0][:, :NEAR], best[1][:, :NEAR])
+    return Answers(per_query(judged, params.ks), _ceilings(judged, params.ks), chance, *run, *near)
 
 
 def _index_answers(
@@ -294,7 +318,8 @@ def _index_answers(
     params: EvaluateParams,
 ) -> Answers:
     values = per_query(_judged(found[1], relevant), params.ks)
-    return Answers({name: value for name, value in values.items() if "@" in name or name == "mrr"}, {}, {}, *found)
+    at_ks = {name: value for name, value in values.items() if "@" in name or name == "mrr"}
+    return Answers(at_ks, {}, {}, *found, found[0][:, :0], found[1][:, :0])
 
 
 def _judged(found: Positions, relevant: Sequence[tuple[Positions, npt.NDArray[np.float64]]]) -> RelevantRanks:
@@ -306,14 +331,9 @@ def _judged(found: Positions, relevant: Sequence[tuple[Positions, npt.NDArray[np
     return RelevantRanks.from_relevance(relevance, [grades for _, grades in relevant])
 
 
-def _most_relevant(asked: Asked, gallery: Gallery) -> int:
-    return max(
-        (
-            len(gallery.relevance.of(query_id, int(mine))[0])
-            for query_id, mine in zip(asked.ids, asked.own, strict=True)
-        ),
-        default=0,
-    )
+def _numbers_of_relevant(asked: Asked, gallery: Gallery) -> npt.NDArray[np.int64]:
+    of = gallery.relevance.of
+    return np.array([len(of(query, int(mine))[0]) for query, mine in zip(asked.ids, asked.own, strict=True)], np.int64)
 
 
 def _with_categories(exact: Answers, asked: Asked, gallery: Gallery, vectors: VectorSet) -> Answers:
@@ -322,10 +342,12 @@ def _with_categories(exact: Answers, asked: Asked, gallery: Gallery, vectors: Ve
     wanted = classes.of_queries(asked.table["label"].combine_chunks())
     sums = prototypes(vectors.parts, classes, vectors.passport["dim"])
     own_classes = np.where(asked.own == MISSING, MISSING, classes.of_gallery[asked.own])
-    by_prototype = rank_by_prototype(asked.vectors, sums, wanted, asked.own, own_classes)
-    near = exact.positions[:, :NEIGHBOURS]
+    sizes = np.bincount(classes.of_gallery[classes.of_gallery != MISSING], minlength=len(classes.labels))
+    by_prototype = rank_by_prototype(asked.vectors, sums, sizes, wanted, asked.own, own_classes)
+    alone = np.isnan(by_prototype)  # whose class has no other image
+    near = exact.near_positions[:, :NEIGHBOURS]
     found = np.where(near == MISSING, MISSING, classes.of_gallery[near])
-    by_votes = rank_by_votes(exact.scores[:, :NEIGHBOURS], found, wanted)
+    by_votes = rank_by_votes(exact.near_scores[:, :NEIGHBOURS], found, np.where(alone, MISSING, wanted))
     return replace(exact, categories=accuracies(by_prototype, "prototype") | accuracies(by_votes, "knn"))
 
 
@@ -353,4 +375,6 @@ def _joined(parts: Sequence[Answers]) -> Answers:
         join([part.chance for part in parts]),
         np.concatenate([part.scores for part in parts]),
         np.concatenate([part.positions for part in parts]),
+        np.concatenate([part.near_scores for part in parts]),
+        np.concatenate([part.near_positions for part in parts]),
     )

@@ -45,6 +45,7 @@ class _Done:
     encoder: str
     asked: Asked
     values: Values
+    categorised: int
 
 
 class Findings:
@@ -69,7 +70,8 @@ class Findings:
     def add(self, encoder: str, task: str, asked: Asked, answers: Mapping[str, Answers]) -> None:
         """Add a task's answers and write its runs, the index's and the exact one (`..._exact.parquet`)."""
         exact, indexed = answers["exact"], answers["index"]
-        self._done.append(_Done(task, encoder, asked, exact.values))
+        categorised = sum(int((~np.isnan(column)).sum()) for column in [*exact.categories.values()][:1])
+        self._done.append(_Done(task, encoder, asked, exact.values, categorised))
         everyone = np.ones(len(asked.ids), bool)
         self._put((task, encoder), exact.values, asked, everyone)
         self._metrics["ceilings"][task] = mean(exact.ceilings)
@@ -83,7 +85,7 @@ class Findings:
             self._put(("ann", encoder, who), indexed.values, asked, rows)
             self._put(("ann_cost", encoder, who), cost, asked, rows)
         if task == "cbir":
-            found = list(same_vectors(exact.scores, exact.positions, encoder, self._params.duplicate_cosine))
+            found = list(same_vectors(exact.near_scores, exact.near_positions, encoder, self._params.duplicate_cosine))
             self._pairs += found
         self._add_classes(task, encoder, asked, exact)
         for name, suffix in (("index", ""), ("exact", "_exact")):
@@ -181,7 +183,7 @@ class Findings:
         }
         columns |= {name: pa.array(column[asked_for], from_pandas=True) for name, column in means.items()}
         self._classes.append(_of(task, encoder, pa.table(columns)))
-        near = exact.positions[:, :_CONFUSED_RESULTS]
+        near = exact.near_positions[:, :_CONFUSED_RESULTS]
         found = np.where(near == MISSING, MISSING, classes.of_gallery[near])
         pairs = confusions(found, wanted, len(classes.labels))
         table = pa.table(
@@ -205,8 +207,7 @@ class Findings:
             for k in self._params.ann_ks:
                 names.setdefault(f"ann_recall@{k}", {})[one.task] = {"queries": len(one.asked.ids), "ceiling": 1.0}
             for name in self._metrics["categories"].get(one.encoder, {}) if one.task == "cbir" else {}:
-                wanted = self._gallery.classes.of_queries(one.asked.table["label"].combine_chunks())
-                names.setdefault(name, {})[one.task] = {"queries": int((wanted != MISSING).sum()), "ceiling": 1.0}
+                names.setdefault(name, {})[one.task] = {"queries": one.categorised, "ceiling": 1.0}
         return {name: {**define(name), "tasks": tasks} for name, tasks in names.items()}
 
 

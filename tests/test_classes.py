@@ -33,7 +33,7 @@ def test_classes_are_ranked_by_the_cosine_to_their_mean_vector(seed: int) -> Non
     classes, gallery, queries, wanted = world(seed)
     sums = prototypes([gallery[:25], gallery[25:]], classes, 6)
     nobody = np.full(len(queries), MISSING)
-    ranks = rank_by_prototype(queries, sums, wanted, nobody, nobody)
+    ranks = rank_by_prototype(queries, sums, sizes_of(classes), wanted, nobody, nobody)
     means = sums / np.linalg.norm(sums, axis=1, keepdims=True)
     for query, number, rank in zip(queries, wanted, ranks, strict=True):
         if number == MISSING:
@@ -46,7 +46,8 @@ def test_the_querys_own_image_is_taken_out_of_its_classs_mean() -> None:
     classes, gallery, _, _ = world(7)
     own = np.flatnonzero(classes.of_gallery != MISSING)[:10]
     wanted = classes.of_gallery[own]
-    ranks = rank_by_prototype(gallery[own], prototypes([gallery], classes, 6), wanted, own, wanted)
+    sums = prototypes([gallery], classes, 6)
+    ranks = rank_by_prototype(gallery[own], sums, sizes_of(classes), wanted, own, wanted)
     for position, number, rank in zip(own, wanted, ranks, strict=True):
         scores = []
         for other in range(len(classes.labels)):
@@ -56,12 +57,17 @@ def test_the_querys_own_image_is_taken_out_of_its_classs_mean() -> None:
         assert rank == sum(score >= scores[number] for score in scores)
 
 
-def test_a_class_of_the_query_alone_is_the_farthest() -> None:
+def test_a_query_whose_class_has_no_other_image_has_no_rank_and_another_is_not_compared_with_it() -> None:
     classes = Classes.of(pa.array(["ant", "bee", "cat"]))
-    gallery = unit(np.eye(3))
-    own = np.array([0])
-    ranks = rank_by_prototype(gallery[:1], prototypes([gallery], classes, 3), own, own, own)
-    assert ranks.tolist() == [3]
+    gallery = unit(np.eye(3) + 0.1)
+    nearly = (gallery[:1] * (1 + 1e-7)).astype(np.float32)  # as embedded in another batch
+    sums, sizes, own = prototypes([gallery], classes, 3), sizes_of(classes), np.array([0])
+    assert np.isnan(rank_by_prototype(nearly, sums, sizes, own, own, own)).all()
+    assert rank_by_prototype(nearly, sums, sizes, np.array([1]), own, own).tolist() == [2]  # bee and cat are as near
+
+
+def sizes_of(classes: Classes) -> np.ndarray:
+    return np.bincount(classes.of_gallery[classes.of_gallery != MISSING], minlength=len(classes.labels))
 
 
 @settings(deadline=None)
@@ -108,10 +114,10 @@ def test_accuracy_is_1_within_the_first_k() -> None:
     np.testing.assert_array_equal(found["knn_accuracy@5"], [1, 1, 1, 0, 0, math.nan])
 
 
-def test_confusions_are_shares_of_the_results_that_have_a_label() -> None:
+def test_confusions_are_shares_of_all_results() -> None:
     found = np.array([[0, 1, 1, MISSING], [2, 2, 0, 0], [1, 1, 1, 1], [3, 3, 3, 3]])
     wanted = np.array([0, 0, 1, MISSING])
-    assert confusions(found, wanted, 4) == [(0, 1, 2 / 7), (0, 2, 2 / 7)]
+    assert confusions(found, wanted, 4) == [(0, 1, 2 / 8), (0, 2, 2 / 8)]
 
 
 def test_means_of_classes_leave_out_what_is_undefined() -> None:

@@ -3,14 +3,16 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
 from cbir import cli
-from cbir.compare import METRICS, Change, Comparison, Run, compare, open_run
+from cbir.compare import IDENTICAL, METRICS, Change, Comparison, Run, compare, open_run
 from cbir.comparison_tables import as_markdown, print_tables
 from cbir.errors import ConfigError, DataError
 from tests.world import PARAMS, World, make_world, unit
@@ -135,6 +137,46 @@ def test_p_is_corrected_over_metrics_and_runs(folders: tuple[Path, Path]) -> Non
     assert all(one.p >= alone.p for one in many)
 
 
+def test_every_test_is_corrected_for_all_and_twins_count_once(folders: tuple[Path, Path]) -> None:
+    runs = [open_run(str(folder)) for folder in folders]
+    with mock.patch("cbir.compare.holm", lambda p: p):
+        raw = compare(runs, METRICS, 5000, 0)
+    found = compare(runs, METRICS, 5000, 0)
+    tests = {(one.task, one.encoder, one.metric): one.p for one in raw if one.verdict != IDENTICAL}
+    smallest = min(tests.values())
+    least = next(one for one in raw if one.verdict != IDENTICAL and one.p == smallest)
+    corrected = {(one.task, one.encoder, one.metric, one.search): one.p for one in found}
+    # a flat index answers as exact search does
+    for search in ("exact", "index"):
+        p = corrected[least.task, least.encoder, least.metric, search]
+        assert p == pytest.approx(min(1.0, smallest * len(tests)))
+
+
+def few_classes(n_classes: int, value: float) -> Run:
+    rows = [
+        {
+            "query_id": f"q{number}",
+            "task": "cbir",
+            "encoder": "clip",
+            "search": "exact",
+            "subset": None,
+            "label": f"c{number % n_classes}",
+            "precision@10": value,
+            "map_at_r": value,
+        }
+        for number in range(10 * n_classes)
+    ]
+    return Run(str(value), {"gallery": {"rows": 1, "sha256": ""}}, pa.Table.from_pylist(rows))
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "verdict"), [(5, "cannot tell: too few classes for so many comparisons"), (12, "0.9 is better")]
+)
+def test_where_no_difference_could_be_told_that_is_said(n_classes: int, verdict: str) -> None:
+    found = compare([few_classes(n_classes, 0.1), few_classes(n_classes, 0.9)], ["precision@10", "map_at_r"], 100, 0)
+    assert [one.verdict for one in found] == [verdict] * 2
+
+
 @pytest.mark.parametrize("what", ["gallery", "queries", "judgements"])
 def test_runs_over_other_data_are_refused_naming_what_differs(folders: tuple[Path, Path], what: str) -> None:
     base, run = (open_run(str(folder)) for folder in folders)
@@ -160,11 +202,26 @@ def test_bad_requests_are_told(folders: tuple[Path, Path], tmp_path: Path) -> No
     run = open_run(str(folders[0]))
     with pytest.raises(ConfigError, match="expected two runs or more, found 1"):
         compare([run], METRICS, 200, 0)
-    with pytest.raises(DataError, match="share no task, encoder and metric among precision@11"):
-        compare([run, run], ["precision@11"], 200, 0)
+    for name in ("precision@11", "query_id", "label"):
+        with pytest.raises(
+            ConfigError, match=rf"^--metrics: no run has '{name}'; (nearest: precision@1|expected one of)"
+        ):
+            compare([run, run], ["map_at_r", name], 200, 0)
+    other = Run("other", run.collection, run.per_query.slice(0, 0))
+    with pytest.raises(DataError, match="share no task, encoder and metric among map_at_r"):
+        compare([run, other], ["map_at_r"], 200, 0)
+    with pytest.raises(DataError, match="only one of them says what its queries are; run `dvc repro` in both"):
+        compare([run, replace(run, collection={"gallery": run.collection["gallery"]})], METRICS, 200, 0)
     with pytest.raises(DataError, match=r"test_collection\.json is not here: run `dvc repro`"):
         open_run(str(tmp_path))
-    (tmp_path / "test_collection.json").write_text("{}")
+    for content in ("{}", '{"gallery": 3}'):
+        (tmp_path / "test_collection.json").write_text(content)
+        (tmp_path / "per_query.parquet").write_bytes((folders[0] / "per_query.parquet").read_bytes())
+        with pytest.raises(
+            DataError, match=r"test_collection\.json: expected the gallery's rows and hash, found (None|3)"
+        ):
+            open_run(str(tmp_path))
+    (tmp_path / "per_query.parquet").unlink()
     with pytest.raises(DataError, match=r"per_query\.parquet is not here"):
         open_run(str(tmp_path))
     (tmp_path / "per_query.parquet").write_text("no")

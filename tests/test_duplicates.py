@@ -17,7 +17,7 @@ from cbir.artifacts.vectors import MISSING
 from cbir.duplicates import MOST_COPIES, NEAR_GREYS, Pair, Pictures, alike, same_bytes, same_pixels, same_vectors
 from cbir.images import encode_for_packing
 from tests import world as worlds
-from tests.world import World, make_world
+from tests.world import PARAMS, World, make_world
 
 NOBODY = np.full(100, MISSING, np.int64)
 
@@ -101,6 +101,29 @@ def test_vectors_are_near_from_the_cosine_on_that_is_asked_for() -> None:
     assert found == [(0, 4, "clip"), (0, 2, "clip")]
 
 
+def test_pictures_without_contrast_are_no_copies_of_each_other_but_by_their_bytes() -> None:
+    plain = [jpeg(Image.new("RGB", (64, 64), colour)) for colour in ("white", (254, 255, 255), (255, 255, 250))]
+    asked, gallery = pictures(plain[0]), pictures(*plain)
+    assert list(same_pixels(asked, gallery, NOBODY[:1])) == []
+    assert [pair.position for pair in same_bytes(asked, gallery, NOBODY[:1])] == [0]
+    dots = []
+    for place in range(0, 60, 6):  # small things on white, each elsewhere
+        image = Image.new("RGB", (256, 256), "white")
+        image.paste("black", (4 * place, 100, 4 * place + 12, 112))
+        dots.append(jpeg(image))
+    found = [(pair.query, pair.position) for pair in same_pixels(pictures(*dots), pictures(*dots), NOBODY[:10])]
+    assert found == [(n, n) for n in range(10)]
+
+
+def test_copies_of_one_picture_are_counted_up_to_a_bound() -> None:
+    (one,) = drawn(1)
+    asked, gallery = pictures(one, one), pictures(*[one] * (MOST_COPIES + 5))
+    for find in (same_bytes, same_pixels):
+        found = [(pair.query, pair.position) for pair in find(asked, gallery, np.array([3, MISSING]))]
+        others = [n for n in range(MOST_COPIES + 1) if n != 3]
+        assert found == [*((0, n) for n in others), *((1, n) for n in range(MOST_COPIES))]
+
+
 @pytest.mark.parametrize("way", ["brighter", "cut", "another"])
 def test_near_vectors_are_of_one_picture_only_where_it_is_alike_from_afar(
     drawings: list[Image.Image], way: str
@@ -177,6 +200,17 @@ def test_duplicates_are_listed_counted_and_figures_given_without_them(leaking: W
         assert found != metrics["cbir"][encoder]["map_at_r"]
     intervals = read_json(tmp_path / "out" / "intervals.json")["without_duplicates"]
     assert set(intervals["clip"]) == set(metrics["without_duplicates"]["clip"])
+
+
+def test_the_depth_of_the_runs_changes_neither_duplicates_nor_votes(leaking: World, tmp_path: Path) -> None:
+    whole = leaking.evaluate(tmp_path / "whole", params=replace(PARAMS, ks=[1, 5], ann_ks=[1]))
+    short = leaking.evaluate(tmp_path / "short", params=replace(PARAMS, ks=[1, 5], ann_ks=[1], run_depth=5))
+    for name in ("categories", "without_duplicates", "cbir"):
+        assert short[name] == whole[name]
+    assert short["data"]["duplicates"] == whole["data"]["duplicates"]
+    for name in ("duplicates", "confusions"):
+        read = [(tmp_path / where / f"{name}.parquet").read_bytes() for where in ("whole", "short")]
+        assert read[0] == read[1]
 
 
 def test_without_duplicates_there_are_no_figures_without_them(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from cbir.statistics import Interval, classes_of, holm, interval_of_means, p_values_of_differences
+from cbir.statistics import MIN_CLASSES, Interval, classes_of, holm, interval_of_means, p_values_of_differences
 
 
 def test_a_class_is_a_label_and_a_query_without_one_stands_alone() -> None:
@@ -30,7 +30,7 @@ def drawn_by_hand(values: np.ndarray, classes: np.ndarray, resamples: int, seed:
     return np.array(means)
 
 
-@pytest.mark.parametrize("n_classes", [3, 12, 60])
+@pytest.mark.parametrize("n_classes", [8, 12, 60])
 def test_intervals_are_those_of_the_bootstrap_done_by_hand(n_classes: int) -> None:
     rng = np.random.default_rng(n_classes)
     classes = rng.permutation(np.concatenate([np.arange(n_classes), rng.integers(0, n_classes, 3 * n_classes)]))
@@ -64,10 +64,12 @@ def test_every_metric_has_its_own_interval_whatever_stands_beside_it() -> None:
     assert np.abs(together - bounds(interval_of_means(values, classes, 500, seed=5))).max() > 1e-4
 
 
-def test_one_class_or_none_has_no_interval() -> None:
-    values = np.array([[0.5, np.nan, 1.0], [0.7, np.nan, np.nan], [0.1, np.nan, np.nan]])
-    assert interval_of_means(values, np.array([0, 0, 0]), 100, 0) == [None, None, None]
-    several = interval_of_means(values, np.array([0, 1, 2]), 100, 0)
+def test_few_classes_have_no_interval() -> None:
+    values = np.full((12, 3), np.nan)
+    values[:, 0], values[:5, 2] = np.linspace(0, 1, 12), 1.0
+    for n_classes in range(1, MIN_CLASSES):
+        assert interval_of_means(values, np.arange(12) % n_classes, 100, 0) == [None, None, None]
+    several = interval_of_means(values, np.arange(12) % MIN_CLASSES, 100, 0)
     assert several[0] is not None
     assert several[1:] == [None, None]
     assert interval_of_means(np.empty((0, 2)), np.empty(0, np.int64), 100, 0) == [None, None]

@@ -592,8 +592,8 @@ def test_the_table_shows_means_intervals_and_counts(theirs: tuple[Path, Path]) -
     print_table(evaluate_run(*theirs, [1, 10], 100, 0), console)
     text = " ".join(console.export_text().split())
     for told in (
-        "success@10 0.5000 [0.0000, 1.0000]",
-        "mrr 0.2500 [",
+        "success@10 0.5000 -",  # two queries are too few for an interval
+        "mrr 0.2500 -",
         "2 queries, 2 results, 1 of 2 relevant images found",
         "1 query of them not in the run: 0 in every metric, as by trec_eval -c",
         "1 query of the qrels without a relevant image: left out",
@@ -603,7 +603,7 @@ def test_the_table_shows_means_intervals_and_counts(theirs: tuple[Path, Path]) -
     ):
         assert told in text
     page = as_markdown(evaluate_run(*theirs, [1, 10], 100, 0))
-    assert "| success@10 | 0.5000 | \\[0.0000, 1.0000\\] |" in page
+    assert "| success@10 | 0.5000 | \\- |" in page
     assert "- 1 query of the run without qrels: left out" in page
 
 

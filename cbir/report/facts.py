@@ -1,5 +1,7 @@
 """The facts of a run, gathered from what the stages left, for every form of the report."""
 
+import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +18,7 @@ TASKS = {"cbir": "image query -> similar images", "tbir": "text query -> images"
 MODALITIES = {"cbir": "image", "tbir": "text"}
 GALLERY_IMAGE = "gallery image"
 _SHOWN_FAILURES = 5
+_SUFFIX = re.compile(r"\.[a-z0-9]{1,12}")
 _AS_FAST = 1.1  # exact search may take so much longer and still be called as fast: times vary by as much
 
 
@@ -85,7 +88,12 @@ class Facts:
             found.append("No figure of quality: give class folders, or a query list with labels or qrels.")
         ignored = self.summary["ignored_files"]
         if ignored:
-            kinds = ", ".join(f"{suffix or 'without suffix'}: {count:,}" for suffix, count in ignored.items())
+            named = Counter[str]()
+            for suffix, count in ignored.items():  # a suffix is text from data
+                named[suffix if _SUFFIX.fullmatch(suffix) else "other suffixes" if suffix else "without suffix"] += (
+                    count
+                )
+            kinds = ", ".join(f"{suffix}: {count:,}" for suffix, count in named.items())
             found.append(
                 f"Files left out because their names are no images' names ({kinds}): convert those that are images."
             )
@@ -95,8 +103,8 @@ class Facts:
                 found.append(f"{count:,} {task} {which} no relevant image in the gallery: left out of the means.")
         doubled = self.metrics["data"]["duplicates"]["queries"]
         if doubled:
-            which = "image query is" if doubled == 1 else "image queries are"
-            found.append(f"{doubled:,} {which} in the gallery, too: see *Duplicates* for the figures without them.")
+            which = "image query has a copy" if doubled == 1 else "image queries have copies"
+            found.append(f"{doubled:,} {which} in the gallery: see *Duplicates* for the figures without them.")
         if any(who == GALLERY_IMAGE for asked in self.metrics["ann"].values() for who in asked):
             found.append(
                 "Some image queries are gallery images: an index finds what it holds more easily, so ann_recall is given apart."
@@ -322,10 +330,10 @@ def _failures(reports: Path) -> dict[tuple[str, str], Failures]:
 
 
 def _worst(table: pa.Table, of: dict[str, str]) -> list[dict[str, Any]]:
-    """The rows of least map_at_r, those of least mrr first among them; none where that is undefined for all."""
+    """The rows of least map_at_r, those of least mrr first among them; none that is perfect or undefined."""
     if "map_at_r" not in table.column_names:
         return []
-    defined = table.filter(table["map_at_r"].is_valid())
+    defined = table.filter(pc.fill_null(pc.less(table["map_at_r"], 1.0), False))
     return _rows(defined.sort_by([("map_at_r", "ascending"), ("mrr", "ascending")]), of, _SHOWN_FAILURES)
 
 
