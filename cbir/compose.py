@@ -46,7 +46,6 @@ def composed(overrides: Sequence[str] = (), conf_dir: Path = CONF_DIR) -> str:
 
     Raises ConfigError in one line: an unknown group, option or key, a wrong type, a missing value.
     """
-    overrides = [_quoted(override) for override in overrides]
     check_overrides(overrides, conf_dir)
     ConfigStore.instance().store(name="cbir_schema", node=Params)
     try:
@@ -62,8 +61,8 @@ def composed(overrides: Sequence[str] = (), conf_dir: Path = CONF_DIR) -> str:
     return OmegaConf.to_yaml(config)
 
 
-def _quoted(override: str) -> str:
-    """Quote the value of a path, which Hydra's grammar would refuse for a ~, a comma or an accent."""
+def quoted(override: str) -> str:
+    """Quote the value of a path that somebody typed, which Hydra's grammar would refuse for a ~, a comma or an accent."""
     key, equals, value = override.partition("=")
     plain = value and value != "null" and value[0] not in "'\"" and value != "???"
     if key in PATHS and plain:
@@ -79,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("overrides", nargs="*", metavar="override", help="Hydra override, e.g. index=hnsw")
     parser.add_argument("--check", action="store_true", help="compare params.yaml instead of writing it")
     options = parser.parse_args(arguments)
-    text = composed(options.overrides)
+    text = composed([quoted(override) for override in options.overrides])
     found = PARAMS_FILE.read_text(encoding="utf-8") if PARAMS_FILE.exists() else None
     if not options.check:
         PARAMS_FILE.write_text(text, encoding="utf-8")

@@ -30,14 +30,11 @@ from cbir.errors import ConfigError, DataError
 from cbir.experiments import FINGERPRINT_CHARACTERS, FOLDER, Bench, JobError, fingerprint
 from cbir.local_path import local_path
 from cbir.local_state import local_state
+from cbir.wordings import own_files
 
 RESULTS = ("metrics.json", "intervals.json", "latency.json")
-_MAY_BE_PATHS = (
-    "dataset.url",
-    "queries.path",
-    "queries.qrels",
-    *(f"{encoder}.{key}" for encoder in ENCODERS for key in ("architecture", "weights", "tokenizer")),
-)
+_PATHS = ("dataset.url", "queries.path", "queries.qrels")
+_MAY_BE_PATHS = tuple(f"{encoder}.{key}" for encoder in ENCODERS for key in ("architecture", "weights", "tokenizer"))
 _SLUG_CHARACTERS = 60
 
 Results = dict[str, dict[str, Any]]  # file of reports/ -> its content
@@ -128,7 +125,7 @@ class Sweep:
         except ConfigError as error:
             raise ConfigError(f"{error}; in the job {' '.join(overrides)}: nothing was run") from error
         values = yaml.safe_load(text)
-        names = [str(name) for key in _MAY_BE_PATHS if (name := _at(values, key)) is not None]
+        names = _names(values)
         for name in names:
             path = local_path(name)
             if path is not None and path.exists() and not path.is_absolute() and not self._bench.holds(path):
@@ -239,6 +236,13 @@ def _register(conf_dir: Path) -> None:
     finally:
         sys.path.pop()
     Plugins.instance().register(launcher)
+
+
+def _names(values: Mapping[str, Any]) -> list[str]:
+    """What the parameters name that may lie on this machine; the demo weights do not, they are part of the code."""
+    given = [_at(values, key) for key in _PATHS]
+    given += [name for key in _MAY_BE_PATHS if (name := _at(values, key)) != "demo"]
+    return [*(str(name) for name in given if name is not None), *own_files(_at(values, "queries.prompt_sets"))]
 
 
 def _at(values: Any, key: str) -> Any:

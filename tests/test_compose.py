@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cbir.compose import _demo_encoders_on_other_images, composed, main
+from cbir.compose import _demo_encoders_on_other_images, composed, main, quoted
 from cbir.config import load_params
 from cbir.errors import ConfigError
 from tests.imports import ROOT
@@ -349,7 +349,7 @@ def test_what_dvc_lets_through_is_refused_here_and_by_every_stage(
     "path", ["~/photos", "/a/été,2/[x] (1)", "my photos", 'a"b', "C:\\photos", "a=b", "it's", "C:\\\\", 'a\\\\"b']
 )
 def test_any_path_can_be_given_as_it_is(path: str) -> None:
-    text = composed(["dataset=image_folder", f"dataset.url={path}"])
+    text = composed(["dataset=image_folder", quoted(f"dataset.url={path}")])
     assert yaml.safe_load(text)["dataset"]["url"] == path
 
 

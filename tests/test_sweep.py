@@ -170,6 +170,35 @@ def test_a_job_that_is_done_is_known_by_its_parameters_code_and_files(bench: NoB
     assert len(bench.ran) == 6
 
 
+@pytest.mark.parametrize("folder", ["my photos", "a:b", "été, 2"])
+@pytest.mark.parametrize("address", ['dataset.url="{}"', "dataset.url='file://{}'"])
+def test_a_change_below_any_path_is_seen(bench: NoBench, tmp_path: Path, folder: str, address: str) -> None:
+    photos = tmp_path / folder
+    photos.mkdir()
+    overrides = ("dataset=image_folder", address.format(photos))
+    for number in range(2):
+        (photos / f"{number}.jpg").write_text("")
+        assert [outcome.seconds is None for outcome in swept(bench, *overrides, "index=flat,hnsw")] == [False, False]
+    assert swept(bench, *overrides)[0].job.settings["dataset"] == "image_folder"
+    with pytest.raises(ConfigError, match=f"^{folder}: expected an absolute path in a sweep"):
+        swept(bench, "dataset=image_folder", f'dataset.url="{folder}"')
+
+
+def test_a_change_in_a_file_of_prompts_is_seen(bench: NoBench, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    for template in ("a {}", "the {}"):
+        prompts.write_text(template)
+        assert swept(bench, f"queries.prompt_sets=[bare,{prompts}]")[0].seconds is not None
+    with pytest.raises(ConfigError, match=r"^prompts\.txt: expected an absolute path in a sweep"):
+        swept(bench, "queries.prompt_sets=[bare,prompts.txt]")
+
+
+def test_what_lies_there_under_the_name_of_a_part_of_ours_is_not_meant(bench: NoBench, tmp_path: Path) -> None:
+    for name in ("demo", "bare", "synonyms"):
+        (tmp_path / name).mkdir()
+    assert len(swept(bench, "clip=demo", "index=flat")) == 1
+
+
 def test_a_failed_job_is_kept_and_the_others_run(bench: NoBench, capsys: pytest.CaptureFixture[str]) -> None:
     outcomes = swept(bench, "index=flat,ivf_pq,hnsw")
     assert [outcome.error for outcome in outcomes] == [None, "error: it is not to be", None]

@@ -26,8 +26,7 @@ def read_templates(name: str) -> list[str]:
 
     Raises ConfigError when there is no such set or file, or a line has not exactly one {}.
     """
-    own = _FOLDER / f"{name}.txt"
-    path = own if "/" not in name and own.exists() else Path(name).expanduser()
+    path = _of_package(name) or Path(name).expanduser()
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -42,6 +41,20 @@ def read_templates(name: str) -> list[str]:
     if not templates:
         raise ConfigError(f"{path}: expected a template a line, found none")
     return templates
+
+
+def own_files(sets: Sequence[str]) -> list[str]:
+    """Those of the sets that are no set of this package but a user's file.
+
+    >>> own_files(["bare", "synonyms", "my/words.txt"])
+    ['my/words.txt']
+    """
+    return [name for name in sets if name != SYNONYMS and _of_package(name) is None]
+
+
+def _of_package(name: str) -> Path | None:
+    path = _FOLDER / f"{name}.txt"
+    return path if "/" not in name and path.exists() else None
 
 
 def prompt_table(sets: Sequence[str], names: Mapping[str, Sequence[str]]) -> pa.Table:
