@@ -82,10 +82,21 @@ class Bench:
             self._head = _git("rev-parse", "--verify", "--quiet", "HEAD")
         except ConfigError:
             raise ConfigError("experiments need a commit to start from: `git add . && git commit`") from None
+        if below := _git("rev-parse", "--show-prefix"):
+            raise ConfigError(
+                f"expected .dvc/ and .git/ in one folder, found .dvc/ in the folder {below} of a git repository, of which a "
+                "sweep makes no clone: `dvc exp run -S ...` runs one job there"
+            )
         unknown = _git("ls-files", "--others", "--exclude-standard", "--", *_NEEDED).splitlines()
         if unknown:
             raise ConfigError(
                 f"{unknown[0]} is not known to git, so no experiment would see it: `git add {unknown[0]}` (no commit needed)"
+            )
+        named = _git("diff", "--name-only", "--diff-filter=A").splitlines()
+        if named:
+            raise ConfigError(
+                f"git knows {named[0]} by its name alone (`git add -N`), so no experiment would see it: `git add {named[0]}` "
+                "(no commit needed)"
             )
         # a commit of what `git stash` would put away, without putting it away; nothing where there is nothing
         self._content = _git("stash", "create") or self._head
@@ -103,8 +114,8 @@ class Bench:
         return "\n".join(line for line in listed if line.partition("\t")[2] not in _WITHOUT_EFFECT)
 
     def holds(self, path: Path) -> bool:
-        """Whether the experiments will find a relative path."""
-        return bool(_git("ls-tree", self._content, "--", str(path)))
+        """Whether the experiments will find a relative path: that of a file, for git may know but a part of a folder."""
+        return not path.is_dir() and bool(_git("ls-tree", self._content, "--", str(path)))
 
     def find(self, suffix: str) -> Experiment | None:
         """A finished experiment whose name ends so, of whichever commit."""
@@ -173,15 +184,16 @@ class Bench:
         identity = [f"user.{key}={value}" for key in ("name", "email") if (value := _git_config(f"user.{key}"))]
         options = [word for value in identity for word in ("--config", value)]
         _git("clone", "--quiet", "--shared", "--no-checkout", *options, ".", str(self._clone))
-        _git("-C", str(self._clone), "checkout", "--quiet", "--detach", self._head)
-        _git("-C", str(self._clone), "read-tree", "-u", "--reset", self._content)
+        # git shares no objects with a shallow clone, but here they must be: no branch holds the uncommitted changes
+        objects = Path(_git("rev-parse", "--git-path", "objects")).resolve()
+        (self._clone / ".git" / "objects" / "info" / "alternates").write_text(f"{objects}\n", encoding="utf-8")
+        _git("checkout", "--quiet", "--detach", self._head, folder=self._clone)
+        _git("read-tree", "-u", "--reset", self._content, folder=self._clone)
         (self._clone / ".dvc" / "config.local").write_text(f'[cache]\n    dir = "{cache}"\n', encoding="utf-8")
 
     def _fetch(self) -> None:
         """Bring the clone's experiments here."""
-        references = [
-            f"{one.reference}:{one.reference}" for one in _experiments("--git-dir", str(self._clone / ".git"))
-        ]
+        references = [f"{one.reference}:{one.reference}" for one in _experiments(f"--git-dir={self._clone / '.git'}")]
         if references:
             _git("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--force", str(self._clone), *references)
 
@@ -212,12 +224,13 @@ def _experiments(*where: str) -> list[Experiment]:
     return [Experiment(*one.groups()) for one in found if one]
 
 
-def _git(*arguments: str) -> str:
+def _git(*arguments: str, folder: Path | None = None) -> str:
     """The output of git.  Raises ConfigError with what it said."""
-    ended = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    ended = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
     if ended.returncode:
         said = ended.stderr.strip().splitlines()
-        raise ConfigError(f"`git {arguments[0]}` failed: {said[-1] if said else 'it said nothing'}")
+        command = next(word for word in arguments if not word.startswith("-"))
+        raise ConfigError(f"`git {command}` failed: {said[-1] if said else 'it said nothing'}")
     return ended.stdout.strip()
 
 

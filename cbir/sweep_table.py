@@ -123,12 +123,9 @@ def as_csv(table: SweepTable) -> str:
     """For a program: a line for each job and place, figures unrounded, an interval in two columns of its own."""
     rows = []
     for line in table.lines:
-        values: dict[str, Any] = {
-            "job": line.number,
-            "experiment": line.experiment,
-            **line.place._asdict(),
-            **line.settings,
-        }
+        values: dict[str, Any] = {"job": line.number, "experiment": line.experiment, **line.place._asdict()}
+        # experiment=... is a setting, too
+        values |= {f"set {key}" if key in values else key: value for key, value in line.settings.items()}
         for name in table.columns:
             figure = line.figures.get(name, Figure(None))
             values[name] = figure.value

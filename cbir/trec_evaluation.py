@@ -27,7 +27,7 @@ from cbir.statistics import LEVEL, Interval, interval_of_means
 
 _GRADES = range(-127, 128)  # a negative one is not relevant: some collections mark spam with it
 _FIELD = re.compile(r"\S+", re.ASCII)  # as trec_eval: a no-break space ends no field
-_BLOCK_QUERIES = 1024  # bounds memory where one query has many more relevant images than the others
+_BLOCK_CELLS = 2_000_000  # bounds memory where one query has many more relevant images than the others
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -239,8 +239,8 @@ def _values(
     """Name -> (n_chosen,) float64.  hits : the relevant results, by query; ranks, gains : theirs."""
     relevant = relevant.taken(np.argsort(relevant.queries, kind="stable"))
     parts = []
-    for start in range(0, len(chosen), _BLOCK_QUERIES):
-        block = chosen[start : start + _BLOCK_QUERIES]
+    for rows in _blocks(np.diff(np.searchsorted(relevant.queries, chosen), append=len(relevant.queries))):
+        block = chosen[rows]
         judged = RelevantRanks.from_ranks(
             _by_query(block, hits.queries, ranks),
             _by_query(block, hits.queries, gains),
@@ -248,6 +248,17 @@ def _values(
         )
         parts.append(per_query(judged, ks))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _blocks(widths: Ints) -> Iterator[slice]:
+    """Neighbouring queries, so many that the widest of them times their number is at most _BLOCK_CELLS; at least one."""
+    start = widest = 0
+    for end, width in enumerate(widths.tolist()):
+        if end > start and max(widest, width) * (end + 1 - start) > _BLOCK_CELLS:
+            yield slice(start, end)
+            start, widest = end, 0
+        widest = max(widest, width)
+    yield slice(start, len(widths))
 
 
 def _by_query(chosen: Ints, queries: Ints, values: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:

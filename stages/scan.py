@@ -1,8 +1,8 @@
 """scan: note the state of the local files that the run reads but does not own, so that DVC sees when they change.
 
-An image folder, a query list, a file of prompts or of weights on this machine is no output of any stage, and DVC stops at a folder with a
-dangling link (treeverse/dvc#9971) and at a file that is not there, though this run does not use it, as demo weights.
-So this stage always runs, takes moments, and leaves one small file for each.
+An image folder, a query list, a file of prompts or of weights on this machine is no output of any stage, and DVC stops at a
+folder with a dangling link (treeverse/dvc#9971) and at a file that is not there, though this run does not use it, as demo
+weights.  So this stage always runs, takes moments, and leaves one small file for each.
 """
 
 from pathlib import Path

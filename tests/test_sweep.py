@@ -21,7 +21,7 @@ from rich.console import Console
 
 from cbir.compose import composed
 from cbir.errors import ConfigError, DataError
-from cbir.experiments import Experiment, JobError
+from cbir.experiments import Bench, Experiment, JobError
 from cbir.sweep import RESULTS, Job, Outcome, Results, Sweep, sweep_name
 from cbir.sweep_table import METRICS, Line, SweepTable, as_csv, as_markdown, print_table, tabulate
 from tests.imports import ROOT
@@ -354,6 +354,12 @@ def test_csv_holds_plain_figures_and_their_bounds(three: SweepTable) -> None:
     assert float(rows[1]["precision@10 low"]) == pytest.approx(0.6)
 
 
+def test_csv_tells_the_setting_experiment_from_the_experiments_name(three: SweepTable) -> None:
+    line = Line(1, "its-name", three.lines[0].place, {"experiment": "ann_pareto"}, {})
+    (found,) = csv.DictReader(io.StringIO(as_csv(SweepTable({}, ["experiment"], [], [line]))))
+    assert (found["experiment"], found["set experiment"]) == ("its-name", "ann_pareto")
+
+
 # ---- DVC, in a repository of two small stages
 
 TOOL = """
@@ -600,6 +606,58 @@ def test_a_sweeper_plugin_is_handed_the_objective_of_each_job(small: Small) -> N
     finally:
         small.git("rm", "--quiet", "--force", "--ignore-unmatch", str(plugin))
         plugin.unlink(missing_ok=True)
+
+
+def test_a_shallow_clone_takes_its_uncommitted_changes_along(small: Small, tmp_path: Path) -> None:
+    small.git("commit", "--quiet", "--allow-empty", "--message", "one to leave out the first")
+    shallow = tmp_path / "shallow"
+    small.git("clone", "--quiet", "--depth", "1", f"file://{small.root}", str(shallow))
+    (shallow / "note.txt").write_text("a note in the shallow clone")
+    command = [sys.executable, "-m", "cbir", "sweep", "index=flat"]
+    ended = subprocess.run(command, cwd=shallow, env=small.environment, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert small.ran() == ["base 0", "measure flat"]
+    again = subprocess.run(command, cwd=shallow, env=small.environment, capture_output=True, text=True, check=False)
+    assert "done before: index-flat-" in again.stdout
+
+
+def test_where_no_experiment_can_start_it_says_why(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(small.root)
+    new = small.root / "new.txt"
+    new.write_text("new")
+    small.git("add", "--intent-to-add", "new.txt")
+    try:
+        with (
+            pytest.raises(ConfigError, match=r"^git knows new\.txt by its name alone .*: `git add new\.txt` \(no"),
+            Bench(),
+        ):
+            pass
+    finally:
+        small.git("rm", "--quiet", "--force", "new.txt")
+        new.unlink(missing_ok=True)
+    part = tmp_path / "part"
+    (part / ".dvc").mkdir(parents=True)
+    (part / "file").write_text("")
+    for command in (["init", "--quiet", str(tmp_path)], ["add", "."], ["commit", "--quiet", "--message", "a part"]):
+        subprocess.run(["git", *command], cwd=part, env=small.environment, check=True)
+    monkeypatch.chdir(part)
+    with (
+        pytest.raises(
+            ConfigError, match=r"^expected \.dvc/ and \.git/ in one folder, found \.dvc/ in the folder part/"
+        ),
+        Bench(),
+    ):
+        pass
+
+
+def test_a_relative_folder_is_not_taken_for_what_git_knows_of_it(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(small.root)
+    with Bench() as bench:
+        assert bench.holds(Path("note.txt"))
+        assert not bench.holds(Path("conf"))
+        assert not bench.holds(Path("base.txt"))
 
 
 def test_outside_a_repository_it_says_where_to_go(tmp_path: Path) -> None:

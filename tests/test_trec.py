@@ -382,10 +382,17 @@ def test_intervals_draw_queries_one_by_one(tmp_path: Path) -> None:
 def test_values_do_not_depend_on_the_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, qrels = random_files(np.random.default_rng(3))
     whole = evaluated(tmp_path, run, qrels)
-    monkeypatch.setattr(trec_evaluation, "_BLOCK_QUERIES", 3)
+    monkeypatch.setattr(trec_evaluation, "_BLOCK_CELLS", 100)
     parts = evaluated(tmp_path, run, qrels)
     for name, values in whole.values.items():
         np.testing.assert_array_equal(parts.values[name], values)
+
+
+def test_a_wide_query_does_not_widen_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trec_evaluation, "_BLOCK_CELLS", 20)
+    widths = np.array([3, 3, 3, 50, 3, 3, 3, 3, 3, 3, 3, 3])
+    blocks = [widths[rows].tolist() for rows in trec_evaluation._blocks(widths)]
+    assert blocks == [[3, 3, 3], [50], [3] * 6, [3] * 2]
 
 
 def test_equal_scores_stand_by_id_descending_and_the_rank_is_not_read(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ _SERIES = (*(f"cbir {encoder}" for encoder in ENCODERS), "tbir clip")  # DVC sto
 
 
 def write_plots(out: Path, facts: Facts, classes: pa.Table) -> None:
-    """Write precision and recall over k, recall against time, and precision by class.
+    """Write precision and recall over k, recall against time, and precision by class, at the k nearest to 10.
 
     classes : every metric of every class, as evaluate leaves it.
     """
