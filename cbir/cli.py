@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -188,9 +189,11 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _sweep(options: argparse.Namespace) -> None:
     from cbir.experiments import Bench
     from cbir.sweep import Sweep, slug, sweep_name
+    from cbir.sweep_table import check_metrics
 
     out = REPORTS / "sweeps" / (slug([options.name]) if options.name else sweep_name(options.overrides))
     with Bench() as bench:
+        _check_writable(out)
         if bench.changed:
             more = f" and {len(bench.changed) - _SHOWN_FILES} more" if len(bench.changed) > _SHOWN_FILES else ""
             print(f"note: uncommitted changes are part of every job: {', '.join(bench.changed[:_SHOWN_FILES])}{more}")
@@ -206,6 +209,25 @@ def _sweep(options: argparse.Namespace) -> None:
     failed = [one for one in sweep.outcomes if one.error is not None]
     if failed:
         raise DataError(f"{len(failed)} of {len(sweep.outcomes)} jobs failed, see above; the others stand")
+    check_metrics(sweep.outcomes, options.metrics or ())
+
+
+def _table_files(out: Path) -> tuple[Path, Path]:
+    return out.with_name(f"{out.name}.md"), out.with_name(f"{out.name}.csv")
+
+
+def _check_writable(out: Path) -> None:
+    """Raise ConfigError now, not after hours of jobs, where the table or what the jobs print cannot be written."""
+    expected = f"{out.parent}: expected a folder to write the table into"
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=out.parent).close()
+    except OSError as error:
+        raise ConfigError(f"{expected}: {error.strerror}; move it away, or make it writable") from error
+    for path in (out, *_table_files(out)):
+        if path.exists() and path.is_dir() != (path == out):
+            found = "a folder" if path.is_dir() else "a file"
+            raise ConfigError(f"{expected}, found {found} at {path}: move it away, or give another --name")
 
 
 def _tell_sweep(outcomes: Sequence["Outcome"], out: Path, metrics: Sequence[str] | None) -> None:
@@ -214,10 +236,11 @@ def _tell_sweep(outcomes: Sequence["Outcome"], out: Path, metrics: Sequence[str]
     table = tabulate(outcomes, metrics or METRICS)
     if table.lines:
         print_table(table, Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS))
-        for suffix, text in ((".md", as_markdown(table)), (".csv", as_csv(table))):
-            with replacing(out.with_name(out.name + suffix)) as temporary:
+        markdown, values = _table_files(out)
+        for path, text in ((markdown, as_markdown(table)), (values, as_csv(table))):
+            with replacing(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
-        print(f"table  {out}.md  {out}.csv")
+        print(f"table  {markdown}  {values}")
     for one in outcomes:
         if one.error is not None:
             print(f"failed: {' '.join(one.job.overrides)}: {one.error}")

@@ -4,6 +4,8 @@ A message says what was expected, what was found, where, and the next command to
 Every other exception is a bug of ours and keeps its traceback.
 """
 
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,11 +46,15 @@ class UndecodableImage(Exception):
 
 @contextmanager
 def told_in_one_line() -> Iterator[None]:
-    """Turn a CbirError into one line on stderr and exit status 1, an interrupt into status 130."""
+    """Turn a CbirError into one line on stderr and exit status 1, an interrupt into status 130; `| head` is no error."""
     try:
         yield
+        sys.stdout.flush()
     except CbirError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python's last flush fails, too
+        sys.exit(128 + signal.SIGPIPE)

@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -118,8 +119,13 @@ class Bench:
         return not path.is_dir() and bool(_git("ls-tree", self._content, "--", str(path)))
 
     def find(self, suffix: str) -> Experiment | None:
-        """A finished experiment whose name ends so, of whichever commit."""
-        return next((one for one in _experiments() if one.name.endswith(suffix)), None)
+        """A finished experiment whose name ends so: HEAD's, or else of whichever commit."""
+        found = [one for one in _experiments() if one.name.endswith(suffix)]
+        return max(found, key=self.is_of_head, default=None)
+
+    def is_of_head(self, experiment: Experiment) -> bool:
+        """Whether it started from the present commit, so that `dvc exp show` lists it."""
+        return experiment.reference == f"refs/exps/{self._head[:2]}/{self._head[2:]}/{experiment.name}"
 
     def read(self, experiment: Experiment, files: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The JSON files of its reports/.  Raises DataError when they are not at hand."""
@@ -161,6 +167,7 @@ class Bench:
             encoding="utf-8",
             errors="replace",
             pass_fds=[self._lock.fileno()],  # were we killed, the lock would last as long as DVC
+            start_new_session=True,  # a signal to us alone would not reach the stage, and DVC passes none on
         ) as process:
             try:
                 for line in process.stdout or ():
@@ -169,11 +176,8 @@ class Bench:
                     if found := _RUNNING.match(line):
                         on_line(found[1])
                 return process.wait() == 0
-            except BaseException:  # Ctrl-C: DVC and its stage have got it too
-                try:
-                    process.communicate(timeout=_PATIENCE_S)
-                except subprocess.TimeoutExpired:
-                    process.kill()
+            except BaseException:
+                _stop(process)
                 raise
 
     def _make_clone(self) -> None:
@@ -196,6 +200,17 @@ class Bench:
         references = [f"{one.reference}:{one.reference}" for one in _experiments(f"--git-dir={self._clone / '.git'}")]
         if references:
             _git("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--force", str(self._clone), *references)
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """Interrupt DVC and its stage; kill them where that takes too long, or at another Ctrl-C."""
+    print("\nwaiting for the stage to stop", flush=True)
+    with suppress(ProcessLookupError):  # all have ended
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.communicate(timeout=_PATIENCE_S)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def last_words(output: str) -> str:

@@ -104,6 +104,8 @@ class Sweep:
             hydra.multirun("config", self.run_batch, [*overrides, *hydra_overrides], with_log_configuration=False)
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(explained(error, overrides, self._conf_dir)) from error
+        if not self.outcomes:
+            raise ConfigError(f"no job came of {' '.join(overrides)}: no option of the group fits the pattern")
 
     def run_batch(self, batch: Sequence[Sequence[str]]) -> list[float | None]:
         """Check every job of a batch, then run one after another; the objective of each, None where there is none.
@@ -138,7 +140,8 @@ class Sweep:
         if done is not None:
             with suppress(DataError):  # else its files have left the cache
                 outcome = Outcome(Job(job.overrides, done.name), self._bench.read(done, RESULTS))
-                print(f"done before: {done.name}", flush=True)
+                where = "" if self._bench.is_of_head(done) else ", at another commit: `dvc exp show -A` shows it"
+                print(f"done before: {done.name}{where}", flush=True)
                 return outcome
         outcome, begun = Outcome(job), perf_counter()
 

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cbir.config import nearest
+from cbir.errors import ConfigError
 from cbir.report.facts import MODALITIES, TASKS, Figure
 from cbir.report.markdown import escaped, row, rule
 from cbir.sweep import Outcome, Results, plain, varying
@@ -84,6 +86,18 @@ def tabulate(outcomes: Sequence[Outcome], metrics: Sequence[str]) -> SweepTable:
     columns = list(dict.fromkeys(name for line in lines for name in line.figures))
     shared = {key: value for key, value in settings[0].items() if key not in keys} if settings else {}
     return SweepTable(shared, keys, columns, lines)
+
+
+def check_metrics(outcomes: Sequence[Outcome], metrics: Sequence[str]) -> None:
+    """Raise ConfigError for a metric that no finished job has."""
+    found = [one.results["metrics.json"] for one in outcomes if one.results is not None]
+    known = {name for means in found for task in TASKS for exact in means[task].values() for name in exact}
+    unknown = [name for name in metrics if name not in known]
+    if unknown and known:
+        raise ConfigError(
+            f"--metrics: no job has {unknown[0]}; {nearest(unknown[0], sorted(known))}; the jobs stand, the same command "
+            "with another name runs none of them again"
+        )
 
 
 def print_table(table: SweepTable, console: Console) -> None:

@@ -15,6 +15,7 @@ r_precision and mrr of metrics.json know the whole ranking.
 import string
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from urllib.parse import quote
 
@@ -47,6 +48,8 @@ class Written:
 def export(data: Path, reports: Path, out: Path) -> list[Written]:
     """Write <task>.qrels and <task>_<encoder>_<search>.run for every run of the reports; the latter name is the tag, too.
 
+    Files of these names that an earlier run left go.
+
     Raises DataError when there is no finished run, or it was made from other data than `data` holds; ConfigError when `out`
     is no folder and cannot become one.
     """
@@ -67,6 +70,10 @@ def export(data: Path, reports: Path, out: Path) -> list[Written]:
         ]
         for task, encoder, search, path in found:
             written.append(_write_run(out / f"{task}_{encoder}_{search}.run", read_run(path)))
+        for task, encoder, search in product(TASKS, ENCODERS, SEARCHES):  # of an earlier run
+            for path in (out / f"{task}.qrels", out / f"{task}_{encoder}_{search}.run"):
+                if path not in [one.path for one in written]:
+                    path.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"--out: expected a folder to write into, found {out}: {error.strerror}") from error
     return written

@@ -27,6 +27,22 @@ def test_an_interrupt_is_told_without_a_traceback(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err == "interrupted\n"
 
 
+def test_who_reads_no_further_is_not_told(tmp_path: Path) -> None:
+    program = "from cbir.errors import told_in_one_line\nwith told_in_one_line():\n    print('x' * 100 + '\\n', end='')"
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
 def test_a_bug_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError), told_in_one_line():
         _ = 1 / 0

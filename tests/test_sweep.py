@@ -19,11 +19,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from cbir import cli
 from cbir.compose import composed
 from cbir.errors import ConfigError, DataError
 from cbir.experiments import Bench, Experiment, JobError
 from cbir.sweep import RESULTS, Job, Outcome, Results, Sweep, sweep_name
-from cbir.sweep_table import METRICS, Line, SweepTable, as_csv, as_markdown, print_table, tabulate
+from cbir.sweep_table import METRICS, Line, SweepTable, as_csv, as_markdown, check_metrics, print_table, tabulate
 from tests.imports import ROOT
 from tests.test_pipeline import TINY, copy_working_tree
 
@@ -41,12 +42,16 @@ class NoBench:
         self.its_code = "code"
         self.failing = "ivf_pq"
         self.gone: set[str] = set()
+        self.elsewhere: set[str] = set()
 
     def code(self) -> str:
         return self.its_code
 
     def holds(self, path: Path) -> bool:
         return (ROOT / path).exists() and path.parts[0] == "cbir"
+
+    def is_of_head(self, experiment: Experiment) -> bool:
+        return experiment.revision not in self.elsewhere
 
     def find(self, suffix: str) -> Experiment | None:
         return next((one for name, one in self.finished.items() if name.endswith(suffix)), None)
@@ -126,6 +131,8 @@ def test_an_experiment_of_conf_may_declare_a_sweep(bench: NoBench) -> None:
             r"dataset\.url has no value: .* in the job dataset=image_folder: nothing was run",
         ),
         ("index", "override 'index' is not key=value or group=option"),
+        ("index=glob(zz*)", r"^no job came of index=glob\(zz\*\): no option of the group fits the pattern$"),
+        ("index.build.seed=range(0,2),5", r"override 'index\.build\.seed=range\(0,2\),5' is not key=value"),
         ("index.build.seed=interval(1,2)", "BasicSweeper does not support sweep type : INTERVAL_SWEEP"),
         ("hydra/sweeper=none index=flat", "needs the value to optimise: add --objective"),
     ],
@@ -197,6 +204,17 @@ def test_what_lies_there_under_the_name_of_a_part_of_ours_is_not_meant(bench: No
     for name in ("demo", "bare", "synonyms"):
         (tmp_path / name).mkdir()
     assert len(swept(bench, "clip=demo", "index=flat")) == 1
+
+
+def test_a_job_that_is_done_at_another_commit_says_where_it_is_shown(
+    bench: NoBench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    swept(bench, "index=flat")
+    bench.elsewhere.add("revision-1")
+    swept(bench, "index=flat")
+    assert re.search(
+        r"done before: index-flat-\w+, at another commit: `dvc exp show -A` shows it$", capsys.readouterr().out
+    )
 
 
 def test_a_failed_job_is_kept_and_the_others_run(bench: NoBench, capsys: pytest.CaptureFixture[str]) -> None:
@@ -274,6 +292,32 @@ def three() -> SweepTable:
             "sq8": results(0.8004, 0.9, 0.2, 200),
         }
     )
+
+
+def test_a_metric_that_no_job_has_is_named() -> None:
+    outcomes = [Outcome(Job(("index=flat",), "a"), results(0.5, 1.0, 0.1, 100)), Outcome(Job(("index=hnsw",), "b"))]
+    check_metrics(outcomes, ["mrr", "precision@10"])
+    with pytest.raises(ConfigError, match=r"^--metrics: no job has precison@10; nearest: precision@10; the jobs stand"):
+        check_metrics(outcomes, ["mrr", "precison@10"])
+
+
+@pytest.mark.parametrize(
+    ("blocked", "message"),
+    [
+        ("sweeps", r"^sweeps: expected a folder to write the table into: File exists; move it away"),
+        ("sweeps/index", r"^sweeps: expected a folder .*, found a file at sweeps/index: move it away, or .* --name$"),
+        ("sweeps/index.md/", r"^sweeps: expected a folder .*, found a folder at sweeps/index\.md: move it away"),
+    ],
+)
+def test_a_table_that_cannot_be_written_is_told_before_the_first_job(
+    blocked: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path(blocked)
+    path.parent.mkdir(exist_ok=True)
+    path.mkdir() if blocked.endswith("/") else path.write_text("")
+    with pytest.raises(ConfigError, match=message):
+        cli._check_writable(Path("sweeps/index"))
 
 
 def test_a_line_holds_what_the_experiment_measured(three: SweepTable) -> None:
@@ -378,6 +422,7 @@ if what == "base":
 if kind == "ivf_pq":
     sys.exit("error: the gallery is too small; set index.kind to flat")
 if kind == os.environ.get("TOOL_WAITS_AT"):
+    log.with_name("group").write_text(str(os.getpgrp()))
     time.sleep(60)
 recall = {"flat": 1.0, "hnsw": 0.75}.get(kind, 0.5)
 indexed, metrics = {"ann_recall@10": recall}, {"precision@10": 0.5, "map_at_r": recall}
@@ -463,7 +508,14 @@ class Small:
         """The stages that were run since the last look."""
         found = self.log.read_text().splitlines() if self.log.exists() else []
         self.log.unlink(missing_ok=True)
+        self.log.with_name("group").unlink(missing_ok=True)
         return found
+
+    def group(self) -> int:
+        """The process group of the job that waits."""
+        file = self.log.with_name("group")
+        wait_for(lambda: file.exists() and bool(file.read_text()))
+        return int(file.read_text())
 
     def files(self) -> dict[str, bytes]:
         """All of the user's files, and where git stands."""
@@ -538,7 +590,11 @@ def test_after_a_kill_the_user_has_lost_nothing_and_a_repeat_goes_on(small: Smal
         wait_for(lambda: small.log.exists() and "measure hnsw" in small.log.read_text())
         code, _, error = small.sweep("index=flat")
         assert (code, error.partition(",")[0]) == (1, "error: another sweep runs in this repository")
-        os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        process.wait()
+        code, _, error = small.sweep("index=flat")
+        assert (code, error.partition(",")[0]) == (1, "error: another sweep runs in this repository")
+        os.killpg(small.group(), signal.SIGKILL)
     assert small.files() == before
     assert small.ran() == ["base 0", "measure flat", "measure hnsw"]
     code, out, _ = small.sweep("index=flat,hnsw,sq8")
@@ -548,13 +604,17 @@ def test_after_a_kill_the_user_has_lost_nothing_and_a_repeat_goes_on(small: Smal
     assert small.files() == before
 
 
-def test_ctrl_c_ends_the_job_and_shows_what_is_done(small: Small) -> None:
+def test_an_interrupt_of_cbir_alone_ends_the_job_and_shows_what_is_done(small: Small) -> None:
     before = small.files()
     small.ran()
     with small.start("index=sq8,hnsw", "dataset.seed=1", waits_at="hnsw") as process:
         wait_for(lambda: small.log.exists() and "measure hnsw" in small.log.read_text())
-        os.killpg(process.pid, signal.SIGINT)
+        group = small.group()
+        process.send_signal(signal.SIGINT)
         out, error = process.communicate(timeout=60)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(group, 0)
+    assert "waiting for the stage to stop" in out
     assert process.returncode == 130
     assert error.splitlines()[-1] == "interrupted"
     assert "Traceback" not in error
@@ -613,6 +673,7 @@ def test_a_shallow_clone_takes_its_uncommitted_changes_along(small: Small, tmp_p
     shallow = tmp_path / "shallow"
     small.git("clone", "--quiet", "--depth", "1", f"file://{small.root}", str(shallow))
     (shallow / "note.txt").write_text("a note in the shallow clone")
+    small.ran()
     command = [sys.executable, "-m", "cbir", "sweep", "index=flat"]
     ended = subprocess.run(command, cwd=shallow, env=small.environment, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")

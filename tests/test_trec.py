@@ -220,6 +220,13 @@ def test_the_files_are_the_same_bytes_again_and_nothing_else_lies_there(done: Do
         assert (tmp_path / name).read_bytes() == (done.out / name).read_bytes()
 
 
+def test_files_of_an_earlier_run_go_and_others_stay(done: Done, tmp_path: Path) -> None:
+    for name in ("tbir_mobilenet_index.run", "mine.run"):
+        (tmp_path / name).write_text("")
+    written = export(done.world.data, done.reports, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.run", *(one.path.name for one in written)}
+
+
 def test_a_write_that_fails_leaves_the_earlier_file(
     done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
