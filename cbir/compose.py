@@ -118,7 +118,7 @@ def parsed(overrides: Sequence[str]) -> list[Override]:
     for text in overrides:
         try:
             found.append(parser.parse_override(text))
-        except (HydraException, OmegaConfBaseException) as error:
+        except HydraException as error:
             raise ConfigError(
                 f"override '{text}' is not key=value or group=option: {first_line(error)}; quote a value with special "
                 "characters, as in 'dataset.url=\"my photos\"'"

@@ -105,7 +105,9 @@ class Sweep:
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(explained(error, overrides, self._conf_dir)) from error
         if not self.outcomes:
-            raise ConfigError(f"no job came of {' '.join(overrides)}: no option of the group fits the pattern")
+            raise ConfigError(
+                f"no job came of {' '.join(overrides)}: its pattern fits no option, or its range is empty"
+            )
 
     def run_batch(self, batch: Sequence[Sequence[str]]) -> list[float | None]:
         """Check every job of a batch, then run one after another; the objective of each, None where there is none.
@@ -214,9 +216,18 @@ def slug(words: Sequence[str]) -> str:
 
 
 def _values(override: Override) -> list[str]:
-    """The override once for each value of a list; nothing where Hydra has yet to find the values."""
+    """The override once for each value of a list; nothing where Hydra has yet to find the values.
+
+    Raises ConfigError for a list with more than values in it.
+    """
     if override.is_choice_sweep() and override.value_type != ValueType.GLOB_CHOICE_SWEEP:
-        return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+        try:
+            return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+        except OmegaConfBaseException as error:
+            raise ConfigError(
+                f"override '{override.input_line}': expected a list of values, found a range() or another sweep in it: "
+                "write all values, as in 0,1,5"
+            ) from error
     return [] if override.is_sweep_override() else [str(override.input_line)]
 
 
