@@ -10,7 +10,7 @@ import pytest
 from cbir.artifacts.files import read_json
 from cbir.artifacts.vectors import read_parts
 from cbir.compose import composed
-from stages import build_index, download, embed, evaluate, latency, preprocess, report, scan, weights
+from stages import build_index, download, embed, evaluate, latency, preprocess, prompts, report, scan, weights
 
 ROOT = Path(__file__).resolve().parents[1]
 ARCHIVE = ROOT.parent / "shared" / "data" / "tiny-imagenet-200-mini.zip"
@@ -48,6 +48,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             embed.main(encoder)
             build_index.main(encoder)
         evaluate.main()
+        prompts.main()
         latency.main()
         report.main()
         yield folder
@@ -63,8 +64,8 @@ def test_every_class_has_one_gallery_image_one_query_image_and_one_prompt(ran: P
 def test_validation_queries_carry_the_label_of_the_annotations(ran: Path) -> None:
     queries = pq.read_table(ran / "data/queries/query_list.parquet").to_pylist()
     assert len({query["label"] for query in queries if query["task"] == "cbir"}) == 200
-    prompts = {query["label"]: query["text"] for query in queries if query["task"] == "tbir"}
-    assert prompts["n01443537"] == "a photo of a goldfish."
+    texts = {query["label"]: query["text"] for query in queries if query["task"] == "tbir"}
+    assert texts["n01443537"] == "a photo of a goldfish."
 
 
 @pytest.mark.parametrize(("encoder", "dim"), [("mobilenet", 960), ("clip", 512)])
