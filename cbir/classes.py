@@ -1,6 +1,6 @@
 """What an encoder makes of the classes: figures of each class, classes that it confuses, and categories predicted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cbir.artifacts.vectors import MISSING, Positions, Vectors
+from cbir.artifacts.vectors import MISSING, Positions, Vectors, positions_of
 from cbir.retrieval import Scores
 
 NEIGHBOURS: Final = 20  # that vote
@@ -36,18 +36,13 @@ class Classes:
         distinct = sorted(label for label in labels.unique().to_pylist() if label is not None)
         named = distinct
         if names is not None:
-            first = pa.compute.index_in(pa.array(distinct, pa.string()), value_set=labels)
+            first = pa.array(positions_of(distinct, labels))
             named = [name or label for name, label in zip(names.take(first).to_pylist(), distinct, strict=True)]
-        return cls(distinct, named, _numbers(labels, distinct))
+        return cls(distinct, named, positions_of(labels, pa.array(distinct, pa.string())))
 
     def of_queries(self, labels: pa.Array) -> Ints:
         """The number of each query's class, MISSING where the gallery has no such class."""
-        return _numbers(labels, self.labels)
-
-
-def _numbers(labels: pa.Array, distinct: Sequence[str]) -> Ints:
-    found = pa.compute.index_in(labels, value_set=pa.array(distinct, pa.string()))
-    return np.asarray(pa.compute.fill_null(found, MISSING).to_numpy(zero_copy_only=False), np.int64)
+        return positions_of(labels, pa.array(self.labels, pa.string()))
 
 
 def prototypes(parts: Sequence[Vectors], classes: Classes, dim: int) -> Floats:
@@ -125,7 +120,7 @@ def confusions(found: Ints, wanted: Ints, n_classes: int) -> list[tuple[int, int
     return sorted(every, key=lambda one: (-one[2], one[:2]))
 
 
-def class_means(values: dict[str, Floats], wanted: Ints, n_classes: int) -> tuple[Ints, dict[str, Floats]]:
+def class_means(values: Mapping[str, Floats], wanted: Ints, n_classes: int) -> tuple[Ints, dict[str, Floats]]:
     """The number of queries of each class, (n_classes,), and name -> the mean of each class, NaN where undefined."""
     rows = wanted != MISSING
     means = {}

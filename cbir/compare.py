@@ -16,6 +16,8 @@ import pyarrow.compute as pc
 
 from cbir.artifacts.files import read_json
 from cbir.artifacts.runs import read_open_table
+from cbir.artifacts.vectors import positions_of
+from cbir.classes import class_means
 from cbir.config import nearest
 from cbir.errors import ConfigError, DataError
 from cbir.statistics import (
@@ -222,15 +224,10 @@ def _extremes(names: Sequence[str], change: Floats) -> tuple[tuple[Change, ...],
 
 def _by_class(labels: Sequence[str | None], change: Floats) -> tuple[Change, ...]:
     """The mean change of each class, the greatest loss first."""
-    named = [row for row, label in enumerate(labels) if label is not None]
-    names = sorted({str(labels[row]) for row in named})
-    number = {name: place for place, name in enumerate(names)}
-    sums, counts = np.zeros(len(names)), np.zeros(len(names))
-    places = [number[str(labels[row])] for row in named]
-    np.add.at(sums, places, change[named])
-    np.add.at(counts, places, 1)
-    means = sums / np.maximum(counts, 1)
-    return tuple(Change(names[place], float(means[place])) for place in np.argsort(means, kind="stable"))
+    names = sorted({label for label in labels if label is not None})
+    _, means = class_means({"change": change}, positions_of(labels, pa.array(names, pa.string())), len(names))
+    order = np.argsort(means["change"], kind="stable")
+    return tuple(Change(names[place], float(means["change"][place])) for place in order)
 
 
 def _rows(run: Run, group: tuple[str, str, str]) -> pa.Table:

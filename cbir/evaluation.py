@@ -256,27 +256,30 @@ def _search_index(
     and so are the queries of about as many relevant images (up to the next power of 2).  Any other index is searched once,
     for the most; the first results are those of every smaller k.
     """
-    n_images, everyone = index.ntotal, np.arange(len(asked.ids))
-    most = int(n_relevant.max(initial=0)) if 0 < n_relevant.max(initial=0) <= _MOST_R else 0
-    widths = 2 ** np.ceil(np.log2(np.maximum(n_relevant, 1))).astype(np.int64)
+    most = int(n_relevant.max(initial=0))
+    most = most if most <= _MOST_R else 0
+    n_queries, n_images = len(asked.ids), index.ntotal
+    by_relevant = np.full((n_queries, most), MISSING)
     if kind_of(index) == "hnsw":
-        searches = [(k, everyone) for k in sorted(ks)]
-        searches += [(int(w), np.flatnonzero((widths == w) & (n_relevant > 0))) for w in np.unique(widths) if most]
-    else:
-        searches = [(max(*ks, most), everyone)]
-    found: dict[int, tuple[Scores, Positions]] = {}
-    by_relevant = np.full((len(asked.ids), most), MISSING)
-    with progress(sum(len(rows) for _, rows in searches), f"search {title}", "queries") as bar:
-        for number, (k, rows) in enumerate(searches):
-            if not len(rows):
-                continue
-            scores, positions = _search_rows(asked.vectors[rows], index, min(k + spare, n_images), params, threads, bar)
-            alone = len(searches) == 1
-            for less in ks if alone else {k} if number < len(ks) else set():
-                found[less] = without_self(scores[:, : less + spare], positions[:, : less + spare], asked.own, less)
-            if most and (alone or number >= len(ks)):
-                kept = without_self(scores, positions, asked.own[rows], most)[1]
+        widths = np.where(n_relevant > 0, 2 ** np.ceil(np.log2(np.maximum(n_relevant, 1))).astype(np.int64), 0)
+        wide = [(int(width), np.flatnonzero(widths == width)) for width in np.unique(widths) if most and width]
+        with progress(len(ks) * n_queries + sum(len(rows) for _, rows in wide), f"search {title}", "queries") as bar:
+            found = {
+                k: without_self(*_search_rows(asked.vectors, index, k + spare, params, threads, bar), asked.own, k)
+                for k in sorted(ks)
+            }
+            for width, rows in wide:
+                reached = min(width + spare, n_images)
+                raw = _search_rows(asked.vectors[rows], index, reached, params, threads, bar)
+                kept = without_self(*raw, asked.own[rows], most)[1]
                 by_relevant[rows, : kept.shape[1]] = kept
+    else:
+        with progress(n_queries, f"search {title}", "queries") as bar:
+            reached = min(max(*ks, most) + spare, n_images)
+            scores, positions = _search_rows(asked.vectors, index, reached, params, threads, bar)
+        found = {k: without_self(scores[:, : k + spare], positions[:, : k + spare], asked.own, k) for k in ks}
+        kept = without_self(scores, positions, asked.own, most)[1]
+        by_relevant[:, : kept.shape[1]] = kept
     return found, by_relevant if most else None
 
 

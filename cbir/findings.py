@@ -26,12 +26,11 @@ from cbir.classes import class_means, confusions
 from cbir.config import EvaluateParams
 from cbir.definitions import define
 from cbir.duplicates import BYTES, PIXELS, Pair, Pictures, alike, pairs_table, same_bytes, same_pixels, same_vectors
-from cbir.evaluation import Answers, Asked, Gallery, Values
+from cbir.evaluation import TASKS, Answers, Asked, Gallery, Values
 from cbir.metrics import mean
 from cbir.retrieval import run_table
-from cbir.statistics import LEVEL, Ints, classes_of, interval_of_means
+from cbir.statistics import LEVEL, bounds_of_means, classes_of
 
-TASKS = ("cbir", "tbir")
 IMAGE, GALLERY_IMAGE, TEXT = "image", "gallery image", "text"  # who asks an index
 _CONFUSED_RESULTS = 10
 Mask = npt.NDArray[np.bool_]
@@ -53,6 +52,7 @@ class Findings:
 
     def __init__(self, out: Path, gallery: Gallery, params: EvaluateParams) -> None:
         self._out, self._gallery, self._params = out, gallery, params
+        self._image_queries = gallery.queries.filter(pa.compute.equal(gallery.queries["task"], "cbir"))
         groups = (*TASKS, "subsets", "categories", "without_duplicates", "ann", "ann_cost")
         self._metrics: dict[str, Any] = {name: {} for name in (*groups, "ceilings", "chance")}
         self._intervals: dict[str, Any] = {name: {} for name in groups}
@@ -85,8 +85,8 @@ class Findings:
             self._put(("ann", encoder, who), indexed.values, asked, rows)
             self._put(("ann_cost", encoder, who), cost, asked, rows)
         if task == "cbir":
-            found = list(same_vectors(exact.near_scores, exact.near_positions, encoder, self._params.duplicate_cosine))
-            self._pairs += found
+            least = self._params.duplicate_cosine
+            self._pairs += same_vectors(exact.near_scores, exact.near_positions, encoder, least)
         self._add_classes(task, encoder, asked, exact)
         for name, suffix in (("index", ""), ("exact", "_exact")):
             run = run_table(asked.ids, answers[name].scores, answers[name].positions, self._gallery.ids)
@@ -99,9 +99,8 @@ class Findings:
         columns = ["image_id", "sha256", "fingerprint"]
         gallery, queries = (read_columns(images / kind, columns) for kind in ("gallery", "queries"))
         every = pa.concat_tables([queries, gallery])
-        table = self._gallery.queries.filter(pa.compute.equal(self._gallery.queries["task"], "cbir"))
-        places = positions_of(table["image_id"].combine_chunks(), every["image_id"].combine_chunks())
-        own = positions_of(table["image_id"].combine_chunks(), self._gallery.ids)
+        ids = self._image_queries["image_id"].combine_chunks()
+        places, own = (positions_of(ids, among) for among in (every["image_id"].combine_chunks(), self._gallery.ids))
         asked, searched = Pictures.of(every.take(pa.array(places))), Pictures.of(gallery)
         self._pairs = [pair for pair in self._pairs if alike(pair, asked, searched)]
         self._pairs += [*same_bytes(asked, searched, own), *same_pixels(asked, searched, own)]
@@ -122,7 +121,7 @@ class Findings:
         write_json(self._out / "intervals.json", {**self._intervals, "about": about})
         write_json(self._out / "definitions.json", self._definitions())
         write_json(self._out / "test_collection.json", self._gallery.collection)
-        ids = queries.filter(pa.compute.equal(queries["task"], "cbir"))["query_id"].combine_chunks()
+        ids = self._image_queries["query_id"].combine_chunks()
         write_duplicates(
             self._out / "duplicates.parquet", pairs_table(self._pairs, ids, self._gallery.ids, DUPLICATE_SCHEMA)
         )
@@ -138,22 +137,11 @@ class Findings:
         """Means and their intervals over these rows, under the same keys of metrics.json and intervals.json."""
         chosen = {name: column[rows] for name, column in values.items()}
         classes = classes_of(asked.table["label"].filter(pa.array(rows)).to_pylist())
-        for into, found in ((self._metrics, mean(chosen)), (self._intervals, self._interval_of(chosen, classes))):
+        bounds = bounds_of_means(chosen, classes, self._params.resamples, self._params.seed)
+        for into, found in ((self._metrics, mean(chosen)), (self._intervals, bounds)):
             for key in path[:-1]:
                 into = into.setdefault(key, {})
             into[path[-1]] = found
-
-    def _interval_of(self, values: Values, classes: Ints) -> dict[str, list[float]]:
-        """Metric -> [low, high]; without those that have none."""
-        found = interval_of_means(
-            np.column_stack([*values.values()]), classes, self._params.resamples, self._params.seed
-        )
-        # the digits beyond are the draw's chance, and in the last ones the matrix product's
-        return {
-            name: [round(one.low, 6), round(one.high, 6)]
-            for name, one in zip(values, found, strict=True)
-            if one is not None
-        }
 
     def _put_without_duplicates(self) -> None:
         doubled = sorted({pair.query for pair in self._pairs})

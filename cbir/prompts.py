@@ -12,11 +12,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cbir.artifacts.vectors import MISSING, Vectors, VectorSet
-from cbir.classes import Classes
+from cbir.classes import Classes, class_means
 from cbir.exact import exact_scores
 from cbir.metrics import RelevantRanks, mean, per_query, ranks_of_relevant
 from cbir.progress import progress
-from cbir.statistics import interval_of_means
+from cbir.statistics import bounds_of_means
 
 _KS = (1, 10)
 _SHOWN = ("success@1", "precision@10", "map_at_r")
@@ -67,26 +67,27 @@ def _of_set(
     seed: int,
 ) -> dict[str, Any]:
     asked, of_row = np.unique(wordings.classes, return_inverse=True)
-    counts = np.bincount(of_row)
     values = _values(wordings.vectors, [groups[number] for number in wordings.classes], gallery, f"prompts {name}")
     sums = np.zeros((len(asked), wordings.vectors.shape[1]))
     np.add.at(sums, of_row, wordings.vectors.astype(np.float64))
     ensembles = (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
     ensemble = _values(ensembles, [groups[number] for number in asked], gallery, f"ensembles {name}")
-    means, spreads = {}, {}
-    for metric, column in values.items():
-        means[metric] = np.bincount(of_row, weights=column) / counts
-        squares = np.bincount(of_row, weights=(column - means[metric][of_row]) ** 2) / counts
-        spreads[metric] = float(np.sqrt(squares).mean())
+    counts, means = class_means(values, of_row, len(asked))
+    _, variances = class_means(
+        {metric: (column - means[metric][of_row]) ** 2 for metric, column in values.items()}, of_row, len(asked)
+    )
     worst = int(np.argmin(ensemble["map_at_r"]))
     return {
         "classes": len(asked),
         "wordings": [int(counts.min()), int(counts.max())],
         "mean": mean(means),
         "ensemble": mean(ensemble),
-        "spread": spreads,
+        "spread": mean({metric: np.sqrt(column) for metric, column in variances.items()}),
         "worst_class": {"label": classes.labels[asked[worst]], **{k: float(v[worst]) for k, v in ensemble.items()}},
-        "intervals": {"mean": _intervals(means, resamples, seed), "ensemble": _intervals(ensemble, resamples, seed)},
+        "intervals": {
+            name: bounds_of_means(of_classes, np.arange(len(asked)), resamples, seed)
+            for name, of_classes in (("mean", means), ("ensemble", ensemble))
+        },
     }
 
 
@@ -103,13 +104,3 @@ def _values(vectors: Vectors, relevant: Sequence[npt.NDArray[np.int64]], gallery
             parts.append(per_query(RelevantRanks.from_ranks(ranks, grades, ideal=grades), _KS))
             bar.advance(len(scores))
     return {name: np.concatenate([part[name] for part in parts]) for name in _SHOWN}
-
-
-def _intervals(values: Values, resamples: int, seed: int) -> dict[str, list[float]]:
-    """Classes are drawn: each row is one."""
-    found = interval_of_means(np.column_stack([*values.values()]), np.arange(len(values["map_at_r"])), resamples, seed)
-    return {
-        name: [round(one.low, 6), round(one.high, 6)]
-        for name, one in zip(values, found, strict=True)
-        if one is not None
-    }

@@ -74,7 +74,7 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, under the names of metrics.json and intervals.json."""
-        bounds = {name: one and [round(one.low, 6), round(one.high, 6)] for name, one in self.intervals.items()}
+        bounds = {name: one and one.bounds for name, one in self.intervals.items()}
         about = {"level": LEVEL, "resamples": self.resamples, "seed": self.seed, "drawn": "queries"}
         return {"metrics": self.means, "intervals": bounds, "counts": asdict(self.counts), "about": about}
 
