@@ -312,15 +312,10 @@ def test_map_at_r_of_the_index_asks_it_for_all_relevant(
     approximate: dict[str, Done], kind: str, task: str, encoder: str
 ) -> None:
     done = approximate[kind]
-    world, queries, ids = done.world, done.world.asked(task), list(done.world.gallery)
-    vectors = np.stack([world.vector(encoder, query) for query in queries])
-    folder = world.indexes("flat" if kind == "by_grade" else kind)
-    params = NARROW.get(kind, SearchParams())
-    rows = done.per_query(task, encoder, "index")
-    for query, vector in zip(queries, vectors, strict=True):
+    world, rows = done.world, done.per_query(task, encoder, "index")
+    for query in world.asked(task):
         wide = 2 ** math.ceil(math.log2(max(1, oracles.number_of_relevant(world.relevance(query)))))
-        (row,) = faiss_search(folder / encoder / "index.faiss", vector[None], wide + (task == "cbir"), params)
-        kept = [ids[position] for position in row if position != -1 and ids[position] != world.own(query)][:wide]
+        kept = by_faiss(world, kind, encoder, [query], wide)[0]
         expected = oracles.all_metrics(kept, world.relevance(query), KS)["map_at_r"]
         told = rows[query.query_id]["map_at_r"]
         assert math.isnan(expected) if told is None else told == pytest.approx(expected, abs=1e-9)
@@ -371,20 +366,28 @@ def faiss_search(path: Path, vectors: NDArray[np.float32], k: int, params: Searc
     return found
 
 
+def by_faiss(world: World, kind: str, encoder: str, queries: Sequence[Query], k: int) -> list[list[str]]:
+    """The first k images that FAISS itself returns to each query, its own left out."""
+    ids = list(world.gallery)
+    path = world.indexes("flat" if kind == "by_grade" else kind) / encoder / "index.faiss"
+    vectors = np.stack([world.vector(encoder, query) for query in queries])
+    found = faiss_search(path, vectors, k + (queries[0].task == "cbir"), NARROW.get(kind, SearchParams()))
+    return [
+        [ids[position] for position in row if position != -1 and ids[position] != world.own(query)][:k]
+        for query, row in zip(queries, found, strict=True)
+    ]
+
+
 @each_kind
 @each_answer
 def test_ann_recall_is_the_overlap_with_the_exact_neighbours(
     approximate: dict[str, Done], kind: str, task: str, encoder: str
 ) -> None:
     done = approximate[kind]
-    world, queries, ids = done.world, done.world.asked(task), list(done.world.gallery)
-    vectors = np.stack([world.vector(encoder, query) for query in queries])
+    world, queries = done.world, done.world.asked(task)
     for k in ANN_KS:
-        params = NARROW.get(kind, SearchParams())
-        found = faiss_search(world.indexes(kind) / encoder / "index.faiss", vectors, k + (task == "cbir"), params)
         shares = []
-        for query, row in zip(queries, found, strict=True):
-            kept = [ids[position] for position in row if position != -1 and ids[position] != world.own(query)][:k]
+        for query, kept in zip(queries, by_faiss(world, kind, encoder, queries, k), strict=True):
             shares.append(len(set(kept) & set(world.ranking(encoder, query)[:k])) / k)
         by_query = dict(zip([query.query_id for query in queries], shares, strict=True))
         for who, asked in askers(world, task).items():
