@@ -1,4 +1,4 @@
-"""Shards of images -> parts of vectors, with their ids and a passport."""
+"""Shards of images, and texts -> parts of vectors, with their ids and a passport."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +22,7 @@ from cbir.parallel import ordered_map
 from cbir.progress import progress
 from cbir.vector_cache import VectorCache
 
+TEXTS_PER_PART = 1024
 _LIBRARIES = ("torch", "torchvision", "open_clip_torch", "timm", "openvino", "pillow", "numpy")
 
 
@@ -145,22 +146,42 @@ def _batches(shards: Path, batch_images: int, cache: VectorCache) -> Iterator[_B
 
 
 def embed_queries(
-    ids: Sequence[str], texts: Sequence[str], out: Path, encoder: TextEncoder, batch: int, title: str
+    ids: Sequence[str],
+    texts: Sequence[str],
+    out: Path,
+    encoder: TextEncoder,
+    batch_texts: int,
+    cache: VectorCache,
+    title: str,
 ) -> Rows:
-    """Embed texts, row by row with their query ids, into one part in `out`."""
+    """Embed texts, row by row with their query ids, into parts of `TEXTS_PER_PART` in `out`.
+
+    A finished part is kept in the cache, and taken from there by a later run.
+    """
     fresh_folder(out)
-    workers = encoder.runtime.workers
-    starts = range(0, len(texts), batch)
-    vectors = []
-    with ThreadPoolExecutor(workers) as pool, progress(len(texts), title, "texts") as bar:
-        for rows in ordered_map(
-            pool, lambda start: encoder.embed_texts(texts[start : start + batch]), starts, ahead=2 * workers
-        ):
-            vectors.append(rows)
-            bar.advance(len(rows))
-    if vectors:
-        write_part(out, "part-00000", list(ids), np.concatenate(vectors))
+    with ThreadPoolExecutor(encoder.runtime.workers) as pool, progress(len(texts), title, "texts") as bar:
+        for number, start in enumerate(range(0, len(texts), TEXTS_PER_PART)):
+            rows = slice(start, start + TEXTS_PER_PART)
+            part = texts[rows]
+            place = cache.path([sha256(f"text\0{text}".encode()).hexdigest() for text in part])
+            vectors = cache.get(place, len(part))
+            if vectors is not None:
+                bar.skip(len(part))
+            else:
+                batches = []
+                for batch in ordered_map(
+                    pool, encoder.embed_texts, _sliced(part, batch_texts), ahead=2 * encoder.runtime.workers
+                ):
+                    batches.append(batch)
+                    bar.advance(len(batch))
+                vectors = np.concatenate(batches)
+                cache.put(place, vectors)
+            write_part(out, f"part-{number:05d}", list(ids[rows]), vectors)
     return Rows(len(ids), hash_ids(ids), hash_ids(texts))
+
+
+def _sliced(texts: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (texts[start : start + size] for start in range(0, len(texts), size))
 
 
 def maker(encoder: Encoder) -> dict[str, Any]:

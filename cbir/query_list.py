@@ -84,14 +84,21 @@ def resolve_image(path: Path, row: ListedQuery) -> SourceImage:
 
     Raises DataError when there is none, or when the name leaves the folder.
     """
-    root = os.path.realpath(path.parent)
-    file = Path(os.path.realpath(os.path.join(root, row.image or "")))  # unlike Path.resolve, ends in a circle of links
+    root, file = _named_file(path, row)
     where = f"{path} line {row.line}, column image: {row.image!r}"
     if not file.is_relative_to(root):
         raise DataError(f"{where} leaves the folder of the query list; put the image below {root}")
     if not os.path.isfile(file):
         raise DataError(f"{where} is neither an image_id of the gallery nor a file below {root}")
     return SourceImage(own_image_id(row), row.label, row.label, None, str(row.image), partial(read_file, file))
+
+
+def image_beside(path: Path, row: ListedQuery) -> Path | None:
+    """The file below the query list's own folder whose name a row's image is; None where there is none."""
+    if row.image is None:
+        return None
+    root, file = _named_file(path, row)
+    return file if file.is_relative_to(root) and os.path.isfile(file) else None
 
 
 def own_image_id(row: ListedQuery) -> str:
@@ -158,6 +165,12 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
 def cut(text: str) -> str:
     """Text of a user's file for a message: quoted, on one line, the end of what is long left out."""
     return repr(text) if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]!r}..."
+
+
+def _named_file(path: Path, row: ListedQuery) -> tuple[str, Path]:
+    """The query list's own folder, and the path that a row's image is there, wherever links lead."""
+    root = os.path.realpath(path.parent)
+    return root, Path(os.path.realpath(os.path.join(root, row.image or "")))  # unlike Path.resolve, ends in a circle
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -29,7 +29,7 @@ from cbir.config import ENCODERS, Params, nearest
 from cbir.errors import ConfigError, DataError
 from cbir.experiments import FINGERPRINT_CHARACTERS, FOLDER, Bench, JobError, fingerprint
 from cbir.local_path import local_path
-from cbir.local_state import local_state
+from cbir.local_state import images_state, local_state
 from cbir.wordings import own_files
 
 RESULTS = ("metrics.json", "intervals.json", "latency.json")
@@ -134,7 +134,10 @@ class Sweep:
             path = local_path(name)
             if path is not None and path.exists() and not path.is_absolute() and not self._bench.holds(path):
                 raise ConfigError(f"{name}: expected an absolute path in a sweep, as {path.resolve()}; nothing was run")
-        made_of = fingerprint(text, self._bench.code(), repr(local_state(names)))
+        state = local_state(names)
+        if _at(values, "queries.source") == "file":
+            state |= images_state(_at(values, "queries.path"))
+        made_of = fingerprint(text, self._bench.code(), repr(state))
         return Job(tuple(overrides), f"{slug(_shown(overrides, varied))}-{made_of}")
 
     def _run(self, job: Job) -> Outcome:

@@ -4,9 +4,9 @@ DVC deletes a stage's outputs before it runs, so what shall outlive a kill lies 
 
     <cache>/vectors/<first two digits>/<key>.npy
 
-The key is a hash of all that makes the vectors: the images' bytes in their order, the maker (weights, preprocessing,
-precision, backend, device, versions), and the code of `cbir.encoders`.  What changes none of these recomputes nothing; what
-changes one finds no file.  The cache is a convenience: where it cannot be written, a run says so and goes on.
+The key is a hash of all that makes the vectors: the images' bytes, or the texts, in their order, the maker (weights,
+preprocessing, precision, backend, device, versions), and the code of `cbir.encoders`.  What changes none of these recomputes
+nothing; what changes one finds no file.  The cache is a convenience: where it cannot be written, a run says so and goes on.
 """
 
 import contextlib
@@ -40,9 +40,9 @@ class VectorCache:
         self._maker = hashlib.sha256(json.dumps(makes, sort_keys=True).encode()).hexdigest()
         self._writable = True
 
-    def path(self, image_sha256s: Sequence[str]) -> Path:
-        """Where the vectors of these images lie, or would."""
-        key = hashlib.sha256("\n".join([self._maker, *image_sha256s]).encode()).hexdigest()
+    def path(self, sha256s: Sequence[str]) -> Path:
+        """Where the vectors of these images or texts lie, or would."""
+        key = hashlib.sha256("\n".join([self._maker, *sha256s]).encode()).hexdigest()
         return self._folder / key[:2] / f"{key}.npy"
 
     def get(self, path: Path, rows: int) -> Vectors | None:
@@ -95,7 +95,7 @@ def _write_whole(path: Path, array: bytes) -> None:
 
 
 def _code_sha256() -> str:
-    """Of the modules that make vectors of images: vectors of older code are other vectors."""
+    """Of the modules that make vectors: vectors of older code are other vectors."""
     digest = hashlib.sha256()
     for path in sorted(Path(*cbir.encoders.__path__).glob("*.py")):
         digest.update(path.read_bytes())

@@ -27,9 +27,11 @@ def main(name: str) -> None:
         asked = read_query_list(QUERIES / "query_list.parquet")
         asked = asked.filter(asked["text"].is_valid())
         ids, texts = asked["query_id"].to_pylist(), asked["text"].to_pylist()
-        rows["texts"] = embed_queries(ids, texts, out / "texts", text_encoder, batch, f"{name} texts")
-        prompts = sorted(set(read_prompts(QUERIES / "prompts.parquet")["text"].to_pylist()))
-        rows["prompts"] = embed_queries(prompts, prompts, out / "prompts", text_encoder, batch, f"{name} prompts")
+        rows["texts"] = embed_queries(ids, texts, out / "texts", text_encoder, batch, cache, f"{name} texts")
+        prompts = list(dict.fromkeys(read_prompts(QUERIES / "prompts.parquet")["text"].to_pylist()))
+        rows["prompts"] = embed_queries(
+            prompts, prompts, out / "prompts", text_encoder, batch, cache, f"{name} prompts"
+        )
     for kind, found in rows.items():
         write_vectors_passport(out / kind, name, encoder, found)
 

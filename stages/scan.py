@@ -7,14 +7,16 @@ weights.  So this stage always runs, takes moments, and leaves one small file fo
 
 from pathlib import Path
 
-from cbir.config import ENCODERS, load_params
+from cbir.artifacts.files import write_json
+from cbir.config import ENCODERS, QuerySource, load_params
 from cbir.demo import DEMO_WEIGHTS
 from cbir.errors import told_in_one_line
-from cbir.local_state import write_local_state
+from cbir.local_state import images_state, local_state
 from cbir.wordings import own_files
 
 PARAMS = (
     "dataset.url",
+    "queries.source",
     "queries.path",
     "queries.qrels",
     "queries.prompt_sets",
@@ -30,13 +32,15 @@ OUT = Path("data/local")
 
 def main() -> None:
     params = load_params(PARAMS)
-    write_local_state(OUT / "dataset.json", [params.dataset.url])
+    write_json(OUT / "dataset.json", local_state([params.dataset.url]))
     queries = params.queries
-    write_local_state(OUT / "queries.json", [queries.path, queries.qrels, *own_files(queries.prompt_sets)])
+    own = local_state([queries.path, queries.qrels, *own_files(queries.prompt_sets)])
+    own_images = images_state(queries.path) if queries.source is QuerySource.file else {}
+    write_json(OUT / "queries.json", own | own_images)
     for name in ENCODERS:
         encoder = params.encoder(name)
         names = [encoder.architecture, encoder.weights, encoder.tokenizer]
-        write_local_state(OUT / f"{name}.json", names, {"demo": DEMO_WEIGHTS / f"{name}.safetensors"})
+        write_json(OUT / f"{name}.json", local_state(names, {"demo": DEMO_WEIGHTS / f"{name}.safetensors"}))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from cbir.datasets.shapes import Shapes, draw_archive
 from cbir.datasets.tiny_imagenet import TinyImagenet
 from cbir.demo.drawing import sample
 from cbir.errors import ConfigError, DataError, FetchError, UndecodableImage
-from cbir.local_state import write_local_state
+from cbir.local_state import images_state, local_state
 
 MINI = Path(__file__).parents[2] / "shared" / "data" / "tiny-imagenet-200-mini.zip"
 
@@ -345,11 +345,10 @@ def test_the_fingerprint_changes_when_what_a_link_points_to_changes(tmp_path):
 
 def test_local_state_names_what_lies_here_and_changes_with_it(tmp_path):
     folder_of(tmp_path, {"photos/1.jpg": b"one", "list.csv": b"x"})
-    photos, queries, out = str(tmp_path / "photos"), (tmp_path / "list.csv").as_uri(), tmp_path / "state.json"
+    photos, queries = str(tmp_path / "photos"), (tmp_path / "list.csv").as_uri()
 
     def state():
-        write_local_state(out, [photos, queries, None, "DEFAULT", "https://host/x.zip", str(tmp_path / "gone")])
-        return read_json(out)
+        return local_state([photos, queries, None, "DEFAULT", "https://host/x.zip", str(tmp_path / "gone")])
 
     first = state()
     assert list(first) == [photos, queries]
@@ -363,13 +362,27 @@ def test_local_state_names_what_lies_here_and_changes_with_it(tmp_path):
 
 def test_local_state_of_a_name_that_stands_for_an_own_file_stands_under_that_name(tmp_path):
     folder_of(tmp_path, {"own.bin": b"one"})
-    states = []
-    for names in (["demo"], ["other"]):
-        write_local_state(tmp_path / "state.json", names, {"demo": tmp_path / "own.bin"})
-        states.append(read_json(tmp_path / "state.json"))
+    own = {"demo": tmp_path / "own.bin"}
+    assert local_state(["demo"], own) == {"demo": sha256(b"one").hexdigest()}
+    assert local_state(["other"], own) == {}
     (tmp_path / "own.bin").unlink()
-    write_local_state(tmp_path / "state.json", ["demo"], {"demo": tmp_path / "own.bin"})
-    assert [*states, read_json(tmp_path / "state.json")] == [{"demo": sha256(b"one").hexdigest()}, {}, {}]
+    assert local_state(["demo"], own) == {}
+
+
+def test_the_images_beside_a_query_list_are_watched_and_none_elsewhere(tmp_path):
+    rows = "a,cbir,mine.jpg,\nb,cbir,gallery-image,\nc,cbir,../other.jpg,\nd,tbir,,mine.jpg\n"
+    folder_of(tmp_path, {"own/mine.jpg": b"one", "own/more.jpg": b"one", "other.jpg": b"one"})
+    (tmp_path / "own" / "list.csv").write_text("query_id,task,image,text\n" + rows)
+    path = str(tmp_path / "own" / "list.csv")
+    first = images_state(path)
+    assert list(first) == [f"images of {path}"]
+    for name in ("own/more.jpg", "other.jpg"):
+        (tmp_path / name).write_bytes(b"longer")
+    assert images_state(path) == first
+    (tmp_path / "own" / "mine.jpg").write_bytes(b"longer")
+    assert images_state(path) != first
+    (tmp_path / "own" / "mine.jpg").unlink()
+    assert images_state(path) == images_state(None) == {}
 
 
 # --- choose ---------------------------------------------------------------------------------------------------------

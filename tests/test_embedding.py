@@ -104,6 +104,12 @@ def embedded(shards: Path, out: Path, encoder: Any, batch: int = 8, title: str =
         return embed_shards(shards, out, encoder, batch, VectorCache(Path(folder), maker(encoder)), title)
 
 
+def embedded_texts(ids: list[str], texts: list[str], out: Path, encoder: Clip, batch: int = 8) -> Rows:
+    """embed_queries without anything kept from before."""
+    with tempfile.TemporaryDirectory() as folder:
+        return embed_queries(ids, texts, out, encoder, batch, VectorCache(Path(folder), maker(encoder)), "texts")
+
+
 def prepared(encoder: Clip | MobileNet, image: PackedImage) -> Pixels:
     return np.stack([encoder.card.preprocessing.prepare_packed(image.image)])
 
@@ -225,7 +231,7 @@ def test_an_image_that_cannot_be_decoded_stops_the_work(clip: Clip, images: list
 
 def test_texts_are_embedded_under_their_query_ids(clip: Clip, tmp_path: Path) -> None:
     ids, texts = [f"q{place}" for place in range(7)], [f"a photo of {place} stars" for place in range(6)] + [""]
-    rows = [embed_queries(ids, texts, tmp_path / str(batch), clip, batch, "texts") for batch in (1, 3, 7, 100)]
+    rows = [embedded_texts(ids, texts, tmp_path / str(batch), clip, batch) for batch in (1, 3, 7, 100)]
     expected = clip.embed_texts(texts)
     for batch in (1, 3, 7, 100):
         found_ids, vectors = stacked(tmp_path / str(batch))
@@ -237,13 +243,13 @@ def test_texts_are_embedded_under_their_query_ids(clip: Clip, tmp_path: Path) ->
 
 
 def test_no_texts_leave_no_part(clip: Clip, tmp_path: Path) -> None:
-    assert embed_queries([], [], tmp_path / "texts", clip, 8, "texts").count == 0
+    assert embedded_texts([], [], tmp_path / "texts", clip).count == 0
     assert list((tmp_path / "texts").iterdir()) == []
 
 
 def test_texts_and_ids_must_be_as_many(clip: Clip, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected float32 \(2, dim\), found float32 \(1, 32\)"):
-        embed_queries(["a", "b"], ["one text"], tmp_path, clip, 8, "texts")
+        embedded_texts(["a", "b"], ["one text"], tmp_path, clip)
 
 
 # ---- the passport, and who is let in with it
@@ -255,7 +261,7 @@ def finished(clip: Clip, shards: Path, tmp_path_factory: pytest.TempPathFactory)
     folder = tmp_path_factory.mktemp("embeddings") / "clip"
     rows = {
         "gallery": embedded(shards, folder / "gallery", clip),
-        "texts": embed_queries(["t1", "t2"], ["a red star", "a blue ring"], folder / "texts", clip, 8, "texts"),
+        "texts": embedded_texts(["t1", "t2"], ["a red star", "a blue ring"], folder / "texts", clip),
     }
     for kind, found in rows.items():
         write_vectors_passport(folder / kind, "clip", clip, found)
@@ -290,7 +296,7 @@ def test_the_passport_says_who_made_the_vectors_from_what(finished: Path, clip: 
 def test_the_same_inputs_give_the_same_bytes(finished: Path, clip: Clip, shards: Path, tmp_path: Path) -> None:
     rows = {
         "gallery": embedded(shards, tmp_path / "gallery", clip, title="again gallery"),
-        "texts": embed_queries(["t1", "t2"], ["a red star", "a blue ring"], tmp_path / "texts", clip, 8, "texts"),
+        "texts": embedded_texts(["t1", "t2"], ["a red star", "a blue ring"], tmp_path / "texts", clip),
     }
     for kind, found in rows.items():
         write_vectors_passport(tmp_path / kind, "clip", clip, found)

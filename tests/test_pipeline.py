@@ -747,3 +747,15 @@ def test_a_change_in_the_users_folder_is_seen_and_a_dangling_link_is_no_obstacle
     assert images() == (5, 2, {"dangling link": 1})
     (photos / "dogs" / "new.jpg").write_bytes(picture(51))
     assert ran(workshop.dvc("repro", "preprocess")) == {"scan", "download", "preprocess"}
+
+    asked = tmp_path / "asked"
+    asked.mkdir()
+    (asked / "mine.jpg").write_bytes(picture(60))
+    (asked / "list.csv").write_text("query_id,task,image,label\nq,cbir,mine.jpg,cats\n")
+    workshop.compose(
+        *own, "dataset.max_bad_fraction=0.5", *RANDOM, "queries=file", f"queries.path={asked / 'list.csv'}"
+    )
+    assert ran(workshop.dvc("repro", "preprocess")) == {"scan", "preprocess"}
+    assert ran(workshop.dvc("repro", "preprocess")) == {"scan"}
+    (asked / "mine.jpg").write_bytes(picture(61))
+    assert ran(workshop.dvc("repro", "preprocess")) == {"scan", "preprocess"}

@@ -158,7 +158,8 @@ def test_a_relative_path_is_refused_unless_the_experiments_will_find_it(bench: N
 
 def test_a_job_that_is_done_is_known_by_its_parameters_code_and_files(bench: NoBench, tmp_path: Path) -> None:
     asked = tmp_path / "asked.csv"
-    asked.write_text("query_id\n")
+    asked.write_text("query_id,task,image\nq1,cbir,mine.jpg\n")
+    (tmp_path / "mine.jpg").write_text("")
     own = ("queries=file", f"queries.path={asked}")
     first = swept(bench, "index=flat,hnsw", *own)
     again = swept(bench, "index=ivf_flat,hnsw", *own)
@@ -167,14 +168,20 @@ def test_a_job_that_is_done_is_known_by_its_parameters_code_and_files(bench: NoB
     assert len(bench.ran) == 3
     swept(bench, "index=hnsw", "dataset.seed=0", *own)  # the same parameters in other words
     assert len(bench.ran) == 3
-    asked.write_text("query_id\nq1\n")
+    (tmp_path / "mine.jpg").write_text("another")
     swept(bench, "index=hnsw", *own)
-    assert len(bench.ran) == 4
-    bench.gone.add("revision-4")
-    assert swept(bench, "index=hnsw", *own)[0].results == {file: {"revision": "revision-5"} for file in RESULTS}
+    asked.write_text("query_id,task,image\nq2,cbir,mine.jpg\n")
+    swept(bench, "index=hnsw", *own)
+    assert len(bench.ran) == 5
+    bench.gone.add("revision-5")
+    assert swept(bench, "index=hnsw", *own)[0].results == {file: {"revision": "revision-6"} for file in RESULTS}
     bench.its_code = "other code"
     swept(bench, "index=hnsw", *own)
-    assert len(bench.ran) == 6
+    assert len(bench.ran) == 7
+    asked.write_text("query_id\nq1\n")
+    with pytest.raises(DataError, match="'task' is missing"):
+        swept(bench, "index=hnsw", *own)
+    assert len(bench.ran) == 7
 
 
 @pytest.mark.parametrize("folder", ["my photos", "a:b", "été, 2"])

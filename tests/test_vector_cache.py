@@ -15,16 +15,17 @@ import numpy as np
 import pytest
 
 import cbir.encoders
+from cbir import embedding
 from cbir.artifacts import images as image_artifacts
 from cbir.artifacts.images import PackedImage, write_shards
 from cbir.cli import main
-from cbir.embedding import Rows, embed_shards, maker
+from cbir.embedding import Rows, embed_queries, embed_shards, maker
 from cbir.encoders.clip import Clip
 from cbir.errors import ConfigError
 from cbir.user_cache import cache_folder, kept_files, prune
 from cbir.vector_cache import VectorCache
 from tests.imports import ROOT
-from tests.test_embedding import bytes_of, clip, images, packed, shards  # noqa: F401  (fixtures, but the last two)
+from tests.test_embedding import bytes_of, clip, images, packed, shards, stacked  # noqa: F401  (three are fixtures)
 from tests.test_encoders import one_thread  # noqa: F401
 
 
@@ -105,6 +106,34 @@ def test_what_makes_other_vectors_finds_nothing(
         shards, tmp_path / "four", clip, tmp_path / "cache", origin="elsewhere"
     )  # the same file, fetched elsewhere
     assert seen == []
+
+
+def test_texts_are_kept_by_parts_so_that_more_of_them_compute_themselves_alone(
+    clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(embedding, "TEXTS_PER_PART", 10)
+    texts = [f"a photo of {number} stars" for number in range(35)]
+    read: list[str] = []
+    embed = clip.embed_texts
+    monkeypatch.setattr(clip, "embed_texts", lambda batch: (read.extend(batch), embed(batch))[1])
+
+    def embedded_texts(out: str, texts: list[str], **changes: Any) -> list[str]:
+        read.clear()
+        kept = VectorCache(tmp_path / "cache", {**maker(clip), **changes})
+        found = embed_queries(texts, texts, tmp_path / out, clip, 4, kept, "clip texts")
+        assert (found.count, stacked(tmp_path / out)[0]) == (len(texts), texts)
+        return sorted(read)
+
+    assert embedded_texts("one", texts[:30]) == sorted(texts[:30])
+    assert embedded_texts("two", texts[:30]) == []
+    assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
+    assert embedded_texts("three", texts) == texts[30:]
+    assert "35 of 35 texts" in capfd.readouterr().err.splitlines()[-1]
+    assert embedded_texts("four", [*texts[:12], "another", *texts[13:30]]) == sorted(
+        ["another", *texts[10:12], *texts[13:20]]
+    )
+    assert embedded_texts("five", texts[:10], weights_sha256="0" * 64) == texts[:10]
+    np.testing.assert_allclose(stacked(tmp_path / "three")[1], embed(texts), rtol=0, atol=1e-5)
 
 
 def flipped(data: bytes, place: int) -> bytes:

@@ -45,9 +45,7 @@ class Folder:
     def fingerprint(self) -> Iterator[str]:
         """A line for every file that changes when the file does: name, bytes, time of the last change in ns."""
         for name in self.names:
-            path = self._paths[name]
-            info = path.stat() if path.exists() else path.lstat()  # of what a link points to, unless it dangles
-            yield f"{name}\t{info.st_size}\t{info.st_mtime_ns}"
+            yield stamp(name, self._paths[name])
 
 
 class Zip:
@@ -91,6 +89,12 @@ class Zip:
             return self.read(name)
         except UndecodableImage as error:
             raise DataError(f"{self.root}: member {name}: {error}") from error
+
+
+def stamp(name: str, path: Path) -> str:
+    """A line that changes when the file does: name, bytes, time of the last change in ns."""
+    info = path.stat() if path.exists() else path.lstat()  # of what a link points to, unless it dangles
+    return f"{name}\t{info.st_size}\t{info.st_mtime_ns}"
 
 
 def read_file(path: Path) -> bytes:
