@@ -16,7 +16,7 @@ from cbir.artifacts.images import read_columns, read_shards
 from cbir.artifacts.vectors import Positions, Vectors, VectorSet, open_vectors, positions_of
 from cbir.config import Family
 from cbir.encoders.base import Encoder, EncoderCard, NotFiniteError
-from cbir.encoders.opening import load_encoder
+from cbir.encoders.opening import load_encoder, not_exported
 from cbir.encoders.preprocessing import Pixels
 from cbir.encoders.runtime import Runtime, devices, offers
 from cbir.errors import DataError
@@ -78,6 +78,8 @@ def measure_drift(data: Path, name: str, images: int, seed: int) -> Iterator[Dri
     precision = _precision(before, labels, sampled.labels)
     passport, family = gallery.passport, Family(EncoderCard.read(data / "weights" / name).family)
     for runtime, batch in _ways(passport["device"], passport["backend"], passport["precision"]):
+        if runtime.backend == "openvino" and not_exported(data / "weights" / name):
+            continue
         way = f"{runtime.device} {runtime.backend} {runtime.precision} x{batch}"
         try:
             vectors = _embed(load_encoder(data / "weights" / name, family, runtime), sampled.images, batch)

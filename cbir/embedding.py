@@ -15,7 +15,7 @@ import pyarrow as pa
 from cbir.artifacts.files import add_ids, fresh_folder, hash_ids
 from cbir.artifacts.images import read_shards
 from cbir.artifacts.vectors import Vectors, write_part, write_passport
-from cbir.encoders.base import Embeddings, Encoder, NotFiniteError, TextEncoder
+from cbir.encoders.base import Embeddings, Encoder, NotFiniteError
 from cbir.encoders.runtime import return_freed_memory
 from cbir.errors import DataError
 from cbir.parallel import ordered_map
@@ -149,7 +149,7 @@ def embed_queries(
     ids: Sequence[str],
     texts: Sequence[str],
     out: Path,
-    encoder: TextEncoder,
+    encoder: Encoder,
     batch_texts: int,
     cache: VectorCache,
     title: str,

@@ -6,7 +6,7 @@ from pathlib import Path
 from cbir.artifacts.queries import read_prompts, read_query_list
 from cbir.config import encoder_argument, load_device, load_params
 from cbir.embedding import embed_queries, embed_shards, maker, write_vectors_passport
-from cbir.encoders.opening import open_encoder, reads_text
+from cbir.encoders.opening import open_encoder
 from cbir.errors import told_in_one_line
 from cbir.user_cache import cache_folder
 from cbir.vector_cache import VectorCache
@@ -23,15 +23,13 @@ def main(name: str) -> None:
         kind: embed_shards(IMAGES / kind, out / kind, encoder, batch, cache, f"{name} {kind}")
         for kind in ("gallery", "queries")
     }
-    if (text_encoder := reads_text(encoder)) is not None:
+    if encoder.reads_text:
         asked = read_query_list(QUERIES / "query_list.parquet")
         asked = asked.filter(asked["text"].is_valid())
         ids, texts = asked["query_id"].to_pylist(), asked["text"].to_pylist()
-        rows["texts"] = embed_queries(ids, texts, out / "texts", text_encoder, batch, cache, f"{name} texts")
+        rows["texts"] = embed_queries(ids, texts, out / "texts", encoder, batch, cache, f"{name} texts")
         prompts = list(dict.fromkeys(read_prompts(QUERIES / "prompts.parquet")["text"].to_pylist()))
-        rows["prompts"] = embed_queries(
-            prompts, prompts, out / "prompts", text_encoder, batch, cache, f"{name} prompts"
-        )
+        rows["prompts"] = embed_queries(prompts, prompts, out / "prompts", encoder, batch, cache, f"{name} prompts")
     for kind, found in rows.items():
         write_vectors_passport(out / kind, name, encoder, found)
 

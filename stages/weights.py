@@ -1,9 +1,10 @@
-"""weights <encoder>: bring an encoder's weights, preprocessing and tokenizer into data/weights/<encoder>."""
+"""weights <encoder>: bring an encoder's weights, preprocessing and tokenizer into data/weights/<encoder>; export its towers."""
 
 import sys
 from pathlib import Path
 
 from cbir.config import encoder_argument, load_params
+from cbir.encoders.exporting import export_towers
 from cbir.errors import told_in_one_line
 from cbir.weights import fetch_encoder
 
@@ -20,8 +21,9 @@ OUT = Path("data/weights")
 
 
 def main(encoder: str) -> None:
-    params = load_params(key.format(encoder=encoder) for key in PARAMS)
-    fetch_encoder(encoder, params.encoder(encoder), OUT / encoder)
+    params = load_params(key.format(encoder=encoder) for key in PARAMS).encoder(encoder)
+    fetch_encoder(encoder, params, OUT / encoder)
+    export_towers(OUT / encoder, params.family)
 
 
 if __name__ == "__main__":

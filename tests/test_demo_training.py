@@ -25,8 +25,7 @@ from cbir.demo.drawing import COLOURS, SHAPES, Attributes
 from cbir.demo.train import CLIP, MOBILENET, Log, Recipe, describe, draw_training_set, main, train_clip, train_mobilenet
 from cbir.demo.unseen import UNSEEN_LABELS
 from cbir.encoders.base import file_sha256
-from cbir.encoders.clip import load_clip
-from cbir.encoders.mobilenet import load_mobilenet
+from cbir.encoders.opening import load_encoder
 from cbir.encoders.preprocessing import Preprocessing
 from cbir.encoders.runtime import Runtime
 from cbir.errors import ConfigError, DataError
@@ -83,7 +82,7 @@ def test_a_short_training_of_mobilenet_lowers_the_loss_and_its_export_loads(tmp_
     assert {tensor.dtype for tensor in load_file(path).values()} == {torch.float16, torch.int64}
     params = encoder(family=Family.torchvision, architecture="mobilenet_v3_small", weights=str(path), image_px=96)
     fetch_encoder("mobilenet", params, tmp_path / "encoder")
-    found = load_mobilenet(tmp_path / "encoder", Runtime())
+    found = load_encoder(tmp_path / "encoder", Family.torchvision, Runtime())
     assert found.embed_images(np.zeros((2, 96, 96, 3), np.uint8)).shape == (2, 576)
 
 
@@ -94,7 +93,7 @@ def test_a_short_training_of_clip_lowers_the_loss_and_its_export_loads(tmp_path:
         family=Family.open_clip, architecture="cbir/demo/clip_demo.json", weights=str(tmp_path / "clip.safetensors")
     )
     fetch_encoder("clip", params, tmp_path / "encoder")
-    found = load_clip(tmp_path / "encoder", Runtime())
+    found = load_encoder(tmp_path / "encoder", Family.open_clip, Runtime())
     assert found.embed_texts(["a photo of a red heart."]).shape == (
         1,
         read_json(tmp_path / "encoder" / "open_clip_config.json")["model_cfg"]["embed_dim"],

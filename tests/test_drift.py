@@ -15,8 +15,10 @@ from cbir.artifacts.images import write_shards
 from cbir.config import Backend, EncoderParams, Family, Precision
 from cbir.drift import Drift, measure_drift
 from cbir.embedding import embed_shards, maker, write_vectors_passport
-from cbir.encoders.base import Embeddings, NotFiniteError, file_sha256
-from cbir.encoders.mobilenet import WEIGHTS, MobileNet, load_mobilenet
+from cbir.encoders.base import Embeddings, Encoder, NotFiniteError, file_sha256
+from cbir.encoders.exporting import export_towers
+from cbir.encoders.mobilenet import WEIGHTS
+from cbir.encoders.opening import load_encoder
 from cbir.encoders.preprocessing import Pixels
 from cbir.encoders.runtime import Runtime, offers
 from cbir.errors import DataError
@@ -37,7 +39,8 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fetch_encoder(
         "mobilenet", EncoderParams(Family.torchvision, "mobilenet_v3_small", *weights), root / "data/weights/mobilenet"
     )
-    encoder = load_mobilenet(root / "data/weights/mobilenet", Runtime())
+    export_towers(root / "data/weights/mobilenet", Family.torchvision)
+    encoder = load_encoder(root / "data/weights/mobilenet", Family.torchvision, Runtime())
     for kind in ("gallery", "queries"):
         out = root / "data/embeddings/mobilenet" / kind
         cache = VectorCache(root / "cache", maker(encoder))
@@ -98,7 +101,7 @@ def test_without_query_images_the_gallery_is_asked_and_no_image_finds_itself(emb
 
 def test_a_gallery_that_is_too_small_is_refused(embedded: Path, tmp_path: Path) -> None:
     data = shutil.copytree(embedded / "data", tmp_path / "data")
-    encoder = load_mobilenet(data / "weights/mobilenet", Runtime())
+    encoder = load_encoder(data / "weights/mobilenet", Family.torchvision, Runtime())
     write_shards(tmp_path / "few", packed(10))
     out = data / "embeddings/mobilenet/gallery"
     cache = VectorCache(tmp_path / "cache", maker(encoder))
@@ -127,14 +130,14 @@ def test_the_command_tells_a_table_or_json(
 def test_a_way_that_makes_no_vectors_is_told_beside_the_others(
     embedded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    embed_images = MobileNet.embed_images
+    embed_images = Encoder.embed_images
 
-    def overflow(self: MobileNet, pixels: Pixels) -> Embeddings:
+    def overflow(self: Encoder, pixels: Pixels) -> Embeddings:
         if self.runtime.precision == "fp16":
             raise NotFiniteError([0, 2], (), "fp16")
         return embed_images(self, pixels)
 
-    monkeypatch.setattr(MobileNet, "embed_images", overflow)
+    monkeypatch.setattr(Encoder, "embed_images", overflow)
     monkeypatch.chdir(embedded)
     cli.main(["drift", "mobilenet", "--images", "5"])
     shown = capsys.readouterr().out

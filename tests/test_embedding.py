@@ -28,8 +28,8 @@ from cbir.artifacts.vectors import Vectors, open_vectors, positions_of, read_par
 from cbir.config import Backend, EncoderParams, Family, Precision
 from cbir.demo.drawing import sample
 from cbir.embedding import Rows, embed_queries, embed_shards, maker, write_vectors_passport
-from cbir.encoders.clip import Clip, load_clip
-from cbir.encoders.mobilenet import MobileNet, load_mobilenet
+from cbir.encoders.base import Encoder
+from cbir.encoders.opening import load_encoder
 from cbir.encoders.preprocessing import Pixels
 from cbir.encoders.runtime import Runtime
 from cbir.errors import DataError, PassportError
@@ -46,7 +46,7 @@ def encoder_params(family: Family, architecture: str, weights: str, image_px: in
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     """A small CLIP whose vectors depend on the image: with small random weights, they hardly do."""
     folder = tmp_path_factory.mktemp("clip")
     (folder / "tiny.json").write_text(json.dumps(TINY))
@@ -55,14 +55,14 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
     torch.save({name: value * 3 if value.ndim > 1 else value for name, value in state.items()}, folder / "tiny.pth")
     params = encoder_params(Family.open_clip, str(folder / "tiny.json"), str(folder / "tiny.pth"))
     fetch_encoder("clip", params, folder / "out")
-    return load_clip(folder / "out", Runtime())
+    return load_encoder(folder / "out", Family.open_clip, Runtime())
 
 
 @pytest.fixture(scope="module")
-def mobilenet(tmp_path_factory: pytest.TempPathFactory) -> MobileNet:
+def mobilenet(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     folder = tmp_path_factory.mktemp("mobilenet")
     fetch_encoder("mobilenet", encoder_params(Family.torchvision, "mobilenet_v3_small", "random:0", 64), folder)
-    return load_mobilenet(folder, Runtime())
+    return load_encoder(folder, Family.torchvision, Runtime())
 
 
 def packed(number: int) -> list[PackedImage]:
@@ -104,13 +104,13 @@ def embedded(shards: Path, out: Path, encoder: Any, batch: int = 8, title: str =
         return embed_shards(shards, out, encoder, batch, VectorCache(Path(folder), maker(encoder)), title)
 
 
-def embedded_texts(ids: list[str], texts: list[str], out: Path, encoder: Clip, batch: int = 8) -> Rows:
+def embedded_texts(ids: list[str], texts: list[str], out: Path, encoder: Encoder, batch: int = 8) -> Rows:
     """embed_queries without anything kept from before."""
     with tempfile.TemporaryDirectory() as folder:
         return embed_queries(ids, texts, out, encoder, batch, VectorCache(Path(folder), maker(encoder)), "texts")
 
 
-def prepared(encoder: Clip | MobileNet, image: PackedImage) -> Pixels:
+def prepared(encoder: Encoder, image: PackedImage) -> Pixels:
     return np.stack([encoder.card.preprocessing.prepare_packed(image.image)])
 
 
@@ -127,7 +127,7 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 
 
 def test_every_row_is_the_vector_of_the_image_of_its_id(
-    clip: Clip, images: list[PackedImage], shards: Path, tmp_path: Path
+    clip: Encoder, images: list[PackedImage], shards: Path, tmp_path: Path
 ) -> None:
     embedded(shards, tmp_path / "out", clip, 7)
     ids, vectors = stacked(tmp_path / "out")
@@ -140,7 +140,7 @@ def test_every_row_is_the_vector_of_the_image_of_its_id(
 
 
 def test_mobilenet_embeds_shards_too(
-    mobilenet: MobileNet, images: list[PackedImage], shards: Path, tmp_path: Path
+    mobilenet: Encoder, images: list[PackedImage], shards: Path, tmp_path: Path
 ) -> None:
     embedded(shards, tmp_path / "out", mobilenet, 16)
     ids, vectors = stacked(tmp_path / "out")
@@ -149,7 +149,7 @@ def test_mobilenet_embeds_shards_too(
     np.testing.assert_allclose(vectors[-1], last, rtol=0, atol=1e-5)
 
 
-def test_parts_are_named_and_filled_as_the_shards(clip: Clip, shards: Path, tmp_path: Path) -> None:
+def test_parts_are_named_and_filled_as_the_shards(clip: Encoder, shards: Path, tmp_path: Path) -> None:
     embedded(shards, tmp_path / "out", clip, 10)
     names = [f"part-0000{place}" for place in range(3)]
     assert sorted(bytes_of(tmp_path / "out")) == sorted(
@@ -162,7 +162,7 @@ def test_parts_are_named_and_filled_as_the_shards(clip: Clip, shards: Path, tmp_
         assert pq.read_table(tmp_path / "out" / f"{name}.parquet").column_names == ["id"]
 
 
-def test_the_batch_size_changes_no_vector(clip: Clip, shards: Path, tmp_path: Path) -> None:
+def test_the_batch_size_changes_no_vector(clip: Encoder, shards: Path, tmp_path: Path) -> None:
     rows, ids, vectors = [], [], []
     for batch in (1, 7, 32):
         rows.append(embedded(shards, tmp_path / str(batch), clip, batch))
@@ -176,7 +176,7 @@ def test_the_batch_size_changes_no_vector(clip: Clip, shards: Path, tmp_path: Pa
 
 
 def test_no_batch_is_larger_than_asked_and_only_a_shards_last_is_smaller(
-    clip: Clip, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clip: Encoder, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
     embed = clip.embed_images
@@ -186,7 +186,7 @@ def test_no_batch_is_larger_than_asked_and_only_a_shards_last_is_smaller(
 
 
 def test_the_number_of_workers_changes_no_byte(
-    clip: Clip, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clip: Encoder, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = []
     for workers in (1, 4):
@@ -197,7 +197,7 @@ def test_the_number_of_workers_changes_no_byte(
 
 
 def test_rows_are_counted_and_hashed_in_their_order(
-    clip: Clip, images: list[PackedImage], shards: Path, tmp_path: Path
+    clip: Encoder, images: list[PackedImage], shards: Path, tmp_path: Path
 ) -> None:
     rows = embedded(shards, tmp_path / "out", clip, 32)
     ids = hashlib.sha256(b"".join(image.image_id.encode() + b"\0" for image in images)).hexdigest()
@@ -205,20 +205,22 @@ def test_rows_are_counted_and_hashed_in_their_order(
     assert rows == Rows(ROWS, ids, content)
 
 
-def test_a_gallery_without_images_is_refused(clip: Clip, tmp_path: Path) -> None:
+def test_a_gallery_without_images_is_refused(clip: Encoder, tmp_path: Path) -> None:
     for folder in (tmp_path / "absent", tmp_path / "empty"):
         with pytest.raises(DataError, match=f"^{folder}: expected shards with images, found none; run `dvc repro pre"):
             embedded(folder, tmp_path / "out", clip)
         folder.mkdir(exist_ok=True)
 
 
-def test_query_images_may_be_none(clip: Clip, tmp_path: Path) -> None:
+def test_query_images_may_be_none(clip: Encoder, tmp_path: Path) -> None:
     (tmp_path / "queries").mkdir()
     rows = embedded(tmp_path / "queries", tmp_path / "out", clip, title="clip queries")
     assert (rows.count, list((tmp_path / "out").iterdir())) == (0, [])
 
 
-def test_an_image_that_cannot_be_decoded_stops_the_work(clip: Clip, images: list[PackedImage], tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_decoded_stops_the_work(
+    clip: Encoder, images: list[PackedImage], tmp_path: Path
+) -> None:
     broken = PackedImage("broken", None, None, None, "it", "0" * 64, 1, 1, bytes(256), b"no image")
     write_shards(tmp_path / "images", [*images[:3], broken, *images[3:6]])
     with pytest.raises(OSError, match="cannot identify image file"):
@@ -229,7 +231,7 @@ def test_an_image_that_cannot_be_decoded_stops_the_work(clip: Clip, images: list
 # ---- texts to vectors
 
 
-def test_texts_are_embedded_under_their_query_ids(clip: Clip, tmp_path: Path) -> None:
+def test_texts_are_embedded_under_their_query_ids(clip: Encoder, tmp_path: Path) -> None:
     ids, texts = [f"q{place}" for place in range(7)], [f"a photo of {place} stars" for place in range(6)] + [""]
     rows = [embedded_texts(ids, texts, tmp_path / str(batch), clip, batch) for batch in (1, 3, 7, 100)]
     expected = clip.embed_texts(texts)
@@ -242,12 +244,12 @@ def test_texts_are_embedded_under_their_query_ids(clip: Clip, tmp_path: Path) ->
     assert rows == [Rows(7, *hashed)] * 4
 
 
-def test_no_texts_leave_no_part(clip: Clip, tmp_path: Path) -> None:
+def test_no_texts_leave_no_part(clip: Encoder, tmp_path: Path) -> None:
     assert embedded_texts([], [], tmp_path / "texts", clip).count == 0
     assert list((tmp_path / "texts").iterdir()) == []
 
 
-def test_texts_and_ids_must_be_as_many(clip: Clip, tmp_path: Path) -> None:
+def test_texts_and_ids_must_be_as_many(clip: Encoder, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected float32 \(2, dim\), found float32 \(1, 32\)"):
         embedded_texts(["a", "b"], ["one text"], tmp_path, clip)
 
@@ -256,7 +258,7 @@ def test_texts_and_ids_must_be_as_many(clip: Clip, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(clip: Clip, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(clip: Encoder, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the stage embed leaves for an encoder."""
     folder = tmp_path_factory.mktemp("embeddings") / "clip"
     rows = {
@@ -274,7 +276,7 @@ def vectors_folder(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "clip"))
 
 
-def test_the_passport_says_who_made_the_vectors_from_what(finished: Path, clip: Clip) -> None:
+def test_the_passport_says_who_made_the_vectors_from_what(finished: Path, clip: Encoder) -> None:
     passport = read_passport(finished / "gallery")
     said = {name: passport.pop(name) for name in ("rows", "versions")}
     assert passport == {
@@ -293,7 +295,7 @@ def test_the_passport_says_who_made_the_vectors_from_what(finished: Path, clip: 
     assert said["versions"] == {library: version(library) for library in libraries}
 
 
-def test_the_same_inputs_give_the_same_bytes(finished: Path, clip: Clip, shards: Path, tmp_path: Path) -> None:
+def test_the_same_inputs_give_the_same_bytes(finished: Path, clip: Encoder, shards: Path, tmp_path: Path) -> None:
     rows = {
         "gallery": embedded(shards, tmp_path / "gallery", clip, title="again gallery"),
         "texts": embedded_texts(["t1", "t2"], ["a red star", "a blue ring"], tmp_path / "texts", clip),

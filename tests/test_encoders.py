@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import sys
 import zipfile
@@ -24,12 +25,14 @@ from torchvision.models import MobileNet_V3_Large_Weights, MobileNet_V3_Small_We
 
 from cbir.config import Backend, DeviceName, DeviceParams, EncoderParams, Family, Precision
 from cbir.demo.drawing import sample
-from cbir.encoders.base import ChannelsFirst, Embeddings, Encoder, EncoderCard, Normalise, UnitRows, checked_rows
-from cbir.encoders.clip import WEIGHTS, Clip, load_clip
-from cbir.encoders.mobilenet import load_mobilenet
-from cbir.encoders.opening import load_encoder, open_encoder, reads_text
+from cbir.encoders.base import Embeddings, Encoder, EncoderCard, checked_rows
+from cbir.encoders.clip import WEIGHTS
+from cbir.encoders.exporting import export_towers
+from cbir.encoders.layers import ChannelsFirst, Normalise, UnitRows
+from cbir.encoders.opening import load_encoder, open_encoder
 from cbir.encoders.preprocessing import Preprocessing
-from cbir.encoders.runtime import Runtime, autocast, offers, pick_backend, pick_device
+from cbir.encoders.runtime import Runtime, offers, pick_backend, pick_device
+from cbir.encoders.torch_towers import autocast
 from cbir.errors import ConfigError, DataError, WeightsError
 from cbir.weights import fetch_encoder
 
@@ -277,7 +280,7 @@ def mobilenet_case(name: str, weights: Any, folder: Path) -> Case:
             vectors: Embeddings = torch.flatten(theirs.avgpool(theirs.features(x)), 1).numpy()
         return vectors
 
-    return Case(folder / "encoder", load_mobilenet(folder / "encoder", Runtime()), direct)
+    return Case(folder / "encoder", load_encoder(folder / "encoder", Family.torchvision, Runtime()), direct)
 
 
 @pytest.fixture(scope="module")
@@ -297,7 +300,7 @@ def vit_b_32(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
     """ViT-B-32 with random weights, and as create_model_and_transforms loads it from the file that we stored."""
     folder = tmp_path_factory.mktemp("vit_b_32")
     fetch_encoder("clip", params(family=Family.open_clip, architecture="ViT-B-32"), folder)
-    ours = load_clip(folder, Runtime())
+    ours = load_encoder(folder, Family.open_clip, Runtime())
     theirs, _, transforms = open_clip.create_model_and_transforms("ViT-B-32", pretrained=str(folder / WEIGHTS))
     theirs.eval()
     tokenizer = open_clip.get_tokenizer("ViT-B-32")
@@ -389,7 +392,7 @@ def kept_encoders(
     fetch_encoder("mobilenet", params(weights="demo", image_px=96), demo / "mobilenet")
     clip = params(family=Family.open_clip, architecture=str(ROOT / "cbir/demo/clip_demo.json"), weights="demo")
     fetch_encoder("clip", clip, demo / "clip")
-    return {
+    folders = {
         "large": large.folder,
         "small": small.folder,
         "vit_b_32": vit_b_32.folder,
@@ -397,11 +400,14 @@ def kept_encoders(
         "mobilenet": demo / "mobilenet",
         "clip": demo / "clip",
     }
+    for name, folder in folders.items():
+        export_towers(folder, FAMILIES.get(name, Family.torchvision))
+    return folders
 
 
 @pytest.fixture(scope="module")
-def tiny(tiny_folder: Path) -> Clip:
-    return load_clip(tiny_folder, Runtime())
+def tiny(tiny_folder: Path) -> Encoder:
+    return load_encoder(tiny_folder, Family.open_clip, Runtime())
 
 
 @pytest.mark.parametrize("name", ["small", "tiny"])
@@ -415,7 +421,7 @@ def test_the_batch_changes_the_vectors_by_next_to_nothing(name: str, request: py
         np.testing.assert_allclose(np.concatenate(parts), whole, rtol=0, atol=1e-5)
 
 
-def test_the_batch_changes_the_vectors_of_texts_by_next_to_nothing(tiny: Clip) -> None:
+def test_the_batch_changes_the_vectors_of_texts_by_next_to_nothing(tiny: Encoder) -> None:
     alone = np.concatenate([tiny.embed_texts([text]) for text in TEXTS])
     np.testing.assert_allclose(alone, tiny.embed_texts(TEXTS), rtol=0, atol=1e-5)
 
@@ -432,8 +438,9 @@ def test_the_same_input_twice_gives_the_same_bytes(name: str, request: pytest.Fi
     assert encoder.embed_images(pixels).tobytes() == first.tobytes()
 
 
-def test_models_are_in_eval_mode_and_keep_no_gradients(tiny: Clip, small: Case) -> None:
-    assert not any(module.training for module in [*tiny._texts.modules(), *small.encoder._tower._module.modules()])
+def test_models_are_in_eval_mode_and_keep_no_gradients(tiny: Encoder, small: Case) -> None:
+    towers = (tiny._tower("text"), small.encoder._tower("image"))
+    assert not any(module.training for tower in towers for module in tower.module.modules())
     with torch.enable_grad():
         assert isinstance(tiny.embed_texts(["a"]), np.ndarray)
 
@@ -443,7 +450,7 @@ def test_dropout_is_off(tmp_path: Path) -> None:
     (tmp_path / "drops.json").write_text(json.dumps(cfg))
     architecture = str(tmp_path / "drops.json")
     fetch_encoder("clip", params(family=Family.open_clip, architecture=architecture), tmp_path / "out")
-    encoder = load_clip(tmp_path / "out", Runtime())
+    encoder = load_encoder(tmp_path / "out", Family.open_clip, Runtime())
     pixels = prepared(encoder, drawings()[:4])
     assert encoder.embed_images(pixels).tobytes() == encoder.embed_images(pixels).tobytes()
 
@@ -451,15 +458,15 @@ def test_dropout_is_off(tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("family", ["mobilenet", "clip"])
 def test_half_precision_stays_close_and_is_used(
-    family: str, precision: str, small: Case, tiny: Clip, tiny_folder: Path
+    family: str, precision: str, small: Case, tiny: Encoder, tiny_folder: Path
 ) -> None:
     if family == "clip":
-        full, half = tiny, load_clip(tiny_folder, Runtime(precision=precision))
+        full, half = tiny, load_encoder(tiny_folder, Family.open_clip, Runtime(precision=precision))
         one, other = full.embed_texts(TEXTS), half.embed_texts(TEXTS)
         assert not np.array_equal(one, other)
         assert cosines(one, other).min() > 0.99
     else:
-        full, half = small.encoder, load_mobilenet(small.folder, Runtime(precision=precision))
+        full, half = small.encoder, load_encoder(small.folder, Family.torchvision, Runtime(precision=precision))
     pixels = prepared(full, drawings()[:6])
     one, other = full.embed_images(pixels), half.embed_images(pixels)
     assert other.dtype == np.float32
@@ -518,7 +525,7 @@ def test_weights_that_make_nan_are_refused_when_they_embed(
         torch.save(state, tmp_path / "nan.pth")
         made = params(weights=str(tmp_path / "nan.pth"), weights_tag="none")
     fetch_encoder(kind, made, tmp_path / "out")
-    encoder = (load_clip if kind == "clip" else load_mobilenet)(tmp_path / "out", Runtime())
+    encoder = load_encoder(tmp_path / "out", made.family, Runtime())
     with pytest.raises(
         DataError, match=r"expected finite vectors .* for rows 0, 1 of a batch; are the weights whole\?"
     ):
@@ -540,6 +547,7 @@ def test_another_configuration_under_the_same_name_is_another_encoder(tmp_path: 
 
 
 def there_is(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool) -> None:
+    monkeypatch.setattr("cbir.encoders.runtime._GPU_DRIVERS", (os.devnull,))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
 
@@ -573,10 +581,11 @@ def test_open_encoder_says_with_what_it_runs(tiny_folder: Path, capfd: pytest.Ca
         device = DeviceParams(DeviceName.cpu, batch_images=None, threads=6, workers=2)
         encoder, batch = open_encoder(tiny_folder, Family.open_clip, Precision.bf16, Backend.torch, device)
         assert torch.get_num_threads() == 3  # for each worker
-        assert encoder.runtime == Runtime("cpu", "torch", "bf16", 2)
+        assert encoder.runtime == Runtime("cpu", "torch", "bf16", 2, threads=6)
         device = replace(device, batch_images=5, threads=1, workers=None)
-        assert open_encoder(tiny_folder, Family.open_clip, Precision.fp32, Backend.auto, device)[1] == 5
-        assert torch.get_num_threads() == 1
+        export_towers(tiny_folder, Family.open_clip)
+        encoder_of_auto, five = open_encoder(tiny_folder, Family.open_clip, Precision.fp32, Backend.auto, device)
+        assert (encoder_of_auto.runtime, five) == (Runtime("cpu", "openvino", "fp32", 1), 5)
     finally:
         torch.set_num_threads(threads)
     assert capfd.readouterr().out.splitlines() == [
@@ -584,7 +593,7 @@ def test_open_encoder_says_with_what_it_runs(tiny_folder: Path, capfd: pytest.Ca
         "encoder: open_clip on cpu by openvino, fp32, 1 workers",
     ]
     assert batch == 8
-    assert reads_text(encoder) is encoder
+    assert encoder.reads_text
 
 
 def only(monkeypatch: pytest.MonkeyPatch, **offered: list[str]) -> None:
@@ -671,4 +680,4 @@ def test_openvino_runs_without_its_telemetry(kept_encoders: dict[str, Path]) -> 
 
 
 def test_mobilenet_reads_no_text(small: Case) -> None:
-    assert reads_text(small.encoder) is None
+    assert not small.encoder.reads_text

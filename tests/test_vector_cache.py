@@ -20,7 +20,7 @@ from cbir.artifacts import images as image_artifacts
 from cbir.artifacts.images import PackedImage, write_shards
 from cbir.cli import main
 from cbir.embedding import Rows, embed_queries, embed_shards, maker
-from cbir.encoders.clip import Clip
+from cbir.encoders.base import Encoder
 from cbir.errors import ConfigError
 from cbir.user_cache import cache_folder, kept_files, prune
 from cbir.vector_cache import VectorCache
@@ -30,7 +30,7 @@ from tests.test_encoders import one_thread  # noqa: F401
 
 
 @pytest.fixture
-def seen(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def seen(clip: Encoder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of the batches that the encoder was handed."""
     found: list[int] = []
     embed = clip.embed_images
@@ -44,7 +44,7 @@ def embedded(shards: Path, out: Path, encoder: Any, cache: Path, **changes: Any)
 
 
 def test_a_second_run_takes_every_shard_from_the_cache(
-    clip: Clip,
+    clip: Encoder,
     shards: Path,
     seen: list[int],
     tmp_path: Path,
@@ -60,7 +60,7 @@ def test_a_second_run_takes_every_shard_from_the_cache(
 
 
 def test_only_the_shard_of_a_new_image_is_computed(
-    clip: Clip,
+    clip: Encoder,
     images: list[PackedImage],
     seen: list[int],
     tmp_path: Path,
@@ -91,7 +91,7 @@ def test_only_the_shard_of_a_new_image_is_computed(
 )
 def test_what_makes_other_vectors_finds_nothing(
     change: dict[str, Any],
-    clip: Clip,
+    clip: Encoder,
     shards: Path,
     seen: list[int],
     tmp_path: Path,
@@ -109,7 +109,7 @@ def test_what_makes_other_vectors_finds_nothing(
 
 
 def test_texts_are_kept_by_parts_so_that_more_of_them_compute_themselves_alone(
-    clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    clip: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(embedding, "TEXTS_PER_PART", 10)
     texts = [f"a photo of {number} stars" for number in range(35)]
@@ -160,7 +160,7 @@ def flipped(data: bytes, place: int) -> bytes:
 )
 def test_a_damaged_file_is_computed_anew(
     spoil: Callable[[Path], None],
-    clip: Clip,
+    clip: Encoder,
     shards: Path,
     seen: list[int],
     tmp_path: Path,
@@ -176,7 +176,7 @@ def test_a_damaged_file_is_computed_anew(
 
 
 def test_vectors_of_older_code_are_not_taken(
-    clip: Clip, shards: Path, seen: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clip: Encoder, shards: Path, seen: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = tmp_path / "code"
     code.mkdir()
@@ -190,7 +190,7 @@ def test_vectors_of_older_code_are_not_taken(
 
 
 def test_a_cache_that_takes_nothing_is_told_once_and_stops_nothing(
-    clip: Clip, shards: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    clip: Encoder, shards: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     embedded(shards, tmp_path / "one", clip, tmp_path / "cache")
     (tmp_path / "file").write_text("where a folder should be")
@@ -202,7 +202,7 @@ def test_a_cache_that_takes_nothing_is_told_once_and_stops_nothing(
 
 
 def test_a_full_disk_leaves_no_half_a_file(
-    clip: Clip, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    clip: Encoder, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def full(*arguments: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -215,7 +215,7 @@ def test_a_full_disk_leaves_no_half_a_file(
 
 
 def test_kept_shards_are_served_where_nothing_can_be_written(
-    clip: Clip, shards: Path, seen: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clip: Encoder, shards: Path, seen: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*arguments: Any) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
@@ -227,7 +227,7 @@ def test_kept_shards_are_served_where_nothing_can_be_written(
     assert seen == []
 
 
-def test_others_may_read_what_the_umask_lets_them(clip: Clip, shards: Path, tmp_path: Path) -> None:
+def test_others_may_read_what_the_umask_lets_them(clip: Encoder, shards: Path, tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
         embedded(shards, tmp_path / "one", clip, tmp_path / "cache")
@@ -239,14 +239,14 @@ def test_others_may_read_what_the_umask_lets_them(clip: Clip, shards: Path, tmp_
 # ---- kill -9
 
 STAGE = """
-from cbir.encoders.mobilenet import MobileNet
+from cbir.encoders.base import Encoder
 from stages import embed
-embed_images = MobileNet.embed_images
+embed_images = Encoder.embed_images
 def told(self, pixels):
     with open("computed", "ab", buffering=0) as file:
         file.write(bytes(len(pixels)))  # a byte an image: appending is atomic
     return embed_images(self, pixels)
-MobileNet.embed_images = told
+Encoder.embed_images = told
 embed.main("mobilenet")
 """
 SHARD, BATCH, WORKERS = 20, 8, 2

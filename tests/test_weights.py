@@ -35,9 +35,8 @@ from transformers import PreTrainedTokenizerFast
 
 from cbir.config import Backend, EncoderParams, Family, Precision
 from cbir.demo import DEMO_MOBILENET_PX, DEMO_WEIGHTS
-from cbir.encoders.base import EncoderCard, check_weights
-from cbir.encoders.clip import Clip, load_clip
-from cbir.encoders.mobilenet import load_mobilenet
+from cbir.encoders.base import Encoder, EncoderCard, check_weights
+from cbir.encoders.opening import load_encoder
 from cbir.encoders.preprocessing import Preprocessing
 from cbir.encoders.runtime import Runtime
 from cbir.errors import CbirError, ConfigError, DataError, FetchError, WeightsError
@@ -232,7 +231,7 @@ def test_a_json_file_is_an_architecture(tmp_path: Path, no_network: object) -> N
         open_clip.OPENAI_DATASET_MEAN,
         open_clip.OPENAI_DATASET_STD,
     )
-    encoder = load_clip(tmp_path, Runtime())
+    encoder = load_encoder(tmp_path, Family.open_clip, Runtime())
     assert encoder.dim == cfg["embed_dim"]
     assert encoder.embed_texts(["a red star", ""]).shape == (2, cfg["embed_dim"])
 
@@ -272,7 +271,7 @@ def test_image_px_is_mobilenets_resize_and_crop(tmp_path: Path) -> None:
     fetch_encoder("mobilenet", mobilenet(image_px=96), tmp_path)
     prepared = EncoderCard.read(tmp_path).preprocessing
     assert (prepared.resize_px, prepared.crop_px) == (96, 96)
-    assert load_mobilenet(tmp_path, Runtime()).dim == 576
+    assert load_encoder(tmp_path, Family.torchvision, Runtime()).dim == 576
 
 
 # ---- tags and files of mobilenet
@@ -289,7 +288,7 @@ def test_a_file_keeps_the_settings_of_its_tag(
         resize_px, 224, "shortest", "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     )
     assert same(load_file(tmp_path / "model.safetensors"), large_state)
-    assert load_mobilenet(tmp_path, Runtime()).dim == 960
+    assert load_encoder(tmp_path, Family.torchvision, Runtime()).dim == 960
 
 
 def test_a_file_without_a_tag_is_refused_with_the_tags_there_are(
@@ -545,9 +544,9 @@ def test_an_unknown_tag_of_torchvision_is_refused(tmp_path: Path, no_network: ob
 # ---- what a tag of open_clip implies
 
 
-def activations(encoder: Clip) -> set[type]:
+def activations(encoder: Encoder) -> set[type]:
     """Of both towers."""
-    found = [*encoder._tower._module.modules(), *encoder._texts.modules()]
+    found = [module for kind in ("image", "text") for module in encoder._tower(kind).module.modules()]
     assert sum(isinstance(module, open_clip.transformer.ResidualAttentionBlock) for module in found) == 4
     return {
         type(module.mlp.gelu) for module in found if isinstance(module, open_clip.transformer.ResidualAttentionBlock)
@@ -565,7 +564,7 @@ def test_the_tag_of_a_file_decides_its_activation(
         assert (card.tag, card.quick_gelu) == (tag, quick)
         assert json.loads((out / "open_clip_config.json").read_text())["model_cfg"]["quick_gelu"] is quick
         assert same(load_file(out / "open_clip_model.safetensors"), clip_state)
-        encoder = load_clip(out, Runtime())
+        encoder = load_encoder(out, Family.open_clip, Runtime())
         assert activations(encoder) == {open_clip.transformer.QuickGELU if quick else torch.nn.GELU}
         vectors[tag] = encoder.embed_images(grey[None])
         theirs, _, transforms = open_clip.create_model_and_transforms(
@@ -582,7 +581,7 @@ def test_weights_of_an_architecture_with_quick_gelu_keep_it(tmp_path: Path) -> N
     path.write_text(json.dumps({**TINY, "quick_gelu": True}))
     fetch_encoder("clip", clip(architecture=str(path)), tmp_path / "out")
     assert EncoderCard.read(tmp_path / "out").quick_gelu is True
-    assert activations(load_clip(tmp_path / "out", Runtime())) == {open_clip.transformer.QuickGELU}
+    assert activations(load_encoder(tmp_path / "out", Family.open_clip, Runtime())) == {open_clip.transformer.QuickGELU}
 
 
 @pytest.mark.parametrize(
@@ -669,7 +668,7 @@ def test_the_tokenizer_of_a_local_folder_is_kept_beside_the_weights(
     shutil.rmtree(tokenizer)
     tokens = open_clip.get_tokenizer(f"local-dir:{out}")(["A  red, star!", "a zebra"])
     assert tokens.tolist() == [[2, 3, 5, 0, 0, 0, 0, 0], [2, 1, 0, 0, 0, 0, 0, 0]]
-    encoder = load_clip(out, Runtime())
+    encoder = load_encoder(out, Family.open_clip, Runtime())
     one, same_words, other = encoder.embed_texts(["a red star", "A RED STAR.", "a blue circle"])
     assert encoder.dim == len(one) == 32
     assert np.array_equal(one, same_words)
@@ -679,7 +678,7 @@ def test_the_tokenizer_of_a_local_folder_is_kept_beside_the_weights(
 def test_a_tokenizer_named_for_an_architecture_with_open_clips_own_is_used(tmp_path: Path, no_network: object) -> None:
     tokenizer = save_tokenizer(tmp_path / "tokenizer")
     fetch_encoder("clip", clip(tokenizer=tokenizer), tmp_path / "out")
-    tokens = load_clip(tmp_path / "out", Runtime())._tokenizer(["a red star"])
+    tokens = load_encoder(tmp_path / "out", Family.open_clip, Runtime())._tokenize(["a red star"])
     assert tokens.tolist() == [[2, 3, 5, *[0] * 13]]
 
 
@@ -822,15 +821,15 @@ def test_a_tag_is_fetched_from_the_hub(visit: HubVisit, clip_state: State, no_ne
     card = EncoderCard.read(out)
     assert (card.tag, card.origin, card.quick_gelu) == ("openai", "openai", True)
     assert same(load_file(out / "open_clip_model.safetensors"), clip_state)
-    encoder = load_clip(out, Runtime())
+    encoder = load_encoder(out, Family.open_clip, Runtime())
     assert activations(encoder) == {open_clip.transformer.QuickGELU}
     assert encoder.embed_texts(["a red star"]).shape == (1, 32)
 
 
 def test_the_hubs_tokenizer_is_fetched_with_the_weights(visit: HubVisit, no_network: object) -> None:
     assert visit.up["tokenizer"] == "fetched"
-    encoder = load_clip(visit.folder / "up" / "tokenizer", Runtime())
-    assert encoder._tokenizer(["a red star"]).tolist() == [[2, 3, 5, 0, 0, 0, 0, 0]]
+    encoder = load_encoder(visit.folder / "up" / "tokenizer", Family.open_clip, Runtime())
+    assert encoder._tokenize(["a red star"]).tolist() == [[2, 3, 5, 0, 0, 0, 0, 0]]
 
 
 def test_a_hub_that_is_down_is_told_with_the_tag_and_the_way_out(visit: HubVisit) -> None:
@@ -864,8 +863,8 @@ def test_weights_sha256_holds_for_a_tag_of_the_hub_too(visit: HubVisit, clip_sta
 # ---- what is stored is what is loaded
 
 
-@pytest.mark.parametrize(("make", "load"), [(mobilenet, load_mobilenet), (clip, load_clip)])
-def test_stored_weights_with_one_byte_changed_are_refused(make: Any, load: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("make", [mobilenet, clip])
+def test_stored_weights_with_one_byte_changed_are_refused(make: Any, tmp_path: Path) -> None:
     fetch_encoder("it", make(), tmp_path)
     (stored,) = tmp_path.glob("*.safetensors")
     body = bytearray(stored.read_bytes())
@@ -875,7 +874,7 @@ def test_stored_weights_with_one_byte_changed_are_refused(make: Any, load: Any, 
     with pytest.raises(
         WeightsError, match=f"{stored}: expected sha256 {expected}, found {sha256_of(bytes(body))}; run"
     ):
-        load(tmp_path, Runtime())
+        load_encoder(tmp_path, make().family, Runtime())
 
 
 def test_weights_are_told_apart_by_their_hash(tmp_path: Path) -> None:

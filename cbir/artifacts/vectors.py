@@ -96,12 +96,17 @@ class VectorSet:
         if (positions == MISSING).any():
             absent = ids[int((positions == MISSING).argmax())]
             raise DataError(f"{what}: no vector for {absent!r}; run `dvc repro --force embed`")
-        edges = np.cumsum([0, *map(len, self.parts)])
-        out = np.empty((len(ids), self.passport["dim"]), np.float32)
-        for part, first, last in zip(self.parts, edges, edges[1:], strict=False):
-            inside = (positions >= first) & (positions < last)
-            out[inside] = part[positions[inside] - first]
-        return out
+        return rows_at(self.parts, positions)
+
+
+def rows_at(parts: Sequence[Vectors], positions: Positions) -> Vectors:
+    """The rows at these positions over all parts, (n, dim) float32."""
+    edges = np.cumsum([0, *map(len, parts)])
+    out = np.empty((len(positions), parts[0].shape[1] if parts else 0), np.float32)
+    for part, first, last in zip(parts, edges, edges[1:], strict=False):
+        inside = (positions >= first) & (positions < last)
+        out[inside] = part[positions[inside] - first]
+    return out
 
 
 def open_vectors(folder: Path, encoder: str, kind: str) -> VectorSet:

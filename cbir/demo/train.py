@@ -38,7 +38,8 @@ from cbir.config import ENCODERS
 from cbir.demo import DEMO_MOBILENET_PX, DEMO_WEIGHTS
 from cbir.demo.drawing import BACKGROUNDS, COLOURS, SHAPES, SIZES, TEXTURES, Attributes, sample
 from cbir.demo.unseen import UNSEEN_LABELS
-from cbir.encoders.base import Normalise, file_sha256
+from cbir.encoders.base import file_sha256
+from cbir.encoders.layers import Normalise
 from cbir.encoders.preprocessing import Pixels, Preprocessing
 from cbir.errors import ConfigError, told_in_one_line
 from cbir.parallel import cores, ordered_map

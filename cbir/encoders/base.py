@@ -1,27 +1,31 @@
-"""The encoder protocol, and the folder that holds an encoder: `encoder.json` and its weights.
+"""The encoder, and the folder that holds one: `encoder.json`, its weights, and its towers for OpenVINO.
 
-    data/weights/mobilenet/   encoder.json  model.safetensors
-    data/weights/clip/        encoder.json  open_clip_config.json  open_clip_model.safetensors  tokenizer files
+    data/weights/mobilenet/   encoder.json  model.safetensors  towers/
+    data/weights/clip/        encoder.json  open_clip_config.json  open_clip_model.safetensors  tokenizer files  towers/
 
-encoder.json says all that a weights file alone would lose: architecture, origin, hash, preprocessing.
+encoder.json says all that a weights file alone would lose: architecture, origin, hash, preprocessing.  This module, and
+all that a search imports, does without torch, which takes seconds to be imported.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from threading import Lock
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from cbir.artifacts.files import hash_ids, read_json, write_json
 from cbir.encoders.preprocessing import Pixels, Preprocessing
 from cbir.encoders.runtime import Runtime
-from cbir.errors import DataError, WeightsError
+from cbir.errors import ConfigError, DataError, WeightsError
 
 Embeddings = npt.NDArray[np.float32]
+Tokens = npt.NDArray[np.int64]
+Tower = Callable[[npt.NDArray[Any]], Embeddings]  # n inputs -> (n, dim) unit rows, from any thread
 
 
 @dataclass(frozen=True)
@@ -62,59 +66,56 @@ class EncoderCard:
             ) from error
 
 
-class Encoder(Protocol):
-    """Makes unit vectors; one and the same for gallery and queries."""
+class Encoder:
+    """Makes unit vectors; one and the same for gallery and queries.
 
-    card: EncoderCard
-    runtime: Runtime
-    dim: int
+    A tower is opened when it is first asked: a search by text needs none for images.
+    """
+
+    def __init__(
+        self,
+        card: EncoderCard,
+        runtime: Runtime,
+        image_tower: Callable[[], Tower],
+        text_tower: Callable[[], Tower] | None = None,
+        tokenize: Callable[[Sequence[str]], Tokens] | None = None,
+    ) -> None:
+        """tokenize : n texts -> int64 (n, context length), the input of the text tower."""
+        self.card, self.runtime = card, runtime
+        self._opening = Lock()
+        self._openers = {"image": image_tower, "text": text_tower}
+        self._towers: dict[str, Tower] = {}
+        self._tokenize = tokenize
+
+    @cached_property
+    def dim(self) -> int:
+        """The length of a vector."""
+        return int(self._tower("image")(self.card.preprocessing.blank(1)).shape[1])
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether it embeds texts into the same space."""
+        return self._tokenize is not None
 
     def embed_images(self, pixels: Pixels) -> Embeddings:
         """uint8 (n, crop_px, crop_px, 3) -> float32 (n, dim), unit rows.  Several threads may call it at a time."""
-        ...
-
-
-class TextEncoder(Encoder, Protocol):
-    """An encoder that reads text into the same space."""
+        return checked_rows(self._tower("image")(pixels), self.runtime.precision)
 
     def embed_texts(self, texts: Sequence[str]) -> Embeddings:
-        """n texts -> float32 (n, dim), unit rows."""
-        ...
+        """n texts, cut at the encoder's context length -> float32 (n, dim), unit rows.
 
+        Raises ConfigError where the encoder reads no text.
+        """
+        if self._tokenize is None:
+            raise ConfigError(f"{self.card.architecture} reads no text; use the encoder clip")
+        return checked_rows(self._tower("text")(self._tokenize(texts)), self.runtime.precision)
 
-class ChannelsFirst(torch.nn.Module):
-    """(n, height, width, 3) -> (n, 3, height, width), the same memory: what torch calls channels_last."""
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return pixels.permute(0, 3, 1, 2)
-
-
-class Normalise(torch.nn.Module):
-    """uint8 pixels (n, 3, height, width) -> float32 (x / 255 - mean) / std, channel by channel."""
-
-    mean: torch.Tensor
-    std: torch.Tensor
-
-    def __init__(self, preprocessing: Preprocessing) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1))
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return (pixels.to(torch.float32) / 255 - self.mean) / self.std
-
-
-class UnitRows(torch.nn.Module):
-    """A tower and what follows it: (n, dim) float32 rows of length 1 (not finite where the tower gave a zero row)."""
-
-    def __init__(self, *steps: torch.nn.Module) -> None:
-        super().__init__()
-        self.steps = torch.nn.Sequential(*steps)
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        vectors = self.steps(inputs).float()
-        unit: torch.Tensor = vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
-        return unit
+    def _tower(self, kind: str) -> Tower:
+        with self._opening:
+            opener = self._openers[kind]
+            if kind not in self._towers and opener is not None:
+                self._towers[kind] = opener()
+            return self._towers[kind]
 
 
 class NotFiniteError(DataError):

@@ -6,7 +6,7 @@ calls that read a hub's models.
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,37 +14,11 @@ import open_clip
 import torch
 from safetensors.torch import load_file
 
-from cbir.encoders.base import ChannelsFirst, Embeddings, EncoderCard, Normalise, UnitRows, check_weights, checked_rows
-from cbir.encoders.preprocessing import Pixels
-from cbir.encoders.runtime import Runtime, autocast, return_freed_memory
+from cbir.encoders.base import EncoderCard, check_weights
+from cbir.encoders.layers import ChannelsFirst, Modules, Normalise, UnitRows
 
 WEIGHTS = "open_clip_model.safetensors"
 CONFIG = "open_clip_config.json"
-
-
-class Clip:
-    """See `cbir.encoders.base.TextEncoder`."""
-
-    def __init__(self, card: EncoderCard, model: Any, tokenizer: Any, runtime: Runtime) -> None:
-        self.card, self.runtime = card, runtime
-        self._tokenizer = tokenizer
-        visual = UnitRows(ChannelsFirst(), Normalise(card.preprocessing), _ImageTower(model.visual))
-        self._tower = runtime.tower(visual, card.preprocessing.blank(2))
-        model.visual = None  # only the text tower is left here; the compiled image tower has weights of its own
-        self._texts = UnitRows(_TextTower(model)).eval().to(runtime.device)
-        self.dim = int(self.embed_texts(["a"]).shape[1])
-
-    def embed_images(self, pixels: Pixels) -> Embeddings:
-        """uint8 (n, crop_px, crop_px, 3) -> float32 (n, dim), unit rows."""
-        return checked_rows(self._tower(pixels), self.runtime.precision)
-
-    @torch.inference_mode()
-    def embed_texts(self, texts: Sequence[str]) -> Embeddings:
-        """n texts, cut at the model's context length -> float32 (n, dim), unit rows; by torch, whatever the backend."""
-        tokens = self._tokenizer(list(texts)).to(self.runtime.device)
-        with autocast(self.runtime.device, self.runtime.precision):
-            rows = self._texts(tokens)
-        return checked_rows(rows.cpu().numpy(), self.runtime.precision)
 
 
 class _ImageTower(torch.nn.Module):
@@ -84,8 +58,8 @@ def quiet_loggers() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def load_clip(folder: Path, runtime: Runtime) -> Clip:
-    """Load the encoder in `folder` (see `cbir.encoders.base`).  Raises WeightsError when the files do not agree."""
+def build_clip(folder: Path) -> Modules:
+    """The encoder in `folder` (see `cbir.encoders.base`).  Raises WeightsError when the files do not agree."""
     card = EncoderCard.read(folder)
     check_weights(folder / WEIGHTS, card)
     name = f"local-dir:{folder.resolve()}"
@@ -93,5 +67,6 @@ def load_clip(folder: Path, runtime: Runtime) -> Clip:
         model = open_clip.create_model(name, load_weights=False, pretrained_text=False)
     # the file's own pages become the parameters: a copy would double the memory
     model.load_state_dict(load_file(folder / WEIGHTS), assign=True)
-    return_freed_memory()  # what the random parameters took
-    return Clip(card, model.eval(), open_clip.get_tokenizer(name), runtime)
+    image = UnitRows(ChannelsFirst(), Normalise(card.preprocessing), _ImageTower(model.visual))
+    model.visual = None  # only the text tower is left there
+    return Modules(image.eval(), UnitRows(_TextTower(model)).eval(), open_clip.get_tokenizer(name))

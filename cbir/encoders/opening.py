@@ -1,15 +1,23 @@
 """Open the encoder that a family of `conf/` names, on the device asked for."""
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING
 
-import torch
-
+from cbir.artifacts.files import read_json
 from cbir.config import Backend, DeviceParams, Family, Precision
-from cbir.encoders.base import Encoder, TextEncoder
+from cbir.encoders.base import Encoder, EncoderCard, Tokens
+from cbir.encoders.openvino_towers import OpenvinoTower
 from cbir.encoders.runtime import Runtime, pick_backend, pick_device
+from cbir.encoders.tokens import TextTokenizer
+from cbir.errors import ConfigError
 from cbir.parallel import cores
 
+if TYPE_CHECKING:
+    from cbir.encoders.layers import Modules
+
+TOWERS = "towers"
 # on a CPU, 8 images are 1.3 times as fast as 32 for MobileNet, a little for CLIP, and hold a quarter of the memory (measured)
 _BATCH_IMAGES = {"cpu": 8, "cuda": 256, "mps": 256}
 
@@ -24,24 +32,70 @@ def open_encoder(
     device = pick_device(params.name.value)
     threads = params.threads or cores()
     workers = params.workers or (threads if device == "cpu" else cores())
-    torch.set_num_threads(max(1, threads // workers))  # each worker's own: they shall not wait for each other
     chosen = pick_backend(folder.name, backend.value, device, precision.value)
-    runtime = Runtime(device, chosen, precision.value, workers)
-    print(f"{folder.name}: {family.value} on {device} by {chosen}, {precision.value}, {workers} workers", flush=True)
+    why = ""
+    if chosen == "openvino" and backend is Backend.auto and (left_out := not_exported(folder)):
+        chosen, why = "torch", f" (openvino has no {left_out})"
+    own = threads if chosen == "torch" else None  # OpenVINO's results would change with the threads of a worker
+    runtime = Runtime(device, chosen, precision.value, workers, own)
+    print(
+        f"{folder.name}: {family.value} on {device} by {chosen}{why}, {precision.value}, {workers} workers", flush=True
+    )
     return load_encoder(folder, family, runtime), params.batch_images or _BATCH_IMAGES[device]
 
 
 def load_encoder(folder: Path, family: Family, runtime: Runtime) -> Encoder:
-    """The encoder in `folder`; its library is imported now, for open_clip takes seconds."""
+    """The encoder in `folder` by the runtime; torch and open_clip, which take seconds, are imported where it asks for them.
+
+    Raises DataError and WeightsError where the folder holds no whole encoder.
+    """
+    card = EncoderCard.read(folder)
+    if runtime.backend == "torch":
+        return _torch_encoder(card, build_modules(folder, family), runtime)
+    if left_out := not_exported(folder):
+        raise ConfigError(f"{folder.name}.backend: openvino has no {left_out}; use {folder.name}.backend=torch")
+    threads = runtime.threads or runtime.workers
+    towers = {
+        kind: partial(
+            OpenvinoTower, folder / TOWERS / f"{kind}.xml", one["sha256"], runtime.precision, runtime.workers, threads
+        )
+        for kind, one in read_json(folder / TOWERS / "towers.json").items()
+    }
+    tokenizer = TextTokenizer.read(folder / TOWERS) if "text" in towers else None
+    return Encoder(card, runtime, towers["image"], towers.get("text"), tokenizer)
+
+
+def not_exported(folder: Path) -> str | None:
+    """Which tower of the encoder in `folder` OpenVINO has not, and why; None where it has all."""
+    towers = read_json(folder / TOWERS / "towers.json")
+    return next((f"{kind} tower: {one['left_out']}" for kind, one in towers.items() if "left_out" in one), None)
+
+
+def build_modules(folder: Path, family: Family) -> "Modules":
+    """What torch builds of the weights in `folder`.  Raises WeightsError when the files do not agree."""
     if family is Family.torchvision:
-        from cbir.encoders.mobilenet import load_mobilenet
+        from cbir.encoders.mobilenet import build_mobilenet
 
-        return load_mobilenet(folder, runtime)
-    from cbir.encoders.clip import load_clip
+        return build_mobilenet(folder)
+    from cbir.encoders.clip import build_clip
 
-    return load_clip(folder, runtime)
+    return build_clip(folder)
 
 
-def reads_text(encoder: Encoder) -> TextEncoder | None:
-    """The same encoder when it embeds texts too, else None."""
-    return cast(TextEncoder, encoder) if hasattr(encoder, "embed_texts") else None
+def _torch_encoder(card: EncoderCard, modules: "Modules", runtime: Runtime) -> Encoder:
+    import torch
+
+    from cbir.encoders.torch_towers import TorchTower
+
+    if runtime.threads is not None:
+        torch.set_num_threads(max(1, runtime.threads // runtime.workers))  # each worker's own: none waits for another
+    image = partial(TorchTower, modules.image, runtime)
+    if modules.text is None or modules.tokenizer is None:
+        return Encoder(card, runtime, image)
+    tokenizer = modules.tokenizer
+
+    def tokenize(texts: Sequence[str]) -> Tokens:
+        tokens: Tokens = tokenizer(list(texts)).numpy()
+        return tokens
+
+    return Encoder(card, runtime, image, partial(TorchTower, modules.text, runtime), tokenize)

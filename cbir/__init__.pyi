@@ -1,0 +1,1 @@
+from cbir.search import Searcher as Searcher
