@@ -1,6 +1,6 @@
 """cbir: reproducible image retrieval as a batch pipeline.
 
-    from cbir import Searcher   # opens what `dvc repro` made, and searches it
+from cbir import Searcher   # opens what `dvc repro` made, and searches it
 """
 
 from importlib import import_module
