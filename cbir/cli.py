@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cbir import search_arguments
 from cbir.artifacts.files import replacing
 from cbir.config import ENCODERS
 from cbir.errors import ConfigError, DataError, told_in_one_line
@@ -38,6 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; a user's mistake is told in one line."""
     parser = argparse.ArgumentParser(prog="cbir", description="Image retrieval: what people do beside `dvc repro`.")
     commands = parser.add_subparsers(required=True, metavar="command")
+
+    find = commands.add_parser("search", help="the gallery images nearest to a text, an image, or several of them")
+    search_arguments.add_arguments(find, DATA)
+    find.set_defaults(run=_search)
 
     cache = commands.add_parser("cache", help="show, or prune, the cache of embedded shards and downloads")
     cache.add_argument("--prune", action="store_true", help="delete what the two limits below do not allow")
@@ -101,6 +106,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run: Callable[[argparse.Namespace], None] = options.run
     with told_in_one_line():
         run(options)
+
+
+def _search(options: argparse.Namespace) -> None:
+    from cbir.search_command import run  # faiss takes a while
+
+    run(options, REPORTS)
 
 
 def _cache(options: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from cbir.compare import IDENTICAL, Change, Comparison
 from cbir.report.markdown import escaped, row, rule
+from cbir.shown import shown
 
 _HEADS = ("", "searched by", "metric", "first", "other", "difference", "p", "verdict")
 _CLASSES = 3
@@ -22,16 +23,16 @@ FOOTNOTE = (
 def print_tables(found: Sequence[Comparison], console: Console) -> None:
     """One table for each pair of runs, then who changed most."""
     for (base, run), pair in _pairs(found):
-        table = Table(title=Text(f"{run} against {base}"), box=box.SIMPLE)
+        table = Table(title=Text(shown(f"{run} against {base}")), box=box.SIMPLE)
         for head in _HEADS:
             table.add_column(head, justify="right" if head in ("first", "other") else "left", overflow="fold")
         lines = _changed(pair)
         for one in lines:
-            table.add_row(*(Text(cell) for cell in _cells(one)))
+            table.add_row(*(Text(shown(cell)) for cell in _cells(one)))
         if lines:
             console.print(table)
         for told in _told(pair):
-            console.print(told, markup=False, highlight=False)
+            console.print(shown(told, most=None), markup=False, highlight=False)
     console.print(FOOTNOTE, markup=False, highlight=False)
 
 

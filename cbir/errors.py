@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from cbir.shown import shown
+
 
 class CbirError(Exception):
     """Base of all expected errors."""
@@ -51,7 +53,7 @@ def told_in_one_line() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except CbirError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {shown(error, most=None)}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

@@ -122,7 +122,7 @@ def exact_neighbours(query: Floats, parts: Sequence[Floats], k: int) -> tuple[Fl
     error = len(query) * 2.0**-24 / (1 - len(query) * 2.0**-24)
     least = np.partition(rough, len(rough) - k)[len(rough) - k] - 2 * error * (1 + _NORM_TOLERANCE) ** 2
     kept = np.flatnonzero(~(rough < least))  # a NaN is kept, and refused below
-    _check_finite(query_rows := rows_at(parts, kept), "gallery candidate", first=0)
+    _check_finite(query_rows := rows_at(parts, kept, len(query)), "gallery candidate", first=0)
     keys = np.invert(
         _ordered((_inner_products(query[None], query_rows.astype(np.float64)) + np.float32(0)).view(np.int32))
     )

@@ -326,6 +326,15 @@ class Searcher:
         """The encoded bytes (JPEG or PNG) of a gallery image.  Raises ConfigError for an unknown image_id."""
         return self._gallery.image(self._position(image_id))
 
+    def picture_of(self, part: Part) -> bytes | None:
+        """What a part of a query looks like, packed as the gallery's images are; None for a text.
+
+        Raises DataError for an image that cannot be decoded, ConfigError for an unknown image_id.
+        """
+        if part.image_id is not None:
+            return self.image_bytes(part.image_id)
+        return None if part.image is None else self._packed(part.image)
+
     def label_of(self, image_id: str) -> str | None:
         """What people call the class of a gallery image.  Raises ConfigError for an unknown image_id."""
         return self._gallery.hit(0, 0.0, self._position(image_id)).label_name
@@ -365,7 +374,7 @@ class Searcher:
 
     def _part(self, side: _Side, part: Part) -> Vectors:
         if part.image_id is not None:
-            row: Vectors = rows_at(side.get("vectors").parts, np.array([self._position(part.image_id)]))[0]
+            row: Vectors = side.get("vectors").rows([part.image_id], "search")[0]
             return row
         encoder: Encoder = side.get("encoder")
         if part.text is not None:
@@ -373,12 +382,16 @@ class Searcher:
                 raise ConfigError(f"{side.name} reads no text: search for an image, or use the encoder clip")
             text: Vectors = encoder.embed_texts([part.text])[0]
             return text
+        packed = self._packed(part.image or b"")
+        image: Vectors = encoder.embed_images(encoder.card.preprocessing.prepare_packed(packed)[None])[0]
+        return image
+
+    def _packed(self, image: bytes) -> bytes:
+        """The image as the gallery's were packed, so that both went the same way before they are embedded."""
         try:
-            packed = encode_for_packing(part.image or b"", self._max_pixels, self._max_side_px)
+            return encode_for_packing(image, self._max_pixels, self._max_side_px).data
         except UndecodableImage as error:
             raise DataError(f"the image cannot be decoded: {error}") from error
-        image: Vectors = encoder.embed_images(encoder.card.preprocessing.prepare_packed(packed.data)[None])[0]
-        return image
 
     def _within(
         self, vectors: VectorSet, query: Vectors, labels: Sequence[str], own: Sequence[int], k: int
@@ -392,7 +405,7 @@ class Searcher:
         k = min(k, len(positions))
         if k == 0:
             return np.empty(0, np.float32), np.empty(0, np.int64)
-        scores, places = exact_neighbours(query, [rows_at(vectors.parts, positions)], k)
+        scores, places = exact_neighbours(query, [rows_at(vectors.parts, positions, len(query))], k)
         return scores, positions[places]
 
     def _categories(self, side: _Side, query: Vectors, number: int) -> tuple[Category, ...]:

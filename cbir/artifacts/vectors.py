@@ -96,13 +96,13 @@ class VectorSet:
         if (positions == MISSING).any():
             absent = ids[int((positions == MISSING).argmax())]
             raise DataError(f"{what}: no vector for {absent!r}; run `dvc repro --force embed`")
-        return rows_at(self.parts, positions)
+        return rows_at(self.parts, positions, self.passport["dim"])
 
 
-def rows_at(parts: Sequence[Vectors], positions: Positions) -> Vectors:
+def rows_at(parts: Sequence[Vectors], positions: Positions, dim: int) -> Vectors:
     """The rows at these positions over all parts, (n, dim) float32."""
     edges = np.cumsum([0, *map(len, parts)])
-    out = np.empty((len(positions), parts[0].shape[1] if parts else 0), np.float32)
+    out = np.empty((len(positions), dim), np.float32)
     for part, first, last in zip(parts, edges, edges[1:], strict=False):
         inside = (positions >= first) & (positions < last)
         out[inside] = part[positions[inside] - first]

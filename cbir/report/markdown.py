@@ -10,10 +10,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from cbir.artifacts.files import replacing
 from cbir.config import ENCODERS
 from cbir.report.facts import TASKS, Facts, Figure
+from cbir.shown import shown
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#+|~!&$-]|:(?=//)|(?<=www)\.)")  # and what GitHub makes web links and formulas of
 _SHOWN_QUARANTINE, _SHOWN_DUPLICATES = 20, 10
-_SHOWN_CHARACTERS = 200
 
 
 def write_markdown(out: Path, facts: Facts) -> None:
@@ -47,19 +47,12 @@ def write_markdown(out: Path, facts: Facts) -> None:
 
 
 def escaped(value: Any) -> str:
-    """Text from data as one line of Markdown that shows it and does nothing else; what is long is cut.
-
-    A character without a shape of its own, such as a control character or a change of writing direction, is shown by its
-    number.
+    """Text from data as one line of Markdown that shows it (see `shown`) and does nothing else.
 
     >>> escaped("a|b <script>")
     'a\\\\|b \\\\<script\\\\>'
     """
-    line = " ".join(str(value).split())
-    if len(line) > _SHOWN_CHARACTERS:
-        line = line[: _SHOWN_CHARACTERS - 1] + "…"
-    line = "".join(character if character.isprintable() else f"U+{ord(character):04X}" for character in line)
-    return _MARKUP.sub(r"\\\1", line)
+    return _MARKUP.sub(r"\\\1", shown(value))
 
 
 def figure(value: float | None, interval: Sequence[float] | None = None) -> str:

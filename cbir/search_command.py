@@ -1,0 +1,87 @@
+"""`cbir search`: results for a terminal, a program or a browser."""
+
+import argparse
+import json
+import sys
+import webbrowser
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cbir.contact_sheet import write_sheet
+from cbir.search import Part, Results, Searcher, read_query_image
+from cbir.search_arguments import Given, query_of, told
+from cbir.shown import shown
+
+_PICTURE_CELLS = (10, 5)  # columns and lines of a terminal: about a square
+_SHEET_FOLDER = Path("search")
+
+
+def run(options: argparse.Namespace, reports: Path) -> None:
+    """Search, and show what was found."""
+    encoder, given = query_of(options)
+    parts = [_part(one) for one in given]
+    searcher = Searcher.open(options.data)
+    found = searcher.search(parts, options.k, encoder=encoder, exact=options.exact, labels=options.labels)
+    asked = " + ".join(told(one) for one in given)
+    if options.json:
+        print(json.dumps({"query": asked, **found.to_json()}, indent=2, ensure_ascii=False))
+    else:
+        _print(found, searcher, Console())
+    if options.open:
+        sheet = reports / _SHEET_FOLDER / "contact_sheet.html"
+        write_sheet(sheet, asked, parts, found, searcher)
+        _show(sheet)
+
+
+def _part(given: Given) -> Part:
+    if given.kind == "image":
+        return Part(image=read_query_image(Path(given.value).expanduser()), weight=given.weight)
+    if given.kind == "like":
+        return Part(image_id=given.value, weight=given.weight)
+    return Part(text=given.value, weight=given.weight)
+
+
+def _print(found: Results, searcher: Searcher, console: Console) -> None:
+    picture = _pictures(console)
+    table = Table(box=box.SIMPLE)
+    for head in (*([""] if picture else []), "rank", "score", "label", "id"):
+        table.add_column(head, justify="right" if head in ("rank", "score") else "left", overflow="fold")
+    for hit in found:
+        cells: list[Any] = [
+            f"{hit.rank}",
+            f"{hit.score:.3f}",
+            Text(shown(hit.label_name or "-")),
+            Text(shown(hit.image_id)),
+        ]
+        table.add_row(*([picture(searcher.image_bytes(hit.image_id))] if picture else []), *cells)
+    console.print(table)
+    if not len(found):
+        console.print("nothing was found")
+    if found.categories:
+        console.print("similar categories, with their cosine distance:")
+        for one in found.categories:
+            console.print(f"  {one.distance:.3f}  {shown(one.label_name)}", markup=False, highlight=False)
+    times = f"{found.encode_ms:.0f} ms to embed, {found.search_ms:.1f} ms to search"
+    console.print(f"{found.encoder}, {found.by}: {times}", markup=False, highlight=False)
+
+
+def _pictures(console: Console) -> Any:
+    """What draws an image in this terminal; None where it cannot."""
+    if not console.is_terminal or console.color_system not in ("truecolor", "256"):
+        return None
+    from PIL import Image
+    from textual_image.renderable import Image as Drawn  # asks the terminal what it can
+
+    width, height = _PICTURE_CELLS
+    return lambda data: Drawn(Image.open(BytesIO(data)).convert("RGB"), width=width, height=height)
+
+
+def _show(path: Path) -> None:
+    opened = webbrowser.open(path.resolve().as_uri())
+    print(f"contact sheet: {path}{'' if opened else ' (no browser was found here)'}", file=sys.stderr)
