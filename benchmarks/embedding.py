@@ -34,15 +34,15 @@ import torchvision
 from PIL import Image
 from safetensors.torch import load_file
 
-from benchmarks.memory import peak_bytes
+from benchmarks.alone import open_for
 from cbir.artifacts.images import PackedImage, read_shards, write_shards
 from cbir.config import Backend, EncoderParams, Family, Precision
 from cbir.demo.drawing import sample
 from cbir.embedding import embed_shards, maker
 from cbir.encoders import clip, mobilenet
 from cbir.encoders.base import Encoder
-from cbir.encoders.opening import load_encoder
-from cbir.encoders.runtime import Runtime, pick_backend, pick_device
+from cbir.encoders.exporting import export_towers
+from cbir.encoders.runtime import Runtime
 from cbir.parallel import cores
 from cbir.vector_cache import VectorCache
 from cbir.weights import fetch_encoder
@@ -53,7 +53,7 @@ ENCODERS = {
 }
 WAYS = {"a": "(a) the loop of old", "b": "(b) the limit", "c": "(c) this pipeline", "d": "(d) read again"}
 IMAGES = {"mobilenet": 2048, "clip": 320}
-OLD_BATCH, BATCH = 32, {"cpu": 8, "cuda": 256, "mps": 256}
+OLD_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,7 @@ def fetch(name: str, folder: Path) -> None:
     family, architecture = ENCODERS[name]
     params = EncoderParams(family, architecture, "random:0", None, None, None, None, Precision.fp32, Backend.auto)
     fetch_encoder(name, params, folder)
+    export_towers(folder, family)
 
 
 def loop_of_old(name: str, folder: Path) -> Callable[[list[bytes]], None]:
@@ -124,10 +125,10 @@ def loop_of_old(name: str, folder: Path) -> Callable[[list[bytes]], None]:
     return run
 
 
-def limit(encoder: Encoder, bodies: list[bytes]) -> Callable[[], None]:
+def limit(encoder: Encoder, batch: int, bodies: list[bytes]) -> Callable[[], None]:
     """The forward pass on prepared pixels, by as many threads as the pipeline has workers."""
-    prepare, size = encoder.card.preprocessing.prepare_packed, BATCH[encoder.runtime.device]
-    batches = [np.stack([prepare(body) for body in bodies[at : at + size]]) for at in range(0, len(bodies), size)]
+    prepare = encoder.card.preprocessing.prepare_packed
+    batches = [np.stack([prepare(body) for body in bodies[at : at + batch]]) for at in range(0, len(bodies), batch)]
 
     def run() -> None:
         with ThreadPoolExecutor(encoder.runtime.workers) as pool:
@@ -136,26 +137,19 @@ def limit(encoder: Encoder, bodies: list[bytes]) -> Callable[[], None]:
     return run
 
 
-def open_for(name: str, folder: Path, device: str, precision: str) -> Encoder:
-    """As the stage embed opens it."""
-    device = pick_device(device)
-    runtime = Runtime(device, pick_backend(name, "auto", device, precision), precision, cores())
-    torch.set_num_threads(1)
-    return load_encoder(folder, ENCODERS[name][0], runtime)
-
-
 def measure(name: str, work: Path, images: int, rounds: int, device: str, precision: str) -> Measured:
     """All ways, round by round."""
     folder, shards = work / name, work / "shards"
     bodies = [body.as_py() for _, table in read_shards(shards, ["image"]) for body in table["image"]]
-    encoder, old = open_for(name, folder, device, precision), loop_of_old(name, folder)
-    forward_alone = limit(encoder, bodies)
+    (encoder, batch), old = open_for(folder, device, precision), loop_of_old(name, folder)
+    torch.set_num_threads(1)
+    forward_alone = limit(encoder, batch, bodies)
     rates: dict[str, list[float]] = {way: [] for way in WAYS}
     for number in range(rounds + 1):  # the first warms up
         cache = VectorCache(work / f"cache {name} {precision} {number}", maker(encoder))
 
         def pipeline(cache: VectorCache = cache) -> None:
-            embed_shards(shards, work / "out", encoder, BATCH[encoder.runtime.device], cache, f"{name} gallery")
+            embed_shards(shards, work / "out", encoder, batch, cache, f"{name} gallery")
 
         def all_threads() -> None:
             torch.set_num_threads(cores())
@@ -173,20 +167,9 @@ def measure(name: str, work: Path, images: int, rounds: int, device: str, precis
 
 def peak_mb(name: str, work: Path, device: str, precision: str) -> float:
     """The most memory of a process that does (c) and nothing else."""
-    command = [sys.executable, "-m", "benchmarks.embedding", "--alone", name, str(work)]
-    done = subprocess.run(
-        [*command, "--device", device, "--precisions", precision], check=True, stdout=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-m", "benchmarks.alone", name, str(work), device, precision]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return float(done.stdout.split()[-1])
-
-
-def alone(name: str, work: Path, device: str, precision: str) -> None:
-    """(c) once; prints the most memory held, in MB."""
-    encoder = open_for(name, work / name, device, precision)
-    with tempfile.TemporaryDirectory() as cache:
-        kept = VectorCache(Path(cache), maker(encoder))
-        embed_shards(work / "shards", work / "out", encoder, BATCH[encoder.runtime.device], kept, name)
-    print(peak_bytes() / 1e6)
 
 
 def print_memory(
@@ -247,7 +230,6 @@ def table(found: list[Measured], gflops: float, rounds: int, source: str) -> str
 def main() -> None:
     """Measure and print; with --out, write the table too."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--images", type=int, help="of each round; by default as many as take (c) some seconds")
     parser.add_argument("--source", type=Path, help="a zip archive of JPEGs; drawings where none is given")
     parser.add_argument("--rounds", type=int, default=5)
@@ -259,9 +241,6 @@ def main() -> None:
     options = parser.parse_args()
     if options.memory:
         print_memory(options.memory, options.source, options.encoders, options.device, options.precisions)
-        return
-    if options.alone:
-        alone(options.alone[0], Path(options.alone[1]), options.device, options.precisions[0])
         return
     gflops = matrix_product_gflops()
     with tempfile.TemporaryDirectory() as folder:

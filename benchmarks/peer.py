@@ -80,7 +80,7 @@ def main() -> None:
             theirs = work / f"theirs {number}"
             given = [work / "files", theirs, work / "clip" / WEIGHTS, str(options.batch), str(cores())]
             spent.setdefault(("clip-retrieval", size), []).append(seconds([python, "-c", _THEIRS, *given]))
-            ours = [sys.executable, "-m", "benchmarks.embedding", "--alone", "clip", work]
+            ours = [sys.executable, "-m", "benchmarks.alone", "clip", work, "cpu", "fp32"]
             spent.setdefault(("cbir", size), []).append(seconds(ours))
         least = cosines(Path(folder) / str(sizes[1]), theirs).min()
     print(f"Machine: {machine()}. {sizes[1]} images, median of {options.rounds} rounds in turn, images/s.\n")
