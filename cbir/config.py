@@ -21,6 +21,7 @@ PARAMS_FILE = Path("params.yaml")
 ENCODERS = ("mobilenet", "clip")
 REAL_ENCODERS = "add `mobilenet=large clip=vit_b_32` to your `python -m cbir.compose ...`, then `make repro`"
 MAX_SIDE_PX = 65_500  # JPEG holds no more
+MAX_MAP_IMAGES, MAX_PERPLEXITY = 5000, 100  # t-SNE takes time and memory by their product
 
 
 class Group:
@@ -228,6 +229,22 @@ class EvaluateParams(Group):
 
 
 @dataclass
+class MapParams(Group):
+    """Group `map`: the gallery in two dimensions."""
+
+    images: int
+    perplexity: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        _at_least(0, "map", self, "images", "seed")
+        _at_least(1, "map", self, "perplexity")
+        for name, most in (("images", MAX_MAP_IMAGES), ("perplexity", MAX_PERPLEXITY)):
+            if getattr(self, name) > most:
+                raise ConfigError(f"map.{name}: expected at most {most}, found {getattr(self, name)}")
+
+
+@dataclass
 class Params(Group):
     """All parameters, as composed by Hydra from `conf/`."""
 
@@ -238,6 +255,7 @@ class Params(Group):
     device: DeviceParams
     queries: QueriesParams
     evaluate: EvaluateParams
+    map: MapParams
 
     def __post_init__(self) -> None:
         for name in ("mobilenet", "clip"):  # here, because an EncoderParams knows not which of the two it is

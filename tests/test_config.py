@@ -26,7 +26,7 @@ from cbir.errors import ConfigError
 from tests.imports import ROOT
 
 CONF = ROOT / "conf"
-GROUPS = ("dataset", "mobilenet", "clip", "index", "device", "queries", "evaluate")
+GROUPS = ("dataset", "mobilenet", "clip", "index", "device", "queries", "evaluate", "map")
 OPTIONS = sorted((group, file.stem) for group in GROUPS for file in (CONF / group).glob("*.yaml"))
 NEEDED = {"dataset=image_folder": ["dataset.url=/photos"], "queries=file": ["queries.path=/asked.csv"]}
 
@@ -182,7 +182,7 @@ def test_a_list_in_place_of_groups_is_refused(tmp_path: Path) -> None:
         ("datset.sed", "unknown parameter 'datset'; nearest: dataset"),
         (
             "zzzz",
-            "unknown parameter 'zzzz'; expected one of clip, dataset, device, evaluate, index, mobilenet, queries",
+            "unknown parameter 'zzzz'; expected one of clip, dataset, device, evaluate, index, map, mobilenet, queries",
         ),
     ],
 )
@@ -276,6 +276,11 @@ def test_a_wrong_type_is_refused_by_name(params_yaml: Path, key: str, value: Any
         ("evaluate.run_depth", 0, "expected a number >= 1, found 0"),
         ("evaluate.latency_queries", 0, "expected a number >= 1, found 0"),
         ("evaluate.seed", -1, "expected a number >= 0, found -1"),
+        ("map.images", -1, "expected a number >= 0, found -1"),
+        ("map.images", 5001, "expected at most 5000, found 5001"),
+        ("map.perplexity", 0, "expected a number >= 1, found 0"),
+        ("map.perplexity", 101, "expected at most 100, found 101"),
+        ("map.seed", -1, "expected a number >= 0, found -1"),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(params_yaml: Path, key: str, value: Any, message: str) -> None:
@@ -296,6 +301,8 @@ def test_a_value_out_of_range_is_refused_by_name(params_yaml: Path, key: str, va
         ("index.search.nprobe", 1),
         ("queries.templates", []),
         ("evaluate.ks", [1]),
+        ("map.images", 0),
+        ("map.images", 5000),
     ],
 )
 def test_the_ends_of_a_range_are_taken(params_yaml: Path, key: str, value: Any) -> None:

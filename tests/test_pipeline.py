@@ -614,6 +614,7 @@ def changed_by(clone: Clone, overrides: Sequence[str]) -> set[str]:
         ("index.search.nprobe=4", {"evaluate", "latency"}),
         ("evaluate.ks=[1,5]", {"evaluate"}),
         ("evaluate.latency_queries=10", {"latency"}),
+        ("map.images=0", {"map@mobilenet", "map@clip"}),
         ("device.threads=1", {"latency"}),
         ("device=cpu device.batch_images=8 device.workers=1", set()),
     ],

@@ -1,0 +1,27 @@
+"""The map of a gallery (`data/map/<encoder>.parquet`): where a sample of its images lies when drawn in two dimensions."""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from cbir.artifacts.tables import read_table, write_table
+
+MAP_SCHEMA = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("label", pa.string()),
+        pa.field("label_name", pa.string()),
+        pa.field("x", pa.float32(), nullable=False),  # in [-1, 1]
+        pa.field("y", pa.float32(), nullable=False),  # in [-1, 1]
+    ]
+)
+
+
+def write_map(path: Path, table: pa.Table) -> None:
+    """Write the map, in order of position in the gallery; without rows where none was asked for."""
+    write_table(path, table, MAP_SCHEMA)
+
+
+def read_map(path: Path) -> pa.Table:
+    """Read the map."""
+    return read_table(path, MAP_SCHEMA)
