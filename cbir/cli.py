@@ -92,6 +92,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     form.add_argument("--markdown", action="store_true", help="tables for a web page")
     evaluate.set_defaults(run=_evaluate)
 
+    export = commands.add_parser("export", help="embeddings, ids and categories as NPY files, for notebooks")
+    export.add_argument(
+        "form",
+        choices=["npy"],
+        help="numpy.load reads them, without pickles; each id takes 4 bytes times the length of the longest",
+    )
+    export.add_argument("--encoder", choices=ENCODERS, help="of this one only (both)")
+    export.add_argument(
+        "--out",
+        type=Path,
+        default=Path("exports"),
+        help="folder to write into; an earlier export in it goes (%(default)s)",
+    )
+    export.set_defaults(run=_export)
+
     sweep = commands.add_parser(
         "sweep",
         help="every combination of some choices, each a DVC experiment, in one table: index=flat,hnsw clip=demo",
@@ -179,6 +194,17 @@ def _trec(options: argparse.Namespace) -> None:
         f"cbir evaluate --qrels {quote(str(qrels))} --run {quote(str(run))}",
     ):
         console.print(f"evaluate them: {command}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from cbir.export import export_npy
+
+    table = Table(box=box.SIMPLE)
+    for head in ("file", "shape", "type"):
+        table.add_column(head, justify="right" if head == "shape" else "left", overflow="fold")
+    for one in export_npy(DATA, options.out, [options.encoder] if options.encoder else ENCODERS):
+        table.add_row(Text(str(one.path)), " x ".join(f"{side:,}" for side in one.shape), str(one.dtype))
+    Console().print(table)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -110,7 +110,7 @@ def test_vectors_that_are_not_finite_are_refused(bad: float) -> None:
 
 
 def test_the_number_of_threads_changes_no_byte() -> None:
-    """The bytes alone would tell too little: a map of few images is the same on two threads, one of 2,000 is not."""
+    """The bytes of the map alone would tell too little: one of few images may be the same on two threads by luck."""
     rows = clusters(300, 512)[0]
     maps, pools = [], []
 
