@@ -767,7 +767,8 @@ def test_a_sweep_of_the_pipeline_shares_what_jobs_have_in_common(tmp_path: Path)
     assert "embed@clip" in jobs["flat"]
     assert jobs["hnsw"] == ["scan", "index@mobilenet"]
     assert "error: index.build.nlist applies to ivf_flat or ivf_pq, not to flat: expected null, found 2" in out
-    assert jobs["ivf_flat"] == ["scan", "index@mobilenet", "index@clip", "evaluate", "prompts", "latency", "report"]
+    indexed = ["index@mobilenet", "index@clip", "map@mobilenet", "map@clip"]
+    assert jobs["ivf_flat"] == ["scan", *indexed, "evaluate", "prompts", "latency", "report"]
     assert small.files() == before
     rows = list(csv.DictReader(io.StringIO((small.root / "reports/sweeps/tiny.csv").read_text(encoding="utf-8"))))
     assert [(row["task"], row["encoder"]) for row in rows] == [
