@@ -210,9 +210,9 @@ def test_memory_holds_the_samples_vectors_and_no_others(opened: tuple[VectorSet,
     asked: list[int] = []
     rows_at = vectors_module.rows_at
 
-    def noted(parts: list[np.ndarray], positions: np.ndarray) -> np.ndarray:
+    def noted(parts: list[np.ndarray], positions: np.ndarray, dim: int) -> np.ndarray:
         asked.append(len(positions))
-        return rows_at(parts, positions)
+        return rows_at(parts, positions, dim)
 
     with mock.patch.object(vectors_module, "rows_at", noted):
         draw_map(gallery, images, 20, 30, 0)
