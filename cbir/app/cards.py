@@ -1,0 +1,88 @@
+"""What the page shows of data: every text of a gallery or a user is escaped here, for HTML or for Markdown."""
+
+import re
+from base64 import b64encode
+from html import escape
+
+from cbir.app.state import Thumbnail
+from cbir.search import Category, Hit
+
+_JOINER = "\u2060"  # has no width
+_MARKS = re.compile(r"([!-/:-@\[-`{-~])")
+_REPLACED = re.compile(r"([:<>=~.@-])")
+_SHOWN_CHARACTERS = 80
+_CARD_PX = 192
+_ENCODERS = {"clip": "CLIP", "mobilenet": "MobileNetV3"}
+_SCALE = 2  # small images are blurs, or squares, when they are drawn much larger
+
+STYLE = """<style>
+[data-testid="stMainBlockContainer"] {padding: 4rem 1.25rem 3rem; max-width: 76rem;}
+[data-testid="stMainBlockContainer"] h1 {font-size: 1.9rem; padding: .4rem 0;}
+[data-testid="stMainBlockContainer"] [data-testid="stBaseButton-tertiary"] {
+  min-height: 1.5rem; font-size: .82rem; color: #b32b3d; text-decoration: underline; text-underline-offset: .2em;}
+.cbir-card {margin: 0; line-height: 1.35; font-size: .82rem; overflow-wrap: anywhere;}
+.cbir-card img {display: block; max-width: 100%; height: auto; border-radius: .4rem; margin-bottom: .35rem;}
+.cbir-card .score {font-variant-numeric: tabular-nums;}
+.cbir-card .id {opacity: .65; font-size: .74rem; display: block;}
+.stHtml ol.cbir-chips {margin: 0; padding: 0; list-style: none; display: flex; flex-wrap: wrap; gap: .4rem;}
+.stHtml ol.cbir-chips li {border: 1px solid rgba(128, 128, 128, .35); border-radius: 1rem; padding: .1rem .7rem; margin: 0;
+  font-size: .86rem; overflow-wrap: anywhere;}
+.cbir-chips span {opacity: .65; font-variant-numeric: tabular-nums;}
+</style>"""
+
+
+def as_markdown(text: str) -> str:
+    r"""Markdown that shows `text` as it is, for what Streamlit only takes as Markdown: buttons and messages.
+
+    Streamlit replaces :smile: and -> after Markdown's own escapes are gone: an invisible joiner keeps those apart.
+
+    >>> print(as_markdown("**bold** #1"))
+    \*\*bold\*\* \#1
+    """
+    one_line = " ".join(text.split())
+    return _REPLACED.sub(rf"\1{_JOINER}", _MARKS.sub(r"\\\1", one_line))
+
+
+def encoder_name(encoder: str) -> str:
+    """What people call an encoder.
+
+    >>> encoder_name("mobilenet")
+    'MobileNetV3'
+    """
+    return _ENCODERS.get(encoder, encoder)
+
+
+def shortened(text: str) -> str:
+    """On one line, and cut where it is very long."""
+    one_line = " ".join(text.split())
+    return one_line if len(one_line) <= _SHOWN_CHARACTERS else f"{one_line[: _SHOWN_CHARACTERS - 1]}…"
+
+
+def image_html(thumbnail: Thumbnail, alt: str) -> str:
+    """The image itself within HTML: nothing is left on the server when the page goes."""
+    width = min(_SCALE * thumbnail.width, _CARD_PX)
+    source = f"data:image/{thumbnail.kind};base64,{b64encode(thumbnail.data).decode()}"
+    return f'<img src="{source}" alt="{escape(alt)}" width="{width}">'
+
+
+def card_html(hit: Hit, thumbnail: Thumbnail) -> str:
+    """A result: the image, with rank, score, label and id under it."""
+    name = shortened(hit.label_name or "no label")
+    alt = f"Result {hit.rank}: {name}"
+    return (
+        f'<figure class="cbir-card">{image_html(thumbnail, alt)}<figcaption>'
+        f'<span class="score">{hit.rank}. <b>{hit.score:.3f}</b></span> {escape(name)}'
+        f'<span class="id">{escape(hit.image_id)}</span></figcaption></figure>'
+    )
+
+
+def picture_html(thumbnail: Thumbnail, caption: str) -> str:
+    """An image that is no result, with words under it."""
+    shown = shortened(caption)
+    return f'<figure class="cbir-card">{image_html(thumbnail, shown)}<figcaption>{escape(shown)}</figcaption></figure>'
+
+
+def categories_html(categories: tuple[Category, ...]) -> str:
+    """Classes and their distances, the nearest first."""
+    items = [f"<li>{escape(shortened(one.label_name))} <span>{one.distance:.3f}</span></li>" for one in categories]
+    return f'<ol class="cbir-chips">{"".join(items)}</ol>'
