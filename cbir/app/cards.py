@@ -6,12 +6,12 @@ from html import escape
 
 from cbir.app.state import Thumbnail
 from cbir.search import Category, Hit
+from cbir.shown import shown
 
 _JOINER = "\u2060"  # has no width
 _MARKS = re.compile(r"([!-/:-@\[-`{-~])")
 _REPLACED = re.compile(r"([:<>=~.@-])")
-_SHOWN_CHARACTERS = 80
-_CARD_PX = 192
+_CARD_PX, _PICTURE_PX = 192, 128
 _ENCODERS = {"clip": "CLIP", "mobilenet": "MobileNetV3"}
 _SCALE = 2  # small images are blurs, or squares, when they are drawn much larger
 
@@ -39,8 +39,7 @@ def as_markdown(text: str) -> str:
     >>> print(as_markdown("**bold** #1"))
     \*\*bold\*\* \#1
     """
-    one_line = " ".join(text.split())
-    return _REPLACED.sub(rf"\1{_JOINER}", _MARKS.sub(r"\\\1", one_line))
+    return _REPLACED.sub(rf"\1{_JOINER}", _MARKS.sub(r"\\\1", shown(text, None)))
 
 
 def encoder_name(encoder: str) -> str:
@@ -52,37 +51,32 @@ def encoder_name(encoder: str) -> str:
     return _ENCODERS.get(encoder, encoder)
 
 
-def shortened(text: str) -> str:
-    """On one line, and cut where it is very long."""
-    one_line = " ".join(text.split())
-    return one_line if len(one_line) <= _SHOWN_CHARACTERS else f"{one_line[: _SHOWN_CHARACTERS - 1]}…"
-
-
-def image_html(thumbnail: Thumbnail, alt: str) -> str:
-    """The image itself within HTML: nothing is left on the server when the page goes."""
-    width = min(_SCALE * thumbnail.width, _CARD_PX)
+def image_html(thumbnail: Thumbnail, alt: str, most_px: int) -> str:
+    """The image itself within HTML, at most so wide: nothing is left on the server when the page goes."""
+    width = min(_SCALE * thumbnail.width, most_px)
     source = f"data:image/{thumbnail.kind};base64,{b64encode(thumbnail.data).decode()}"
     return f'<img src="{source}" alt="{escape(alt)}" width="{width}">'
 
 
 def card_html(hit: Hit, thumbnail: Thumbnail) -> str:
     """A result: the image, with rank, score, label and id under it."""
-    name = shortened(hit.label_name or "no label")
+    name = shown(hit.label_name or "no label")
     alt = f"Result {hit.rank}: {name}"
     return (
-        f'<figure class="cbir-card">{image_html(thumbnail, alt)}<figcaption>'
+        f'<figure class="cbir-card">{image_html(thumbnail, alt, _CARD_PX)}<figcaption>'
         f'<span class="score">{hit.rank}. <b>{hit.score:.3f}</b></span> {escape(name)}'
-        f'<span class="id">{escape(hit.image_id)}</span></figcaption></figure>'
+        f'<span class="id">{escape(shown(hit.image_id))}</span></figcaption></figure>'
     )
 
 
 def picture_html(thumbnail: Thumbnail, caption: str) -> str:
     """An image that is no result, with words under it."""
-    shown = shortened(caption)
-    return f'<figure class="cbir-card">{image_html(thumbnail, shown)}<figcaption>{escape(shown)}</figcaption></figure>'
+    words = shown(caption)
+    image = image_html(thumbnail, words, _PICTURE_PX)
+    return f'<figure class="cbir-card">{image}<figcaption>{escape(words)}</figcaption></figure>'
 
 
 def categories_html(categories: tuple[Category, ...]) -> str:
     """Classes and their distances, the nearest first."""
-    items = [f"<li>{escape(shortened(one.label_name))} <span>{one.distance:.3f}</span></li>" for one in categories]
+    items = [f"<li>{escape(shown(one.label_name))} <span>{one.distance:.3f}</span></li>" for one in categories]
     return f'<ol class="cbir-chips">{"".join(items)}</ol>'

@@ -15,7 +15,7 @@ from cbir.errors import CbirError
 
 _COLOURS = 20
 _NO_LABEL, _OTHERS = "no label", "other classes"
-_GREY = "#9a9a9a"
+_GREY = "#c4c4c4"
 
 
 def show(gallery: Gallery, data: Path, search: Any) -> None:

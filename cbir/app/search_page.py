@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 import streamlit as st
 
 from cbir.app.address import MOST_CHARACTERS, Asked, read_address, write_address
-from cbir.app.cards import as_markdown, card_html, categories_html, encoder_name, picture_html, shortened
+from cbir.app.cards import as_markdown, card_html, categories_html, encoder_name, picture_html
 from cbir.app.serving import MAX_UPLOAD_MB
 from cbir.app.state import Gallery, Thumbnail
 from cbir.app.url_image import fetch_image
 from cbir.errors import CbirError
 from cbir.search import EXACT, Part, Results
+from cbir.shown import shown
 
 AWAY = "away"  # set by the other pages
 _TYPES = ["jpg", "jpeg", "png", "gif", "webp", "bmp", "tif", "tiff"]  # what cbir.images decodes
@@ -180,7 +181,7 @@ def _search_image(gallery: Gallery, data: bytes, name: str) -> None:
     try:
         packed = gallery.searcher.picture_of(Part(image=data))
     except CbirError as error:
-        _tell(f"{shortened(name)!r}: {error}")
+        _tell(f"'{shown(name)}': {error}")
     else:
         _search(Query(image=packed, name=name))
 
@@ -229,7 +230,7 @@ def _offer_examples(gallery: Gallery) -> None:
     names = list(dict.fromkeys(searcher.labels.values()))
     with st.container(horizontal=True):
         for name in names[:: max(1, len(names) // _EXAMPLES)][:_EXAMPLES]:
-            st.button(as_markdown(shortened(name)), key=f"example {name}", on_click=_search_example, args=(name,))
+            st.button(as_markdown(shown(name)), key=f"example {name}", on_click=_search_example, args=(name,))
     with st.grid(min_column_width=_CARD_COLUMN_PX, gap="small"):
         for image_id in searcher.sample(_EXAMPLES):
             with st.container(gap="xsmall"):

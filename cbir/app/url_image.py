@@ -5,7 +5,7 @@ Only http and https, only addresses of the public internet (of every redirect, t
 
 import socket
 from collections.abc import Callable
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from time import monotonic
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -18,9 +18,11 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from cbir.errors import FetchError
 
-_MOST_REDIRECTS = 3
+_MOST_NAT64, _LOCAL_NAT64 = ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48")  # RFC 6052, RFC 8215
+_REDIRECTS = 3
 _CONNECT_S, _READ_S, _WHOLE_S = 5.0, 10.0, 30.0
 _CHUNK_BYTES = 1 << 16
+_NAT64, _LOCAL_NAT64 = ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48")  # RFC 6052, RFC 8215
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 Allowed = Callable[[str], bool]
@@ -34,10 +36,11 @@ def is_public(address: str) -> bool:
     """
     ip = ip_address(address)
     if isinstance(ip, IPv6Address):
-        # Others of these forms lead to an IPv4 address, which counts.
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if inner is not None:
-            return inner.is_global and not inner.is_multicast
+        if ip in _LOCAL_NAT64:
+            return False
+        # These forms lead to an IPv4 address, which counts.
+        nat64 = IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None
+        ip = ip.ipv4_mapped or nat64 or ip.sixtofour or (ip.teredo[1] if ip.teredo else None) or ip
     return ip.is_global and not ip.is_multicast
 
 
