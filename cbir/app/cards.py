@@ -10,7 +10,7 @@ from cbir.shown import shown
 
 _JOINER = "\u2060"  # has no width
 _MARKS = re.compile(r"([!-/:-@\[-`{-~])")
-_REPLACED = re.compile(r"([:<>=~.@-])")
+_REPLACED = re.compile(r"(:(?=\S)|[<>~-](?=[<>=-])|(?<=www)\.|@)", re.IGNORECASE)
 _CARD_PX, _PICTURE_PX = 192, 128
 _ENCODERS = {"clip": "CLIP", "mobilenet": "MobileNetV3"}
 _SCALE = 2  # small images are blurs, or squares, when they are drawn much larger
@@ -34,12 +34,12 @@ STYLE = """<style>
 def as_markdown(text: str) -> str:
     r"""Markdown that shows `text` as it is, for what Streamlit only takes as Markdown: buttons and messages.
 
-    Streamlit replaces :smile: and -> after Markdown's own escapes are gone: an invisible joiner keeps those apart.
+    Streamlit replaces :smile:, -> and www.x.com when Markdown's own escapes are gone: an invisible joiner keeps those apart.
 
     >>> print(as_markdown("**bold** #1"))
     \*\*bold\*\* \#1
     """
-    return _REPLACED.sub(rf"\1{_JOINER}", _MARKS.sub(r"\\\1", shown(text, None)))
+    return _MARKS.sub(r"\\\1", _REPLACED.sub(rf"\1{_JOINER}", shown(text, None)))
 
 
 def encoder_name(encoder: str) -> str:

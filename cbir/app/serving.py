@@ -44,6 +44,7 @@ def options(port: int, address: str, browser: bool) -> list[str]:
         "server.showEmailPrompt": False,
         "browser.gatherUsageStats": False,
         "client.toolbarMode": "minimal",
+        "client.showErrorLinks": False,
         "client.showErrorDetails": "none",  # a bug's traceback is the server's, not the user's
     }
     if not browser:

@@ -18,8 +18,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from cbir.errors import FetchError
 
-_MOST_NAT64, _LOCAL_NAT64 = ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48")  # RFC 6052, RFC 8215
-_REDIRECTS = 3
+_MOST_REDIRECTS = 3
 _CONNECT_S, _READ_S, _WHOLE_S = 5.0, 10.0, 30.0
 _CHUNK_BYTES = 1 << 16
 _NAT64, _LOCAL_NAT64 = ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48")  # RFC 6052, RFC 8215
