@@ -151,7 +151,9 @@ def ask(page: Page, text: str) -> None:
 
 
 def upload(page: Page, name: str, data: bytes) -> None:
-    page.locator("input[type=file]").set_input_files({"name": name, "mimeType": "image/png", "buffer": data})
+    box = page.locator("input[type=file]")
+    expect(box).to_have_count(1)  # the one before it is gone
+    box.set_input_files({"name": name, "mimeType": "image/png", "buffer": data})
 
 
 def expect_cards(page: Page, ids: list[str]) -> None:
