@@ -12,9 +12,10 @@ ifneq ($(OVERRIDES),)
 $(error make takes no parameters: add `$(OVERRIDES)` to your `python -m cbir.compose ...`, then `make repro`)
 endif
 
-.PHONY: help repro test test-slow lint setup lock demo bench clean
+.PHONY: help repro app test test-slow lint setup lock demo bench clean
 help:
 	@echo "make repro      install what is missing, run the pipeline, print the results"
+	@echo "make app        install what is missing, search in the browser what the pipeline made"
 	@echo "make test       install what is missing, run the tests (minutes)"
 	@echo "make test-slow  the slow tests too"
 	@echo "make lint       format, lint and types"
@@ -25,6 +26,9 @@ help:
 repro: setup
 	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 	@$(BIN)/python -m cbir.summary
+
+app: setup
+	@$(BIN)/cbir app
 
 test: setup
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not slow"

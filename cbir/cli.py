@@ -117,6 +117,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sweep.add_argument("--objective", help="value of metrics.json for hydra/sweeper=..., e.g. cbir.clip.map_at_r")
     sweep.set_defaults(run=_sweep)
 
+    app = commands.add_parser("app", help="search in the browser; needs `pip install .[app]`")
+    app.add_argument("--data", type=Path, default=DATA, help="the artifacts' folder (%(default)s)")
+    app.add_argument("--port", type=int, default=8501, help="(%(default)s)")
+    app.add_argument("--address", default="127.0.0.1", help="to listen at: this machine only (%(default)s)")
+    app.add_argument("--allow-urls", action="store_true", help="let users have images fetched from public addresses")
+    app.add_argument("--no-browser", action="store_true", help="open none")
+    app.set_defaults(run=_app)
+
     options = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], None] = options.run
     with told_in_one_line():
@@ -313,3 +321,9 @@ def _drift(options: argparse.Namespace) -> None:
 
 def _drift_line(way: str, cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join([f"{way:<23}", *(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))]).rstrip()
+
+
+def _app(options: argparse.Namespace) -> None:
+    from cbir.app.serving import run
+
+    run(options.data, options.port, options.address, options.allow_urls, not options.no_browser)

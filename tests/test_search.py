@@ -1,6 +1,7 @@
 """Searching: against brute force over the stored vectors and torch's encoders; the command line; what is refused."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -513,3 +514,22 @@ def test_the_package_offers_the_searcher_on_demand() -> None:
 
     with pytest.raises(AttributeError, match="has no attribute 'searcher'"):
         cbir.searcher  # noqa: B018
+
+
+def test_many_threads_that_search_first_at_once_do_not_wait_for_each_other(searchable: Path) -> None:
+    """OpenVINO's first inferences lock up the process when they meet; in a fresh one, with threads that change often."""
+    code = (
+        "import sys, threading; from cbir import Searcher; sys.setswitchinterval(1e-6)\n"
+        "searcher, gate = Searcher.open('data'), threading.Barrier(16)\n"
+        "def go(n): gate.wait(); searcher.text(f'red star {n}', k=3)\n"
+        "threads = [threading.Thread(target=go, args=(n,)) for n in range(16)]\n"
+        "[thread.start() for thread in threads]; [thread.join() for thread in threads]"
+    )
+    for _ in range(3):
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=searchable,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            timeout=60,
+            check=True,
+        )

@@ -12,6 +12,9 @@ import numpy.typing as npt
 from cbir.errors import WeightsError
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
+# OpenVINO's Python side makes its tables of types when they are first needed, and lets go of the interpreter's lock meanwhile:
+# two threads that come first at once wait for each other for ever, and the whole process with them.  So they are made alone.
+_TABLES = threading.Lock()
 
 
 class OpenvinoTower:
@@ -27,8 +30,12 @@ class OpenvinoTower:
         found = tower_sha256(path)
         if found != sha256:
             raise WeightsError(f"{path}: expected sha256 {sha256}, found {found}; run `dvc repro --force weights`")
-        self._compiled = import_openvino().Core().compile_model(path, "CPU", settings)
         self._mine = threading.local()
+        with _TABLES:
+            openvino = import_openvino()
+            self._compiled = openvino.Core().compile_model(path, "CPU", settings)
+            for port in (*self._compiled.inputs, *self._compiled.outputs):
+                openvino.Tensor(np.zeros(1, port.element_type.to_dtype()), shared_memory=True).data.copy()
 
     def __call__(self, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """n pixels or tokens -> float32 (n, dim)."""
