@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from io import TextIOWrapper
 from pathlib import Path
 from shlex import quote
 from tempfile import TemporaryFile
@@ -125,7 +126,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     app.add_argument("--no-browser", action="store_true", help="open none")
     app.set_defaults(run=_app)
 
-    options = parser.parse_args(arguments)
+    options, left = parser.parse_known_args(arguments)
+    if left and (not hasattr(options, "words") or any(word.startswith("-") for word in left)):
+        parser.error(f"unrecognized arguments: {' '.join(left)}")
+    if left:  # argparse takes no words after an option that stands among them
+        options.words += left
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a name may hold what a terminal's encoding has not
+            stream.reconfigure(errors="backslashreplace")
     run: Callable[[argparse.Namespace], None] = options.run
     with told_in_one_line():
         run(options)
@@ -134,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _search(options: argparse.Namespace) -> None:
     from cbir.search_command import run  # faiss takes a while
 
-    run(options, REPORTS)
+    run(options, options.data.parent / REPORTS)
 
 
 def _cache(options: argparse.Namespace) -> None:

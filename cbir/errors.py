@@ -48,7 +48,10 @@ class UndecodableImage(Exception):
 
 @contextmanager
 def told_in_one_line() -> Iterator[None]:
-    """Turn a CbirError into one line on stderr and exit status 1, an interrupt into status 130; `| head` is no error."""
+    """Turn a CbirError into one line on stderr and exit status 1, an interrupt into status 130; `| head` is no error.
+
+    What the system refuses (no permission, disk full) is told in one line, too.
+    """
     try:
         yield
         sys.stdout.flush()
@@ -60,3 +63,6 @@ def told_in_one_line() -> Iterator[None]:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python's last flush fails, too
         sys.exit(128 + signal.SIGPIPE)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        sys.exit(f"error: {shown(f'{where}{error.strerror or error}', most=None)}")

@@ -21,6 +21,7 @@ _CHUNK_ROWS = 4096  # 31 MB of float64 at 960 dimensions
 _TOP_ROWS = 16  # rows of scores ranked at a time: 256 at once take 9 times the time (measured, 100,000 images)
 _LOW_32_BITS = 0xFFFFFFFF
 _NORM_TOLERANCE = 1e-3
+_HALF_ULP = 2.0**-24  # the unit roundoff of float32
 
 
 def check_matrix(rows: np.ndarray, dim: int, what: str) -> None:
@@ -108,24 +109,30 @@ def top_k(scores: Floats, k: int) -> tuple[Floats, Positions]:
     return _scores_of(best), best & _LOW_32_BITS
 
 
-def exact_neighbours(query: Floats, parts: Sequence[Floats], k: int) -> tuple[Floats, Positions]:
-    """exact_search for one query, in a tenth of the time: float32 finds the candidates, float64 ranks them.
+def exact_neighbours(
+    query: Floats, parts: Sequence[Floats], k: int, among: NDArray[np.bool_] | None = None
+) -> tuple[Floats, Positions]:
+    """exact_search for one query, several times as fast: float32 finds the candidates, float64 ranks them.
 
-    query : (dim,) float32, a unit vector.  parts : as in exact_search, unit rows.  Returns (k,) float32 and (k,) int64.
+    query : (dim,) float32, a unit vector.  parts : as in exact_search, unit rows.  among : (n_gallery,) the rows that may be
+    found, or None for all.  Returns (k,) float32 and (k,) int64.
     A float32 product of unit vectors is off by at most dim u / (1 - dim u), u = 2**-24 (Higham, Accuracy and Stability of
     Numerical Algorithms, 2002, 3.1), so what scores lower than the k-th best by more than twice that is no neighbour.
-    Raises as exact_search does.
+    Raises as exact_search does; k is at most the number of rows that may be found.
     """
-    check_k(k, sum(map(len, parts)))
+    check_k(k, sum(map(len, parts)) if among is None else int(among.sum()))
     _check_queries(query[None], parts)
+    for number, part in enumerate(parts):
+        check_matrix(part, len(query), f"gallery part {number}")
     rough = np.concatenate([part @ query for part in parts])
-    error = len(query) * 2.0**-24 / (1 - len(query) * 2.0**-24)
+    _check_finite(rough[:, None], "gallery", first=0)
+    if among is not None:
+        rough[~among] = -np.inf
+    error = len(query) * _HALF_ULP / (1 - len(query) * _HALF_ULP)
     least = np.partition(rough, len(rough) - k)[len(rough) - k] - 2 * error * (1 + _NORM_TOLERANCE) ** 2
-    kept = np.flatnonzero(~(rough < least))  # a NaN is kept, and refused below
-    _check_finite(query_rows := rows_at(parts, kept, len(query)), "gallery candidate", first=0)
-    keys = np.invert(
-        _ordered((_inner_products(query[None], query_rows.astype(np.float64)) + np.float32(0)).view(np.int32))
-    )
+    kept = np.flatnonzero(rough >= least)
+    scores = _inner_products(query[None], rows_at(parts, kept, len(query)).astype(np.float64))
+    keys = np.invert(_ordered((scores + np.float32(0)).view(np.int32)))
     best = np.sort(keys[0].astype(np.int64) << 32 | kept)[:k]
     return _scores_of(best), best & _LOW_32_BITS
 

@@ -18,6 +18,7 @@ import faiss
 import numpy as np
 
 from cbir.artifacts.files import replacing
+from cbir.artifacts.vectors import rows_at
 from cbir.errors import ConfigError, DataError
 from cbir.exact import Floats, Positions, check_k, check_matrix
 
@@ -285,12 +286,8 @@ def _prepare(index: faiss.Index, params: BuildParams) -> None:
 
 
 def _unit_rows(parts: Sequence[Floats], positions: Positions) -> Floats:
-    """The rows at ascending positions, gathered part by part; refuses the first that is not of norm 1."""
-    edges = np.cumsum([0, *map(len, parts)])
-    cuts = np.searchsorted(positions, edges)
-    rows = np.concatenate(
-        [part[positions[a:b] - edge] for part, edge, a, b in zip(parts, edges, cuts, cuts[1:], strict=False)]
-    )
+    """The rows at these positions; refuses the first that is not of norm 1."""
+    rows = rows_at(parts, positions, parts[0].shape[1])
     _check_unit(rows, "gallery", positions)
     return rows
 

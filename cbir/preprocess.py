@@ -232,4 +232,5 @@ def _summary(
         "qrels": {"rows": len(answer.grades or []), "dropped": answer.dropped_grades},
         "quarantine": dict(sorted(Counter(row.reason for row in quarantine).items())),
         "ignored_files": ignored,
+        "limits": {"max_pixels": dataset.max_pixels, "max_side_px": dataset.max_side_px},
     }

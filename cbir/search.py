@@ -6,36 +6,38 @@ Command line, page and notebooks stand on `Searcher`:
     Searcher.open("data").text("a red star", k=10).to_pandas()
 """
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import faiss
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from cbir.artifacts.images import read_columns, read_shards
-from cbir.artifacts.tables import shard_paths
-from cbir.artifacts.vectors import MISSING, Vectors, VectorSet, check_passport, open_vectors, positions_of, rows_at
+from cbir.artifacts.files import hash_ids, read_json
+from cbir.artifacts.images import read_columns, read_image, read_shards
+from cbir.artifacts.vectors import MISSING, Vectors, VectorSet, check_passport, open_vectors
 from cbir.classes import Classes, prototypes
-from cbir.config import ENCODERS, PARAMS_FILE, Family, load_params, nearest
+from cbir.config import ENCODERS, PARAMS_FILE, Family, load_params
+from cbir.datasets.files import read_file
 from cbir.encoders.base import Encoder, EncoderCard
 from cbir.encoders.opening import load_encoder, not_exported
 from cbir.encoders.runtime import Runtime
-from cbir.errors import ConfigError, DataError, PassportError, UndecodableImage
-from cbir.exact import check_k, exact_neighbours
+from cbir.errors import ConfigError, DataError, UndecodableImage
+from cbir.exact import exact_neighbours
 from cbir.images import encode_for_packing
 from cbir.index import SearchParams, kind_of, search
 from cbir.indexing import open_index
 from cbir.parallel import cores
-from cbir.retrieval import without_self
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,26 +60,37 @@ CATEGORY_SCHEMA = pa.schema(
         pa.field("distance", pa.float32(), nullable=False),
     ]
 )
-_SETTINGS = ("index.search", "dataset.max_pixels", "dataset.max_side_px")
-_SMALLEST_LENGTH = 1e-3  # of a sum of unit vectors; a shorter one points nowhere
+_PRODUCTS_FOR_THREADS = 2**24  # fewer are done before several threads have met; many users have a thread each anyway
+_SMALLEST_SHARE = 1e-3  # of the length that a sum of unit vectors can have; a shorter one points nowhere
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
 class Part:
     """One of: a text, the bytes of an image file, the image_id of a gallery image.
 
-    weight : how much it counts; below 0 it leads away.
+    weight : how much it counts; below 0 it leads away.  name : of an image, for messages.
     """
 
     text: str | None = None
     image: bytes | None = None
     image_id: str | None = None
     weight: float = 1.0
+    name: str = "the image"
+
+    def __post_init__(self) -> None:
+        if [self.text, self.image, self.image_id].count(None) != 2:
+            raise ConfigError("a part of a query: expected one of a text, an image and the id of a gallery image")
+        if self.text is not None and not self.text.strip():
+            raise ConfigError("expected words to search for, found an empty text")
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One result.  score : cosine similarity of query and image, higher is better."""
+    """One result.  score : cosine similarity of query and image, higher is better; ivf_pq and sq8 estimate it.
+    label_name : what people call the class, its label where it has no name.
+    """
 
     rank: int
     score: float
@@ -101,7 +114,7 @@ class Results:
 
     encoder : who embedded it.  by : the kind of index that answered, or "exact".  hits : by rank.
     categories : the nearest classes, the nearest first; empty where the gallery has no labels.
-    encode_ms, search_ms : what it took.
+    encode_ms, search_ms : what it took, when all was opened.
     """
 
     encoder: str
@@ -133,19 +146,21 @@ class Results:
 
 @dataclass(frozen=True)
 class _Gallery:
-    """ids, labels, names : of all images, by position."""
+    """ids, labels, names : of all images, by position; ids ascend.  content_sha256 : of the images, as a passport holds it."""
 
     folder: Path
     ids: pa.Array
     labels: pa.Array
     names: pa.Array
+    content_sha256: str
 
     @classmethod
     def open(cls, folder: Path) -> "_Gallery":
-        table = read_columns(folder, ["image_id", "label", "label_name"])
+        table = read_columns(folder, ["image_id", "label", "label_name", "sha256"])
         if table.num_rows == 0:
             raise DataError(f"{folder} holds no images: run `dvc repro`")
-        return cls(folder, *(table[name].combine_chunks() for name in table.column_names))
+        ids, labels, names, digests = (table[name].combine_chunks() for name in table.column_names)
+        return cls(folder, ids, labels, names, sha256("".join(digests.to_pylist()).encode()).hexdigest())
 
     @cached_property
     def classes(self) -> Classes:
@@ -157,17 +172,39 @@ class _Gallery:
         rows = [table.num_rows for _, table in read_shards(self.folder, ["image_id"])]
         return np.cumsum([0, *rows])
 
+    def position(self, image_id: str) -> int:
+        """Where an image is.  Raises ConfigError for an unknown image_id."""
+        found = bisect_left(range(len(self.ids)), image_id, key=lambda place: str(self.ids[place]))
+        if found == len(self.ids) or str(self.ids[found]) != image_id:
+            raise ConfigError(f"the gallery has no image {image_id!r}; `cbir search --json` prints ids as they are")
+        return found
+
     def image(self, position: int) -> bytes:
-        """The packed bytes of an image."""
+        """The packed bytes of an image.  Raises DataError when the gallery is another one by now."""
         shard = int(np.searchsorted(self._first_rows, position, side="right")) - 1
-        name = shard_paths(self.folder, "part-*.parquet")[shard]
-        column = pq.ParquetFile(name, memory_map=True).read(["image"])["image"]
-        data: bytes = column[position - int(self._first_rows[shard])].as_py()
-        return data
+        row, name = position - int(self._first_rows[shard]), self.folder / f"part-{shard:05d}.parquet"
+        found = read_image(name, row)
+        if found is None or found[0] != str(self.ids[position]):
+            raise DataError(f"{name}: expected the gallery that was opened, found another one: open it again")
+        return found[1]
 
     def hit(self, rank: int, score: float, position: int) -> Hit:
         label, name = self.labels[position].as_py(), self.names[position].as_py()
         return Hit(rank, float(score), label, name or label, self.ids[position].as_py())
+
+
+class _Once(Generic[Made]):
+    """What is made when it is first asked for, and only once: two users who come at once shall not load a model twice."""
+
+    def __init__(self, make: Callable[[], Made]) -> None:
+        self._make, self._lock = make, Lock()
+        self._made: Made | None = None
+
+    def __call__(self) -> Made:
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+            return self._made
 
 
 class _Side:
@@ -175,43 +212,38 @@ class _Side:
 
     def __init__(self, data: Path, name: str, gallery: _Gallery) -> None:
         self._data, self._gallery, self.name = data, gallery, name
-        self._opening = Lock()  # two users who come at once shall not load a model twice
+        self.vectors, self.encoder = _Once(self._open_vectors), _Once(self._open_encoder)
+        self.index, self.prototypes = _Once(self._open_index), _Once(self._average)
 
-    @cached_property
-    def vectors(self) -> VectorSet:
-        vectors = open_vectors(self._data / "embeddings" / self.name, self.name, "gallery")
-        if not vectors.ids.equals(self._gallery.ids):
-            raise PassportError(
-                f"{self._data / 'embeddings' / self.name}: made from another gallery than {self._gallery.folder}; "
-                "run `dvc repro`"
-            )
+    def _open_vectors(self) -> VectorSet:
+        folder = self._data / "embeddings" / self.name
+        vectors = open_vectors(folder, self.name, "gallery")
+        made_from = {
+            "content_sha256": self._gallery.content_sha256,
+            "ids_sha256": hash_ids(self._gallery.ids.to_pylist()),
+        }
+        check_passport(vectors.passport["rows"], made_from, f"{folder} beside {self._gallery.folder}: rows")
         return vectors
 
-    @cached_property
-    def encoder(self) -> Encoder:
+    def _open_encoder(self) -> Encoder:
         """The encoder that made the vectors, on this machine's CPU and in fp32, whatever made them."""
         folder = self._data / "weights" / self.name
         card = EncoderCard.read(folder)
         made = {name: value for name, value in card.to_json().items() if name != "origin"}
-        check_passport(self.vectors.passport, made, f"{folder} beside the gallery's vectors")
+        check_passport(self.vectors().passport, made, f"{folder} beside the gallery's vectors")
         backend = "torch" if not_exported(folder) else "openvino"
         runtime = Runtime("cpu", backend, "fp32", workers=1, threads=cores())
         return load_encoder(folder, Family(card.family), runtime)
 
-    @cached_property
-    def index(self) -> faiss.Index:
-        return open_index(self._data / "index" / self.name, self.vectors)
+    def _open_index(self) -> faiss.Index:
+        return open_index(self._data / "index" / self.name, self.vectors())
 
-    @cached_property
-    def prototypes(self) -> Vectors:
+    def _average(self) -> Vectors:
         """The unit mean vector of each class, (n_classes, dim)."""
-        sums = prototypes(self.vectors.parts, self._gallery.classes, self.vectors.passport["dim"])
+        vectors = self.vectors()
+        sums = prototypes(vectors.parts, self._gallery.classes, vectors.passport["dim"])
         unit: Vectors = (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
         return unit
-
-    def get(self, what: str) -> Any:
-        with self._opening:
-            return getattr(self, what)
 
 
 class Searcher:
@@ -220,10 +252,10 @@ class Searcher:
     Several threads may search at a time.
     """
 
-    def __init__(self, data: Path, params: SearchParams, max_pixels: int, max_side_px: int) -> None:
-        """params : as the pipeline evaluated the indexes.  max_pixels, max_side_px : as it packed its images."""
-        self._data, self._params = data, params
-        self._max_pixels, self._max_side_px = max_pixels, max_side_px
+    def __init__(self, data: Path, params: SearchParams) -> None:
+        """params : as the pipeline evaluated the indexes."""
+        self._params = params
+        self._limits = read_json(data / "images" / "summary.json").get("limits", {})  # as the gallery was packed
         self._gallery = _Gallery.open(data / "images" / "gallery")
         self._sides = {name: _Side(data, name, self._gallery) for name in ENCODERS if (data / "index" / name).is_dir()}
         if not self._sides:
@@ -231,14 +263,16 @@ class Searcher:
 
     @classmethod
     def open(cls, data: str | Path = "data") -> "Searcher":
-        """Open the artifacts in `data`, with the settings of the params.yaml beside it.
+        """Open the artifacts in `data`, with the search settings (index.search) of the params.yaml beside it.
 
         Raises DataError when no pipeline has run there, ConfigError when there is no params.yaml.
         """
         folder = Path(data)
-        params = load_params(_SETTINGS, folder.parent / PARAMS_FILE)
-        settings = SearchParams(**vars(params.index.search))
-        return cls(folder, settings, params.dataset.max_pixels, params.dataset.max_side_px)
+        if not (folder / "images").is_dir():
+            raise DataError(f"{folder}: expected the artifacts of a pipeline that has run, found none: run `dvc repro`")
+        beside = folder.absolute().parent / PARAMS_FILE
+        params = load_params(("index.search",), beside if beside.is_file() else folder.resolve().parent / PARAMS_FILE)
+        return cls(folder, SearchParams(**vars(params.index.search)))
 
     @property
     def encoders(self) -> list[str]:
@@ -257,16 +291,20 @@ class Searcher:
         return dict(zip(classes.labels, classes.names, strict=True))
 
     def text(self, text: str, k: int = 10, *, encoder: str = "clip", **options: Any) -> Results:
-        """The k images nearest to a text; options as in `search`."""
+        """At most k images, those nearest to a text; options as in `search`."""
         return self.search([Part(text=text)], k, encoder=encoder, **options)
 
     def image(self, image: str | Path | bytes, k: int = 10, *, encoder: str = "clip", **options: Any) -> Results:
-        """The k images nearest to an image file, or its bytes; options as in `search`."""
-        data = image if isinstance(image, bytes) else read_query_image(Path(image))
-        return self.search([Part(image=data)], k, encoder=encoder, **options)
+        """At most k images, those nearest to an image file, or its bytes; options as in `search`."""
+        part = (
+            Part(image=image)
+            if isinstance(image, bytes)
+            else Part(image=read_query_image(Path(image)), name=str(image))
+        )
+        return self.search([part], k, encoder=encoder, **options)
 
     def like(self, image_id: str, k: int = 10, *, encoder: str = "clip", **options: Any) -> Results:
-        """The k images nearest to one of the gallery, which is left out; options as in `search`."""
+        """At most k images, those nearest to one of the gallery, which is left out; options as in `search`."""
         return self.search([Part(image_id=image_id)], k, encoder=encoder, **options)
 
     def search(
@@ -279,52 +317,47 @@ class Searcher:
         labels: Sequence[str] = (),
         categories: int = CATEGORIES,
     ) -> Results:
-        """The k gallery images nearest to the weighted sum of the parts' unit vectors.
+        """At most k gallery images, those nearest to the weighted sum of the parts' unit vectors.
 
         Gallery images among the parts are left out of the results.
-        exact : search by brute force instead of the index.  labels : only images of these classes, searched exactly.
-        categories : so many of the nearest classes.
-        Raises ConfigError for an encoder that is not there or reads no text, a k that is larger than what can be found, an
-        unknown label or image_id, parts that cancel each other out; DataError for an image that cannot be decoded;
-        PassportError when artifacts are of another encoder or gallery.
+        exact : search by brute force instead of the index.  labels : only images of these classes, by label or by name,
+        searched exactly.  categories : so many of the nearest classes.
+        Raises ConfigError for an encoder that is not there or reads no text, k below 1, an unknown class or image_id, parts
+        that cancel each other out; DataError for an image that cannot be decoded; PassportError when artifacts are of
+        another encoder or gallery.
         """
-        side = self._side(encoder)
+        if k < 1:
+            raise ConfigError(f"k: expected 1 or more, found {k}")
+        side, own = self._side(encoder), self._own(parts)
+        among = self._among(labels, own) if labels else None
+        vectors, index = side.vectors(), None if exact or labels else side.index()
+        self._open_towers(side, parts)
         begun = perf_counter()
-        own = self._own(parts)
         query = self._vector(side, parts)
         encoded = perf_counter()
-        vectors = side.get("vectors")
-        if labels:
-            by, scores, positions = EXACT, *self._within(vectors, query, labels, own, k)
+        if among is not None:
+            scores, positions = exact_neighbours(query, vectors.parts, min(k, int(among.sum())), among)
         else:
-            check_k(k, self.size - len(own))
-            reached = k + len(own)
-            if exact:
-                by, (scores, positions) = EXACT, exact_neighbours(query, vectors.parts, reached)
+            reached = min(k + len(own), self.size)
+            if index is None:
+                scores, positions = exact_neighbours(query, vectors.parts, reached)
             else:
-                index = side.get("index")
-                by = kind_of(index)
-                scores, positions = (row[0] for row in search(index, query[None], reached, self._params, cores()))
-            for position in own:
-                left = without_self(scores[None], positions[None], np.array([position]), len(scores))
-                scores, positions = left[0][0], left[1][0]
-        found = [(score, position) for score, position in zip(scores, positions, strict=True) if position != MISSING][
-            :k
-        ]
-        hits = tuple(self._gallery.hit(rank, score, int(position)) for rank, (score, position) in enumerate(found, 1))
-        searched = perf_counter()
-        return Results(
-            encoder,
-            by,
-            hits,
-            self._categories(side, query, categories),
-            1e3 * (encoded - begun),
-            1e3 * (searched - encoded),
+                threads = cores() if index.ntotal * index.d >= _PRODUCTS_FOR_THREADS else 1
+                scores, positions = (row[0] for row in search(index, query[None], reached, self._params, threads))
+            kept = ~np.isin(positions, [*own, MISSING])
+            scores, positions = scores[kept][:k], positions[kept][:k]
+        hits = tuple(
+            self._gallery.hit(rank, score, int(position))
+            for rank, (score, position) in enumerate(zip(scores, positions, strict=True), 1)
         )
+        searched = perf_counter()
+        by = EXACT if index is None else kind_of(index)
+        times = (1e3 * (encoded - begun), 1e3 * (searched - encoded))
+        return Results(encoder, by, hits, self._categories(side, query, categories), *times)
 
     def image_bytes(self, image_id: str) -> bytes:
         """The encoded bytes (JPEG or PNG) of a gallery image.  Raises ConfigError for an unknown image_id."""
-        return self._gallery.image(self._position(image_id))
+        return self._gallery.image(self._gallery.position(image_id))
 
     def picture_of(self, part: Part) -> bytes | None:
         """What a part of a query looks like, packed as the gallery's images are; None for a text.
@@ -333,11 +366,11 @@ class Searcher:
         """
         if part.image_id is not None:
             return self.image_bytes(part.image_id)
-        return None if part.image is None else self._packed(part.image)
+        return None if part.image is None else self._packed(part)
 
     def label_of(self, image_id: str) -> str | None:
         """What people call the class of a gallery image.  Raises ConfigError for an unknown image_id."""
-        return self._gallery.hit(0, 0.0, self._position(image_id)).label_name
+        return self._gallery.hit(0, 0.0, self._gallery.position(image_id)).label_name
 
     def sample(self, number: int, seed: int = 0) -> list[str]:
         """So many image_ids of the gallery, drawn by the seed."""
@@ -346,84 +379,90 @@ class Searcher:
 
     def _side(self, encoder: str) -> _Side:
         if encoder not in self._sides:
-            raise ConfigError(f"encoder: expected one of {', '.join(self._sides)}, found {encoder!r}")
+            raise ConfigError(
+                f"encoder: expected one of {', '.join(self._sides)}, found {encoder!r}; `dvc repro` makes all"
+            )
         return self._sides[encoder]
 
-    def _position(self, image_id: str) -> int:
-        position = int(positions_of([image_id], self._gallery.ids)[0])
-        if position == MISSING:
-            raise ConfigError(f"the gallery has no image {image_id!r}; `cbir search` prints ids in its last column")
-        return position
-
     def _own(self, parts: Sequence[Part]) -> list[int]:
-        return sorted({self._position(part.image_id) for part in parts if part.image_id is not None})
+        return sorted({self._gallery.position(part.image_id) for part in parts if part.image_id is not None})
+
+    def _open_towers(self, side: _Side, parts: Sequence[Part]) -> None:
+        for kind in {"text" if part.text is not None else "image" for part in parts if part.image_id is None}:
+            if kind == "text" and not side.encoder().reads_text:
+                raise ConfigError(f"{side.name} reads no text: search for an image, or use the encoder clip")
+            side.encoder().open_tower(kind)
 
     def _vector(self, side: _Side, parts: Sequence[Part]) -> Vectors:
         """The unit vector of the weighted sum, (dim,) float32."""
         if not parts:
             raise ConfigError("expected a text, an image or the id of a gallery image to search for, found none")
-        if not all(np.isfinite(part.weight) for part in parts):
-            raise ConfigError("weights: expected finite numbers")
-        rows = [part.weight * self._part(side, part).astype(np.float64) for part in parts]
-        total = np.sum(rows, axis=0)
+        weights = np.array([part.weight for part in parts], np.float64)
+        if not np.isfinite(weights).all() or not weights.any():
+            raise ConfigError("weights: expected finite numbers, at least one of them not 0")
+        weights = weights / np.abs(weights).max()
+        rows = np.stack([self._part(side, part) for part in parts]).astype(np.float64)
+        total = weights @ rows
         length = float(np.linalg.norm(total))
-        if length < _SMALLEST_LENGTH:
+        if length < _SMALLEST_SHARE * np.abs(weights).sum():
             raise ConfigError("the parts of the query cancel each other out: give them other weights")
         unit: Vectors = (total / length).astype(np.float32)
         return unit
 
     def _part(self, side: _Side, part: Part) -> Vectors:
+        """The unit vector of a part, (dim,) float32."""
+        row: Vectors
         if part.image_id is not None:
-            row: Vectors = side.get("vectors").rows([part.image_id], "search")[0]
-            return row
-        encoder: Encoder = side.get("encoder")
-        if part.text is not None:
-            if not encoder.reads_text:
-                raise ConfigError(f"{side.name} reads no text: search for an image, or use the encoder clip")
-            text: Vectors = encoder.embed_texts([part.text])[0]
-            return text
-        packed = self._packed(part.image or b"")
-        image: Vectors = encoder.embed_images(encoder.card.preprocessing.prepare_packed(packed)[None])[0]
-        return image
+            row = side.vectors().rows([part.image_id], "search")[0]
+        elif part.text is not None:
+            row = side.encoder().embed_texts([part.text])[0]
+        else:
+            preprocessing = side.encoder().card.preprocessing
+            row = side.encoder().embed_images(preprocessing.prepare_packed(self._packed(part))[None])[0]
+        return row
 
-    def _packed(self, image: bytes) -> bytes:
-        """The image as the gallery's were packed, so that both went the same way before they are embedded."""
+    def _packed(self, part: Part) -> bytes:
+        """A part's image as the gallery's were packed, so that both went the same way before they are embedded."""
         try:
-            return encode_for_packing(image, self._max_pixels, self._max_side_px).data
+            limits = (self._limits["max_pixels"], self._limits["max_side_px"])
+            return encode_for_packing(part.image or b"", *limits).data
+        except KeyError as error:
+            raise DataError("data/images/summary.json is of an older version: run `dvc repro preprocess`") from error
         except UndecodableImage as error:
-            raise DataError(f"the image cannot be decoded: {error}") from error
+            raise DataError(f"{part.name} cannot be decoded: {error}") from error
 
-    def _within(
-        self, vectors: VectorSet, query: Vectors, labels: Sequence[str], own: Sequence[int], k: int
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """Exact search among the images of some classes."""
+    def _among(self, labels: Sequence[str], own: Sequence[int]) -> npt.NDArray[np.bool_]:
+        """(n_gallery,) whether an image is of one of these classes, by label or by name, and none of `own`."""
+        classes = self._gallery.classes
+        if isinstance(labels, str):
+            raise ConfigError(f"classes: expected a list of them, found the text {labels!r}")
+        if not classes.labels:
+            raise ConfigError("class: the gallery has no classes: none of its images has a label")
+        known = {*classes.labels, *classes.names}
         for label in labels:
-            if label not in self.labels:
-                raise ConfigError(f"class: the gallery has no {label!r}; {nearest(label, self.labels)}")
-        chosen = pc.is_in(self._gallery.labels, value_set=pa.array(labels, pa.string()))
-        positions = np.setdiff1d(np.flatnonzero(chosen.to_numpy(zero_copy_only=False)), own)
-        k = min(k, len(positions))
-        if k == 0:
-            return np.empty(0, np.float32), np.empty(0, np.int64)
-        scores, places = exact_neighbours(query, [rows_at(vectors.parts, positions, len(query))], k)
-        return scores, positions[places]
+            if label not in known:
+                close = get_close_matches(label, sorted(known), n=3, cutoff=0.0)
+                raise ConfigError(f"class: the gallery has no {label!r}; nearest: {', '.join(close)}")
+        chosen = {label for label, name in self.labels.items() if label in labels or name in labels}
+        among = pc.is_in(self._gallery.labels, value_set=pa.array(sorted(chosen), pa.string()))
+        mask: npt.NDArray[np.bool_] = among.to_numpy(zero_copy_only=False).copy()
+        mask[list(own)] = False
+        return mask
 
     def _categories(self, side: _Side, query: Vectors, number: int) -> tuple[Category, ...]:
         if not self._gallery.classes.labels or number < 1:
             return ()
-        classes, distances = self._gallery.classes, 1 - side.get("prototypes") @ query
+        classes, distances = self._gallery.classes, 1 - side.prototypes() @ query
         order = np.lexsort((np.arange(len(distances)), distances))[:number]
         return tuple(Category(classes.labels[n], classes.names[n], float(distances[n])) for n in order)
 
 
 def read_query_image(path: Path) -> bytes:
     """The bytes of an image file.  Raises DataError when it cannot be read."""
-    from cbir.datasets.files import read_file
-
     try:
         return read_file(path)
     except UndecodableImage as error:
-        raise DataError(f"{path}: expected an image file, found {error.reason}: {error.detail}") from error
+        raise DataError(f"{path}: expected an image file, found: {error}") from error
 
 
 def pipeline_has_run(data: Path) -> bool:

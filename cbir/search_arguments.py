@@ -1,14 +1,17 @@
 """What `cbir search` may be asked: the arguments, and the query that they make.  Light, for every command imports it."""
 
 import argparse
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cbir.config import ENCODERS
+from cbir.datasets.base import SUFFIXES
 from cbir.errors import ConfigError
 
-_PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")
+_PATH_BEGINS = ("/", "./", "../")
+_WORDS = "words"  # the part without an option
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,10 @@ class _Add(argparse.Action):
         given: list[Given] = getattr(namespace, self.dest, None) or []
         kind = (option or "").removeprefix("--")
         if kind == "weight":
-            if not given:
+            if not given and not namespace.words:
                 parser.error("--weight: expected a part of the query before it, as in --text star --weight 0.5")
-            given = [*given[:-1], replace(given[-1], weight=given[-1].weight * values)]
+            last = given[-1] if given else Given(_WORDS, "", 1.0)
+            given = [*given[:-1], replace(last, weight=last.weight * values)]
         else:
             what = {"not": "text", "not-image": "image"}.get(kind, kind)
             given = [*given, Given(what, values, 1.0 if what == kind else -1.0)]
@@ -50,9 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser, data: Path) -> None:
         query.add_argument(option, dest="given", action=_Add, metavar=name, help=told)
     query.add_argument("--weight", dest="given", action=_Add, type=float, metavar="W", help="of the part before it (1)")
     parser.add_argument("--encoder", choices=ENCODERS, help="who looks (clip)")
-    parser.add_argument("-k", type=int, default=10, help="so many results (%(default)s)")
+    parser.add_argument("-k", type=int, default=10, help="at most so many results (%(default)s)")
     parser.add_argument("--exact", action="store_true", help="search by brute force, not by the index")
-    parser.add_argument("--class", dest="labels", action="append", default=[], metavar="LABEL", help="only this class")
+    parser.add_argument(
+        "--class", dest="labels", action="append", default=[], metavar="LABEL", help="only images of this class"
+    )
     parser.add_argument("--json", action="store_true", help="results for a program")
     parser.add_argument("--open", action="store_true", help="a contact sheet in the browser")
     parser.add_argument("--data", type=Path, default=data, help="artifacts of a pipeline that has run (%(default)s)")
@@ -67,14 +73,17 @@ def query_of(options: argparse.Namespace) -> tuple[str, list[Given]]:
             raise ConfigError(f"expected one encoder, found {words[0]} and --encoder {encoder}")
         encoder = words.pop(0)
     encoder = encoder or "clip"
+    weight = given.pop(0).weight if given and given[0].kind == _WORDS else 1.0
     if words:
         value = " ".join(words)  # quotes forgotten
-        if Path(value).is_file():
-            given.insert(0, Given("image", value, 1.0))
-        elif encoder == "mobilenet" or value.lower().endswith(_PICTURE_ENDINGS):
-            raise ConfigError(f"{value}: expected an image file, found none there; to search for these words: --text")
+        path = os.path.expanduser(value)
+        if os.path.isfile(path):
+            given.insert(0, Given("image", path, weight))
+        elif encoder == "mobilenet" or path.startswith(_PATH_BEGINS) or path.lower().endswith(SUFFIXES):
+            more = "" if encoder == "mobilenet" else "; to search for these words: --text"
+            raise ConfigError(f"{value}: expected an image file, found none there{more}")
         else:
-            given.insert(0, Given("text", value, 1.0))
+            given.insert(0, Given("text", value, weight))
     return encoder, given
 
 

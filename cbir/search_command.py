@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import logging
+import os
 import sys
 import webbrowser
 from io import BytesIO
@@ -32,7 +34,7 @@ def run(options: argparse.Namespace, reports: Path) -> None:
     if options.json:
         print(json.dumps({"query": asked, **found.to_json()}, indent=2, ensure_ascii=False))
     else:
-        _print(found, searcher, Console())
+        _print(found, options.k, searcher, Console())
     if options.open:
         sheet = reports / _SHEET_FOLDER / "contact_sheet.html"
         write_sheet(sheet, asked, parts, found, searcher)
@@ -41,16 +43,17 @@ def run(options: argparse.Namespace, reports: Path) -> None:
 
 def _part(given: Given) -> Part:
     if given.kind == "image":
-        return Part(image=read_query_image(Path(given.value).expanduser()), weight=given.weight)
+        path = Path(given.value).expanduser()
+        return Part(image=read_query_image(path), weight=given.weight, name=str(path))
     if given.kind == "like":
         return Part(image_id=given.value, weight=given.weight)
     return Part(text=given.value, weight=given.weight)
 
 
-def _print(found: Results, searcher: Searcher, console: Console) -> None:
+def _print(found: Results, k: int, searcher: Searcher, console: Console) -> None:
     picture = _pictures(console)
     table = Table(box=box.SIMPLE)
-    for head in (*([""] if picture else []), "rank", "score", "label", "id"):
+    for head in (*([""] if picture else []), "rank", "score", "class", "id"):
         table.add_column(head, justify="right" if head in ("rank", "score") else "left", overflow="fold")
     for hit in found:
         cells: list[Any] = [
@@ -61,8 +64,8 @@ def _print(found: Results, searcher: Searcher, console: Console) -> None:
         ]
         table.add_row(*([picture(searcher.image_bytes(hit.image_id))] if picture else []), *cells)
     console.print(table)
-    if not len(found):
-        console.print("nothing was found")
+    if len(found) < k:
+        console.print(f"no more than {len(found)} {'was' if len(found) == 1 else 'were'} found")
     if found.categories:
         console.print("similar categories, with their cosine distance:")
         for one in found.categories:
@@ -75,6 +78,9 @@ def _pictures(console: Console) -> Any:
     """What draws an image in this terminal; None where it cannot."""
     if not console.is_terminal or console.color_system not in ("truecolor", "256"):
         return None
+    if not sys.stdin.isatty() or 0 in os.get_terminal_size(sys.stdout.fileno()):
+        return None  # it could not be asked, or has no size
+    logging.getLogger("textual_image").setLevel(logging.CRITICAL)  # a terminal that does not answer is no news
     from PIL import Image
     from textual_image.renderable import Image as Drawn  # asks the terminal what it can
 

@@ -1,6 +1,7 @@
 """The page without a browser: what Streamlit is told to show, deep links, what is refused, and how the server is started."""
 
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -59,7 +60,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A pipeline's artifacts with known vectors and the worst names of classes; its encoders are stand-ins."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(worlds, "_packed", _hostile)
-        patch.setattr(search._Side, "encoder", property(lambda side: StandIn(side.name)))
+        patch.setattr(search._Side, "_open_encoder", lambda side: StandIn(side.name))
         made = make_world(tmp_path_factory.mktemp("app")).write().root
         (made / "params.yaml").write_text(composed([], ROOT / "conf"), encoding="utf-8")
         yield made
@@ -72,6 +73,9 @@ class StandIn:
         self.reads_text = name == "clip"
         self.card = SimpleNamespace(preprocessing=SimpleNamespace(prepare_packed=lambda data: np.array([len(data)])))
         self._dim = DIMS[name]
+
+    def open_tower(self, kind: str) -> None:
+        pass
 
     def embed_texts(self, texts: list[str]) -> Any:
         return self._rows(len(texts[0]))
@@ -382,7 +386,7 @@ def test_no_pipeline_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_pipeline_without_params_is_told_in_one_sentence(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "data").symlink_to(root / "data")
+    shutil.copytree(root / "data", tmp_path / "data")
     page = run(open_page(tmp_path, monkeypatch))
     assert len(page.error) == 1
     assert "params" in page.error[0].value

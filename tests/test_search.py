@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +21,8 @@ from PIL import Image
 
 from cbir import Searcher, cli
 from cbir.artifacts.files import read_json, write_json
-from cbir.artifacts.images import read_columns
+from cbir.artifacts.images import IMAGE_SCHEMA, read_columns
+from cbir.artifacts.tables import write_table
 from cbir.artifacts.vectors import open_vectors
 from cbir.config import Family
 from cbir.encoders.opening import load_encoder
@@ -173,6 +175,53 @@ def test_only_the_classes_asked_for_are_searched_and_all_of_them(
     assert len(searcher.like(found.hits[0].image_id, k=100, labels=["red star", "blue ring"])) == 9
 
 
+def test_at_most_k_are_found(searcher: Searcher) -> None:
+    for exact in (True, False):
+        assert len(searcher.text("a red star", k=10_000, exact=exact)) == 400
+        assert len(searcher.like(searcher.sample(1)[0], k=400, exact=exact)) == 399
+    assert len(searcher.text("a red star", k=400, labels=["red star"])) == 5
+
+
+def test_a_class_is_known_by_its_name_too(searchable: Path) -> None:
+    searcher = Searcher.open(searchable / "data")
+    names = pa.array([f"name of {label}" for label in searcher._gallery.labels.to_pylist()], pa.string())
+    object.__setattr__(searcher._gallery, "names", names)
+    by_name, by_label = (searcher.text("a star", labels=[label]) for label in ("name of red star", "red star"))
+    assert by_name.hits == by_label.hits
+    assert {hit.label for hit in by_name} == {"red star"}
+    with pytest.raises(ConfigError, match="the gallery has no 'name of red strar'; nearest: name of red star, "):
+        searcher.text("a star", labels=["name of red strar"])
+
+
+def test_a_gallery_without_classes_says_so(searchable: Path) -> None:
+    searcher = Searcher.open(searchable / "data")
+    object.__setattr__(searcher._gallery, "labels", pa.nulls(400, pa.string()))
+    object.__setattr__(searcher._gallery, "names", pa.nulls(400, pa.string()))
+    found = searcher.text("a star")
+    assert (found.categories, {hit.label for hit in found}) == ((), {None})
+    with pytest.raises(ConfigError, match=r"^class: the gallery has no classes"):
+        searcher.text("a star", labels=["red star"])
+
+
+def test_the_size_of_weights_says_nothing_only_their_proportions(searcher: Searcher) -> None:
+    one = searcher.search([Part("a star"), Part("red", weight=0.5)])
+    for scale in (1e-300, 1e-4, 1e300):
+        assert searcher.search([Part("a star", weight=scale), Part("red", weight=0.5 * scale)]).hits == one.hits
+
+
+def test_a_searcher_whose_gallery_was_replaced_says_so(searchable: Path, tmp_path: Path) -> None:
+    data = copy_of(searchable, tmp_path)
+    searcher = Searcher.open(data)
+    first, last = searcher.sample(400)[0], "gallery/gallery-000399.jpg"
+    assert searcher.image_bytes(first)
+    shards = sorted((data / "images/gallery").glob("*.parquet"))
+    table = pa.concat_tables([pq.read_table(path) for path in shards])
+    write_table(shards[0], table.slice(1), IMAGE_SCHEMA, stored=("image",), group_rows=64)
+    for image_id in (first, last):
+        with pytest.raises(DataError, match="expected the gallery that was opened, found another one: open it again"):
+            searcher.image_bytes(image_id)
+
+
 def test_similar_categories_are_by_cosine_distance_to_the_mean_vector(
     searcher: Searcher, oracles: dict[str, Oracle]
 ) -> None:
@@ -223,9 +272,13 @@ def test_a_sample_is_drawn_by_its_seed(searcher: Searcher) -> None:
             "^mobilenet reads no text: search for an image, or use",
         ),
         (lambda s: s.text("x", encoder="vit"), ConfigError, "^encoder: expected one of mobilenet, clip, found 'vit'"),
-        (lambda s: s.text("x", k=0), ConfigError, "^k = 0 is smaller than 1"),
-        (lambda s: s.text("x", k=401), ConfigError, "^k = 401 is larger than the gallery of 400 images"),
-        (lambda s: s.like(s.sample(1)[0], k=400), ConfigError, "^k = 400 is larger than the gallery of 399 images"),
+        (lambda s: s.text("x", k=0), ConfigError, "^k: expected 1 or more, found 0"),
+        (lambda s: s.text("x", k=-1, labels=["red star"]), ConfigError, "^k: expected 1 or more, found -1"),
+        (lambda s: s.text("x", labels="red star"), ConfigError, "^classes: expected a list of them, found the text"),
+        (lambda s: s.text(" "), ConfigError, "^expected words to search for, found an empty text"),
+        (lambda s: s.search([Part("x", weight=0.0)]), ConfigError, "^weights: expected finite numbers, at least one"),
+        (lambda s: Part("x", image_id="y"), ConfigError, "^a part of a query: expected one of a text, an image and"),
+        (lambda s: Part(), ConfigError, "^a part of a query: expected one of"),
         (
             lambda s: s.text("x", labels=["red strar"]),
             ConfigError,
@@ -244,9 +297,9 @@ def test_a_sample_is_drawn_by_its_seed(searcher: Searcher) -> None:
         (
             lambda s: s.image("/no/such/file.jpg"),
             DataError,
-            "^/no/such/file.jpg: expected an image file, found unreadable",
+            "^/no/such/file.jpg: expected an image file, found: unreadable",
         ),
-        (lambda s: s.image("/"), DataError, "^/: expected an image file, found not a plain file"),
+        (lambda s: s.image("/"), DataError, "^/: expected an image file, found: not a plain file$"),
     ],
 )
 def test_what_cannot_be_searched_for_is_told(
@@ -258,7 +311,7 @@ def test_what_cannot_be_searched_for_is_told(
 
 def test_too_many_pixels_are_refused_before_they_are_decoded(searchable: Path, photo: bytes) -> None:
     strict = Searcher.open(searchable / "data")
-    strict._max_pixels = 59_999
+    strict._limits = {**strict._limits, "max_pixels": 59_999}
     with pytest.raises(DataError, match=r"too many pixels: 300 x 200 is more than dataset\.max_pixels = 59999"):
         strict.image(photo)
 
@@ -294,7 +347,11 @@ def change(path: Path, **values: Any) -> None:
         (lambda data: (data / "index/clip/index.faiss").write_bytes(b"x"), DataError, "expected a whole index"),
         (lambda data: (data / "embeddings/clip/gallery/passport.json").unlink(), DataError, "run `dvc repro`"),
         (lambda data: shutil.rmtree(data / "index"), DataError, "index holds no index: run `dvc repro`"),
-        (lambda data: shutil.rmtree(data / "images"), DataError, "holds no images: run `dvc repro`"),
+        (
+            lambda data: shutil.rmtree(data / "images"),
+            DataError,
+            "expected the artifacts of a pipeline that has run, found none: run `dvc repro`",
+        ),
         (lambda data: (data.parent / "params.yaml").unlink(), ConfigError, "params.yaml is not here"),
     ],
     ids=["weights", "encoder", "versions", "index", "no passport", "no index", "no images", "no params"],
@@ -308,16 +365,26 @@ def test_artifacts_that_do_not_belong_together_are_refused(
         Searcher.open(data).text("a red star")
 
 
+def test_the_same_names_with_other_images_are_refused(searchable: Path, tmp_path: Path) -> None:
+    """What is left where images were replaced, preprocess has run and embed was interrupted."""
+    data = copy_of(searchable, tmp_path)
+    (path,) = (data / "images/gallery").glob("*.parquet")
+    table = pq.read_table(path)
+    turned = table.take(pa.array(np.roll(np.arange(table.num_rows), 1)))
+    for name in ("image", "sha256", "label", "label_name"):
+        table = table.set_column(table.column_names.index(name), name, turned[name])
+    write_table(path, table, IMAGE_SCHEMA)
+    with pytest.raises(PassportError, match=r"rows: passport field 'content_sha256'"):
+        Searcher.open(data).text("a red star")
+
+
 def test_vectors_of_another_gallery_are_refused(searchable: Path, tmp_path: Path) -> None:
     data = copy_of(searchable, tmp_path)
     table = read_columns(data / "images/gallery", None)  # type: ignore[arg-type]
-    from cbir.artifacts.images import IMAGE_SCHEMA
-    from cbir.artifacts.tables import write_table
-
     for path in (data / "images/gallery").glob("*.parquet"):
         path.unlink()
     write_table(data / "images/gallery/part-00000.parquet", table.slice(1), IMAGE_SCHEMA)
-    with pytest.raises(PassportError, match="made from another gallery than"):
+    with pytest.raises(PassportError, match=r"clip beside .*: rows: passport field 'content_sha256'"):
         Searcher.open(data).text("a red star")
 
 
@@ -390,6 +457,8 @@ def test_the_command_says_what_the_searcher_says(
          searcher.like("gallery/gallery-000001.jpg", encoder="mobilenet")),
         (["--text", "a star", "--weight", "2", "--image", photo_file, "--not", "red", "--weight", "0.5"],
          searcher.search([Part("a star", weight=2.0), Part(image=photo), Part("red", weight=-0.5)])),
+        (["mobilenet", "-k", "4", photo_file], searcher.image(photo, 4, encoder="mobilenet")),
+        (["a star", "--weight", "2", "--text", "red"], searcher.search([Part("a star", weight=2.0), Part("red")])),
         (["a star", "--not-image", photo_file], searcher.search([Part("a star"), Part(image=photo, weight=-1.0)])),
     ):  # fmt: skip
         found = hits(capsys, *arguments)
@@ -402,13 +471,16 @@ def test_the_command_says_what_the_searcher_says(
     [
         (
             ["mobilenet", "a red star"],
-            "error: a red star: expected an image file, found none there; to search for these",
+            "error: a red star: expected an image file, found none there",
         ),
         (["clip", "gone.JPG"], "error: gone.JPG: expected an image file"),
         (["clip"], "error: expected a text, an image or the id of a gallery image to search for, found none"),
         ([], "error: expected a text, an image"),
         (["clip", "x", "--encoder", "mobilenet"], "error: expected one encoder, found clip and --encoder mobilenet"),
-        (["x", "--data", "elsewhere"], "error: elsewhere/images/gallery holds no images: run `dvc repro`"),
+        (
+            ["x", "--data", "elsewhere"],
+            "error: elsewhere: expected the artifacts of a pipeline that has run, found none: run `dvc repro`",
+        ),
     ],
 )
 def test_a_command_that_cannot_be_run_is_told_in_one_line(searchable: Path, arguments: list[str], told: str) -> None:
@@ -416,6 +488,36 @@ def test_a_command_that_cannot_be_run_is_told_in_one_line(searchable: Path, argu
         run(*arguments)
     assert str(ended.value).startswith(told)
     assert "\n" not in str(ended.value)
+
+
+def test_words_longer_than_a_files_name_are_words(searchable: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(hits(capsys, *["red"] * 100)["hits"]) == 10
+
+
+@pytest.mark.parametrize("data", [".", "data/..//data", "link"])
+def test_the_artifacts_are_found_however_they_are_named(
+    searchable: Path, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if data == ".":
+        monkeypatch.chdir(searchable / "data")
+    if data == "link":
+        (tmp_path / "link").symlink_to(searchable / "data")
+        data = str(tmp_path / "link")
+    assert hits(capsys, "a red star", "--data", data)["hits"][0]["label"] == "red star"
+
+
+def test_an_option_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["search", "a star", "--colour", "red"], ["cache", "more"]):
+        with pytest.raises(SystemExit):
+            cli.main(arguments)
+        assert "unrecognized arguments: " in capsys.readouterr().err
+
+
+def test_a_contact_sheet_that_cannot_be_written_is_told_in_one_line(searchable: Path, tmp_path: Path) -> None:
+    data = copy_of(searchable, tmp_path)
+    (tmp_path / "reports").write_text("")
+    with pytest.raises(SystemExit, match=r"^error: .*reports"):
+        run("a red star", "--open", "--data", str(data))
 
 
 def test_a_weight_without_a_part_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -450,10 +552,11 @@ def test_labels_that_would_move_the_cursor_are_shown_as_text(searchable: Path, t
     object.__setattr__(gallery, "names", names)
     found = searcher.text("a red star", 2)
     console = Console(file=None, width=200, record=True)
-    _print(found, searcher, console)
+    _print(found, 3, searcher, console)
     printed = console.export_text()
     assert "\x1b" not in printed
     assert "\u202e" not in printed
+    assert "no more than 2 were found" in printed
     assert "U+001B[2J<script>alert(1)</script>[bold]U+202Egnp" in printed
     write_sheet(tmp_path / "sheet.html", "<b>asked</b>", [Part(image_id=found.hits[0].image_id)], found, searcher)
     page = (tmp_path / "sheet.html").read_text(encoding="utf-8")

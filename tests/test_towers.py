@@ -13,13 +13,13 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cbir.artifacts.files import read_json
+from cbir.artifacts.files import read_json, write_json
 from cbir.config import Backend, DeviceName, DeviceParams, EncoderParams, Family, Precision
 from cbir.encoders import exporting
 from cbir.encoders.exporting import export_towers
 from cbir.encoders.opening import load_encoder, not_exported, open_encoder
 from cbir.encoders.runtime import Runtime
-from cbir.encoders.tokens import TextTokenizer, write_tokenizer
+from cbir.encoders.tokens import TextTokenizer, tokenizer_sha256, write_tokenizer
 from cbir.errors import ConfigError, DataError, WeightsError
 from cbir.weights import fetch_encoder
 from tests.imports import ROOT
@@ -107,6 +107,34 @@ def test_a_tower_that_is_not_as_it_was_written_is_refused(name: str, demo: Path,
         load_encoder(folder, Family.open_clip, OPENVINO).embed_texts(["a"])
 
 
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokens.json"])
+def test_a_tokenizer_that_is_not_as_it_was_written_is_refused(name: str, demo: Path, tmp_path: Path) -> None:
+    folder = copied(demo, tmp_path / "clip")
+    path = folder / "towers" / name
+    path.write_text(path.read_text().replace("lower", "whitespace").replace('"star</w>"', '"scar</w>"'))
+    with pytest.raises(
+        WeightsError, match=r"tokenizer.json: expected the tokenizer of sha256 \w{64}, found \w{64}; run"
+    ):
+        load_encoder(folder, Family.open_clip, OPENVINO)
+    path.unlink()
+    with pytest.raises(WeightsError, match="found None; run `dvc repro --force weights`"):
+        load_encoder(folder, Family.open_clip, OPENVINO)
+
+
+@pytest.mark.parametrize("spoil", [{"towers": {}}, {"made_of": {}}, {}], ids=["towers", "made_of", "other weights"])
+def test_the_towers_of_other_weights_are_refused(spoil: dict[str, Any], demo: Path, tmp_path: Path) -> None:
+    folder = copied(demo, tmp_path / "clip")
+    if spoil:
+        path = folder / "towers" / "towers.json"
+        write_json(path, {**read_json(path), **spoil})
+    else:
+        write_json(folder / "encoder.json", {**read_json(folder / "encoder.json"), "weights_sha256": "0" * 64})
+    with pytest.raises(
+        WeightsError, match="expected the towers of the weights beside it, found others; run `dvc repro"
+    ):
+        load_encoder(folder, Family.open_clip, OPENVINO)
+
+
 def test_a_folder_without_towers_is_told_what_to_run(demo: Path, tmp_path: Path) -> None:
     folder = copied(demo, tmp_path / "clip")
     (folder / "towers" / "towers.json").unlink()
@@ -141,7 +169,7 @@ def test_an_encoder_that_cannot_be_exported_runs_by_torch_and_says_so(
 def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[TextTokenizer, Any]:
     theirs, folder = open_clip.SimpleTokenizer(context_length=16), tmp_path_factory.mktemp("tokens")
     assert write_tokenizer(folder, theirs) is None
-    return TextTokenizer.read(folder), theirs
+    return TextTokenizer.read(folder, tokenizer_sha256(folder)), theirs
 
 
 @settings(max_examples=500, deadline=None)
@@ -162,7 +190,9 @@ def test_a_hubs_tokenizers_tokens_are_the_same(tmp_path: Path) -> None:
     theirs = open_clip.tokenizer.HFTokenizer(save_tokenizer(tmp_path / "own"), context_length=8, clean="canonicalize")
     assert write_tokenizer(tmp_path / "out", theirs) is None
     texts = ["A  red, star!", "a zebra_red", "star " * 20, ""]
-    np.testing.assert_array_equal(TextTokenizer.read(tmp_path / "out")(texts), theirs(texts).numpy())
+    np.testing.assert_array_equal(
+        TextTokenizer.read(tmp_path / "out", tokenizer_sha256(tmp_path / "out"))(texts), theirs(texts).numpy()
+    )
 
 
 def test_a_tokenizer_that_would_give_other_tokens_is_left_out(tmp_path: Path) -> None:
@@ -182,5 +212,5 @@ def test_the_text_tower_is_left_out_with_its_tokenizer(tmp_path: Path, monkeypat
     fetch_encoder("clip", params(str(tmp_path / "tiny.json")), tmp_path / "out")
     monkeypatch.setattr(exporting, "write_tokenizer", lambda *_: "tokenizer: no")
     export_towers(tmp_path / "out", Family.open_clip)
-    assert read_json(tmp_path / "out/towers/towers.json")["text"] == {"left_out": "tokenizer: no"}
+    assert read_json(tmp_path / "out/towers/towers.json")["towers"]["text"] == {"left_out": "tokenizer: no"}
     assert not_exported(tmp_path / "out") == "text tower: tokenizer: no"

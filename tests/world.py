@@ -6,7 +6,7 @@ What is relevant and how an encoder ranks the gallery is worked out here once mo
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from hashlib import shake_256
+from hashlib import sha256, shake_256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -196,7 +196,11 @@ class World:
             "precision": "fp32",
             "backend": "torch",
             "dim": DIMS[encoder],
-            "rows": {"count": len(rows), "ids_sha256": hash_ids(rows)},
+            "rows": {
+                "count": len(rows),
+                "ids_sha256": hash_ids(rows),
+                "content_sha256": sha256("".join(hash_ids([name]) for name in rows).encode()).hexdigest(),
+            },
         }
 
     def _write_vectors(self, encoder: str) -> None:
@@ -217,6 +221,7 @@ class World:
         return {
             "dataset": "image_folder",
             "ignored_files": {},
+            "limits": {"max_pixels": 50_000_000, "max_side_px": 512},
             "gallery": {
                 "images": len(self.gallery),
                 "bytes": 0,

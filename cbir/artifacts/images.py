@@ -5,9 +5,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cbir.artifacts.files import fresh_folder
 from cbir.artifacts.tables import read_table, shard_paths, write_table
+from cbir.errors import DataError
 
 FINGERPRINT_SIDE = 16  # pixels
 
@@ -35,6 +37,7 @@ QUARANTINE_SCHEMA = pa.schema(
     ]
 )
 SHARD_ROWS, SHARD_BYTES = 1024, 16 * 2**20  # on average: rows, or bytes where images are large
+_GROUP_ROWS = 64  # read together where one image is wanted
 MAX_SHARD_ROWS, MAX_SHARD_BYTES = 4 * SHARD_ROWS, 4 * SHARD_BYTES  # bounds memory; one shard in fifty would be larger
 
 
@@ -101,6 +104,21 @@ def read_columns(folder: Path, columns: list[str]) -> pa.Table:
     return pa.concat_tables(tables) if tables else IMAGE_SCHEMA.empty_table().select(columns)
 
 
+def read_image(path: Path, row: int) -> tuple[str, bytes] | None:
+    """image_id and encoded bytes of a row of a shard; None where it has no such row.
+
+    Reads the rows around it, not the shard.  Raises DataError for a file that is not there or not readable.
+    """
+    try:
+        with pq.ParquetFile(path, memory_map=True) as file:
+            if row >= file.metadata.num_rows:
+                return None
+            table = file.read_row_group(row // _GROUP_ROWS, columns=["image_id", "image"])
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{path} is not readable as Parquet ({error}): run `dvc repro --force preprocess`") from error
+    return str(table["image_id"][row % _GROUP_ROWS]), table["image"][row % _GROUP_ROWS].as_py()
+
+
 def write_quarantine(path: Path, rows: Iterable[Quarantined]) -> None:
     """Write the quarantine, in order of source."""
     ordered = sorted(rows, key=lambda row: row.source)
@@ -120,4 +138,5 @@ def _ends_shard(image: PackedImage) -> bool:
 
 def _write_shard(folder: Path, number: int, rows: list[PackedImage]) -> None:
     table = pa.Table.from_pylist([asdict(row) for row in rows], IMAGE_SCHEMA)
-    write_table(folder / f"part-{number:05d}.parquet", table, IMAGE_SCHEMA, stored=("image",))
+    path = folder / f"part-{number:05d}.parquet"
+    write_table(path, table, IMAGE_SCHEMA, stored=("image",), group_rows=_GROUP_ROWS)

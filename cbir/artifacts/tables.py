@@ -9,15 +9,20 @@ from cbir.artifacts.files import replacing
 from cbir.errors import DataError
 
 
-def write_table(path: Path, table: pa.Table, schema: pa.Schema, stored: tuple[str, ...] = ()) -> None:
-    """Write a Parquet file of one row group, zstd-compressed but for the columns in `stored` (compressed already)."""
+def write_table(
+    path: Path, table: pa.Table, schema: pa.Schema, stored: tuple[str, ...] = (), group_rows: int | None = None
+) -> None:
+    """Write a Parquet file, zstd-compressed but for the columns in `stored` (compressed already).
+
+    group_rows : rows of a row group, which is what a reader of one row must read; None for one group.
+    """
     compression = {name: "none" if name in stored else "zstd" for name in schema.names}
     with replacing(path) as temporary:
         pq.write_table(
             table.cast(schema),
             temporary,
             compression=compression,
-            row_group_size=max(1, table.num_rows),
+            row_group_size=group_rows or max(1, table.num_rows),
             use_dictionary=[name for name in schema.names if name not in stored],
         )
 

@@ -101,11 +101,13 @@ class VectorSet:
 
 def rows_at(parts: Sequence[Vectors], positions: Positions, dim: int) -> Vectors:
     """The rows at these positions over all parts, (n, dim) float32."""
+    order = np.argsort(positions, kind="stable")
+    ascending = positions[order]
     edges = np.cumsum([0, *map(len, parts)])
+    cuts = np.searchsorted(ascending, edges)
     out = np.empty((len(positions), dim), np.float32)
-    for part, first, last in zip(parts, edges, edges[1:], strict=False):
-        inside = (positions >= first) & (positions < last)
-        out[inside] = part[positions[inside] - first]
+    for part, edge, first, last in zip(parts, edges, cuts, cuts[1:], strict=False):
+        out[order[first:last]] = part[ascending[first:last] - edge]
     return out
 
 

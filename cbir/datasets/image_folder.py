@@ -12,11 +12,9 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import PurePosixPath
 
-from cbir.datasets.base import Grade, Query, SourceImage, choose
+from cbir.datasets.base import SUFFIXES, Grade, Query, SourceImage, choose
 from cbir.datasets.files import Files
 from cbir.errors import ConfigError, DataError
-
-SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp")
 
 
 class ImageFolder:

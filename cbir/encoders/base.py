@@ -97,6 +97,10 @@ class Encoder:
         """Whether it embeds texts into the same space."""
         return self._tokenize is not None
 
+    def open_tower(self, kind: str) -> None:
+        """Open the "image" or "text" tower now, not with the first batch."""
+        self._tower(kind)
+
     def embed_images(self, pixels: Pixels) -> Embeddings:
         """uint8 (n, crop_px, crop_px, 3) -> float32 (n, dim), unit rows.  Several threads may call it at a time."""
         return checked_rows(self._tower("image")(pixels), self.runtime.precision)

@@ -11,9 +11,9 @@ import torch
 from cbir.artifacts.files import fresh_folder, write_json
 from cbir.config import Family, first_line
 from cbir.encoders.base import EncoderCard
-from cbir.encoders.opening import TOWERS, build_modules
+from cbir.encoders.opening import TOWERS, build_modules, made_of
 from cbir.encoders.openvino_towers import import_openvino, tower_sha256
-from cbir.encoders.tokens import write_tokenizer
+from cbir.encoders.tokens import tokenizer_sha256, write_tokenizer
 
 _MOST_ROWS = 4096  # in a batch
 
@@ -22,13 +22,14 @@ def export_towers(folder: Path, family: Family) -> None:
     """Export what the weights in `folder` make (see `cbir.encoders.base`)."""
     modules, out = build_modules(folder, family), folder / TOWERS
     fresh_folder(out)
-    blank = EncoderCard.read(folder).preprocessing.blank(2)
-    found = {"image": _exported(modules.image, blank, out / "image.xml")}
+    card = EncoderCard.read(folder)
+    blank = card.preprocessing.blank(2)
+    towers = {"image": _exported(modules.image, blank, out / "image.xml")}
     if modules.text is not None and modules.tokenizer is not None:
         reason = write_tokenizer(out, modules.tokenizer)
         tokens = modules.tokenizer(["a", "photo"]).numpy()
-        found["text"] = {"left_out": reason} if reason else _exported(modules.text, tokens, out / "text.xml")
-    write_json(out / "towers.json", found)
+        towers["text"] = {"left_out": reason} if reason else _exported(modules.text, tokens, out / "text.xml")
+    write_json(out / "towers.json", {"made_of": made_of(card), "tokenizer": tokenizer_sha256(out), "towers": towers})
 
 
 def _exported(module: torch.nn.Module, example: np.ndarray, path: Path) -> dict[str, str]:

@@ -1,9 +1,9 @@
 """Open the encoder that a family of `conf/` names, on the device asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cbir.artifacts.files import read_json
 from cbir.config import Backend, DeviceParams, Family, Precision
@@ -11,7 +11,7 @@ from cbir.encoders.base import Encoder, EncoderCard, Tokens
 from cbir.encoders.openvino_towers import OpenvinoTower
 from cbir.encoders.runtime import Runtime, pick_backend, pick_device
 from cbir.encoders.tokens import TextTokenizer
-from cbir.errors import ConfigError
+from cbir.errors import ConfigError, WeightsError
 from cbir.parallel import cores
 
 if TYPE_CHECKING:
@@ -52,22 +52,42 @@ def load_encoder(folder: Path, family: Family, runtime: Runtime) -> Encoder:
     card = EncoderCard.read(folder)
     if runtime.backend == "torch":
         return _torch_encoder(card, build_modules(folder, family), runtime)
-    if left_out := not_exported(folder):
+    towers, tokenizer_hash = _read_towers(folder, card)
+    if left_out := _left_out(towers):
         raise ConfigError(f"{folder.name}.backend: openvino has no {left_out}; use {folder.name}.backend=torch")
     threads = runtime.threads or runtime.workers
-    towers = {
+    openers = {
         kind: partial(
             OpenvinoTower, folder / TOWERS / f"{kind}.xml", one["sha256"], runtime.precision, runtime.workers, threads
         )
-        for kind, one in read_json(folder / TOWERS / "towers.json").items()
+        for kind, one in towers.items()
     }
-    tokenizer = TextTokenizer.read(folder / TOWERS) if "text" in towers else None
-    return Encoder(card, runtime, towers["image"], towers.get("text"), tokenizer)
+    tokenizer = TextTokenizer.read(folder / TOWERS, tokenizer_hash) if "text" in towers else None
+    return Encoder(card, runtime, openers["image"], openers.get("text"), tokenizer)
 
 
 def not_exported(folder: Path) -> str | None:
     """Which tower of the encoder in `folder` OpenVINO has not, and why; None where it has all."""
-    towers = read_json(folder / TOWERS / "towers.json")
+    return _left_out(_read_towers(folder, EncoderCard.read(folder))[0])
+
+
+def made_of(card: EncoderCard) -> dict[str, Any]:
+    """What of an encoder makes its towers."""
+    return {name: card.to_json()[name] for name in ("weights_sha256", "settings_sha256", "preprocessing")}
+
+
+def _read_towers(folder: Path, card: EncoderCard) -> tuple[dict[str, dict[str, str]], str | None]:
+    """What was exported, and the hash of the tokenizer.  Raises WeightsError where it was exported of other weights."""
+    path = folder / TOWERS / "towers.json"
+    found = read_json(path)
+    if found.get("made_of") != made_of(card) or "image" not in found.get("towers", {}):
+        raise WeightsError(
+            f"{path}: expected the towers of the weights beside it, found others; run `dvc repro --force weights`"
+        )
+    return found["towers"], found.get("tokenizer")
+
+
+def _left_out(towers: Mapping[str, Mapping[str, str]]) -> str | None:
     return next((f"{kind} tower: {one['left_out']}" for kind, one in towers.items() if "left_out" in one), None)
 
 

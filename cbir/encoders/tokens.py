@@ -6,6 +6,7 @@ towers/tokenizer.json is the tokenizer as that library writes it, towers/tokens.
 import html
 import string
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import regex
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from cbir.artifacts.files import read_json, write_json
-from cbir.errors import DataError
+from cbir.errors import WeightsError
 
 Tokens = npt.NDArray[np.int64]
+
+FILES = ("tokenizer.json", "tokens.json")
 
 # texts that take every turn: case, accents, contractions, digits, entities, quotes mended by ftfy, other scripts, too long ones
 _PROBES = (
@@ -45,15 +48,16 @@ class TextTokenizer:
         self._replaced = settings["replaced"]
 
     @classmethod
-    def read(cls, folder: Path) -> "TextTokenizer":
-        """What `write_tokenizer` wrote.  Raises DataError."""
-        path = folder / "tokenizer.json"
-        try:
-            return cls(Tokenizer.from_file(str(path)), read_json(folder / "tokens.json"))
-        except Exception as error:  # all that the library raises
-            raise DataError(
-                f"{path}: expected a tokenizer, found none: {error}; run `dvc repro --force weights`"
-            ) from error
+    def read(cls, folder: Path, expected: str | None) -> "TextTokenizer":
+        """What `write_tokenizer` wrote.  Raises WeightsError where it is not what it wrote, by its hash."""
+        found = tokenizer_sha256(folder)
+        if found != expected:
+            raise WeightsError(
+                f"{folder / FILES[0]}: expected the tokenizer of sha256 {expected}, found {found}; "
+                "run `dvc repro --force weights`"
+            )
+        tokenizer, settings = (folder / name for name in FILES)
+        return cls(Tokenizer.from_file(str(tokenizer)), read_json(settings))
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
         cleaned = [self._clean(text) for text in texts]
@@ -63,6 +67,14 @@ class TextTokenizer:
         if self._replaced is not None:
             tokens[tokens == self._replaced[0]] = self._replaced[1]
         return tokens
+
+
+def tokenizer_sha256(folder: Path) -> str | None:
+    """sha256 over the two files of a tokenizer; None where they are not there."""
+    try:
+        return sha256(b"".join(sha256((folder / name).read_bytes()).digest() for name in FILES)).hexdigest()
+    except FileNotFoundError:
+        return None
 
 
 def write_tokenizer(folder: Path, theirs: Any) -> str | None:
@@ -78,8 +90,8 @@ def write_tokenizer(folder: Path, theirs: Any) -> str | None:
         return f"tokenizer: {type(error).__name__}: {error}"
     if not same:
         return f"tokenizer: {type(theirs).__name__} gives other tokens than `tokenizers` does"
-    tokenizer.save(str(folder / "tokenizer.json"))
-    write_json(folder / "tokens.json", settings)
+    tokenizer.save(str(folder / FILES[0]))
+    write_json(folder / FILES[1], settings)
     return None
 
 
