@@ -54,7 +54,8 @@ def write_vectors(folder: Path, encoder: str, kind: str, count: int, centres: np
         rows = centres[classes] + _SPREAD * rng.normal(size=(len(classes), centres.shape[1]))
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         write_part(folder / kind, f"part-{start:07d}", ids[start : start + _PART], rows.astype(np.float32))
-    rows_said = {"count": count, "ids_sha256": hash_ids(ids), "content_sha256": ""}
+    content = hashlib.sha256("".join(hashlib.shake_256(name.encode()).hexdigest(32) for name in ids).encode())
+    rows_said = {"count": count, "ids_sha256": hash_ids(ids), "content_sha256": content.hexdigest()}
     write_passport(folder / kind, {"encoder": encoder, "dim": centres.shape[1], "rows": rows_said})
 
 

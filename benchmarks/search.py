@@ -22,6 +22,7 @@ from PIL import Image
 from benchmarks.embedding import ENCODERS as ARCHITECTURES
 from benchmarks.embedding import machine
 from benchmarks.evaluation import prepare
+from cbir.artifacts.files import write_json
 from cbir.artifacts.vectors import open_vectors, read_passport, write_passport
 from cbir.config import ENCODERS, Backend, EncoderParams, Precision, load_params
 from cbir.encoders.base import EncoderCard
@@ -126,6 +127,7 @@ def main() -> None:
         Image.effect_noise((640, 480), 80).convert("RGB").save(file, "JPEG")
         (root / "photo.jpg").write_bytes(file.getvalue())
         prepare(root, options.gallery, 10, [f"index={options.index[0]}"])
+        write_json(root / "data/images/summary.json", {"limits": {"max_pixels": 10**8, "max_side_px": 512}})
         add_encoders(root / "data")
         for kind in options.index:
             prepare_index(root, kind)

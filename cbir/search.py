@@ -418,7 +418,7 @@ class Searcher:
             row = side.encoder().embed_texts([part.text])[0]
         else:
             preprocessing = side.encoder().card.preprocessing
-            row = side.encoder().embed_images(preprocessing.prepare_packed(self._packed(part))[None])[0]
+            row = side.encoder().embed_images(np.stack([preprocessing.prepare_packed(self._packed(part))]))[0]
         return row
 
     def _packed(self, part: Part) -> bytes:

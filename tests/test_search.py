@@ -58,7 +58,7 @@ class Oracle:
 
     def image(self, data: bytes) -> Floats:
         pixels = self._encoder.card.preprocessing.prepare(Image.open(BytesIO(data)).convert("RGB"))
-        return self._encoder.embed_images(pixels[None])[0].astype(np.float64)
+        return self._encoder.embed_images(np.stack([pixels]))[0].astype(np.float64)
 
     def of(self, image_id: str) -> Floats:
         row: Floats = self.rows[self.ids.index(image_id)]
