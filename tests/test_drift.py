@@ -84,6 +84,7 @@ def test_other_weights_are_seen_at_once(embedded: Path, tmp_path: Path) -> None:
     save_file(noisy, folder / WEIGHTS)
     card = json.loads((folder / "encoder.json").read_text())
     (folder / "encoder.json").write_text(json.dumps({**card, "weights_sha256": file_sha256(folder / WEIGHTS)}))
+    export_towers(folder, Family.torchvision)
     own = by_way(data)["cpu torch fp32 x32"]
     assert own.cosine_least < 0.9999
     assert own.top10_overlap < 1.0

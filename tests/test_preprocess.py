@@ -159,6 +159,7 @@ def test_a_folder_is_packed_and_asked(tmp_path):
         "qrels": {"rows": 0, "dropped": 0},
         "quarantine": {},
         "ignored_files": {},
+        "limits": {"max_pixels": 10**6, "max_side_px": 512},
     }
     assert sorted(tree(out)) == [
         "images/gallery/part-00000.parquet", "images/quarantine.parquet", "images/queries/part-00000.parquet",
