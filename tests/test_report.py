@@ -561,7 +561,7 @@ def test_the_summary_prints_warnings_table_and_places(
     words = " ".join(capsys.readouterr().out.split())
     assert words.startswith("note: The weights of mobilenet and clip are random, not trained")
     assert "image_folder: 280 gallery images" in words
-    assert words.endswith("report reports/report.md figures reports/metrics.json runs reports/runs/")
+    assert "report reports/report.md figures reports/metrics.json runs reports/runs/ search `make app` in the" in words
 
 
 def test_files_left_out_by_their_names_are_told_before_any_figure(tmp_path: Path) -> None:
