@@ -22,7 +22,9 @@ def main() -> None:
     console.print(_table(facts))
     for what, where in (("report", "report.md"), ("figures", "metrics.json"), ("runs", "runs/")):
         console.print(f"{what:8} {REPORTS}/{where}", markup=False, highlight=False)
-    console.print("search   `make app` in the browser, `.venv/bin/cbir search a red star` here", markup=False, highlight=False)
+    console.print(
+        "search   `make app` in the browser, `.venv/bin/cbir search a red star` here", markup=False, highlight=False
+    )
 
 
 def _table(facts: Facts) -> Table:
