@@ -56,6 +56,14 @@ def prototypes(parts: Sequence[Vectors], classes: Classes, dim: int) -> Floats:
     return sums
 
 
+def unit_means(parts: Sequence[Vectors], classes: Classes, dim: int) -> Vectors:
+    """The mean vector of each class, scaled to unit length, (n_classes, dim) float32; NaN where the vectors cancel out."""
+    sums = prototypes(parts, classes, dim)
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+    means: Vectors = np.divide(sums, lengths, out=np.full_like(sums, np.nan), where=lengths > 0).astype(np.float32)
+    return means
+
+
 def rank_by_prototype(
     vectors: Vectors, sums: Floats, sizes: Ints, wanted: Ints, own: Positions, own_classes: Ints
 ) -> Floats:

@@ -67,9 +67,10 @@ def exact_search(
     _check_queries(queries, parts)
     best = np.full((len(queries), k), np.iinfo(np.int64).max)
     for first, chunk in _chunks(parts, queries.shape[1]):
+        positions = np.arange(first, first + len(chunk))
         for start in range(0, len(queries), block_queries):
             block = slice(start, start + block_queries)
-            found = _smallest(_keys(_inner_products(queries[block], chunk), first), k)
+            found = _smallest(_keys(_inner_products(queries[block], chunk), positions), k)
             best[block] = _smallest(np.hstack([best[block], found]), k)
     best.sort(axis=1)
     return _scores_of(best), best & _LOW_32_BITS
@@ -102,9 +103,10 @@ def top_k(scores: Floats, k: int) -> tuple[Floats, Positions]:
     """
     check_k(k, scores.shape[1])
     best = np.empty((len(scores), k), np.int64)
+    positions = np.arange(scores.shape[1])
     for start in range(0, len(scores), _TOP_ROWS):
         rows = slice(start, start + _TOP_ROWS)
-        best[rows] = _smallest(_keys(scores[rows], first=0), k)
+        best[rows] = _smallest(_keys(scores[rows], positions), k)
     best.sort(axis=1)
     return _scores_of(best), best & _LOW_32_BITS
 
@@ -132,8 +134,7 @@ def exact_neighbours(
     least = np.partition(rough, len(rough) - k)[len(rough) - k] - 2 * error * (1 + _NORM_TOLERANCE) ** 2
     kept = np.flatnonzero(rough >= least)
     scores = _inner_products(query[None], rows_at(parts, kept, len(query)).astype(np.float64))
-    keys = np.invert(_ordered((scores + np.float32(0)).view(np.int32)))
-    best = np.sort(keys[0].astype(np.int64) << 32 | kept)[:k]
+    best = np.sort(_keys(scores, kept)[0])[:k]
     return _scores_of(best), best & _LOW_32_BITS
 
 
@@ -168,15 +169,16 @@ def _inner_products(queries: Floats, chunk: NDArray[np.float64]) -> Floats:
     return (queries.astype(np.float64) @ chunk.T).astype(np.float32)
 
 
-def _keys(scores: Floats, first: int) -> NDArray[np.int64]:
+def _keys(scores: Floats, positions: Positions) -> NDArray[np.int64]:
     """One integer for each score and position, ascending as (score descending, position ascending).
 
+    scores : (b, n) float32.  positions : (n,) of its columns.
     No two keys are equal, so that partition and sort, neither of them stable, leave nothing to chance.
     """
     bits = (scores + np.float32(0)).view(np.int32)  # + 0 makes -0.0 equal to 0.0
     keys = np.invert(_ordered(bits)).astype(np.int64)
     keys <<= 32
-    keys |= np.arange(first, first + scores.shape[1])
+    keys |= positions
     return keys
 
 

@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from cbir.artifacts.files import replacing
 from cbir.artifacts.images import read_columns
 from cbir.artifacts.vectors import MISSING, Vectors, VectorSet, open_vectors, positions_of
-from cbir.classes import Classes, prototypes
+from cbir.classes import Classes, unit_means
 from cbir.config import ENCODERS
 from cbir.errors import ConfigError, DataError, PassportError
 
@@ -69,20 +69,15 @@ def export_npy(data: Path, out: Path, encoders: Sequence[str] = ENCODERS) -> lis
         raise ConfigError(f"--out: expected a folder to write into, found {out}: {error.strerror}") from error
 
 
-def unit_means(vectors: VectorSet, classes: Classes) -> Vectors:
-    """The mean vector of each class, scaled to unit length, (n_classes, dim) float32.
-
-    Raises DataError for a class whose vectors cancel out: their mean has no direction.
-    """
-    sums = prototypes(vectors.parts, classes, vectors.passport["dim"])
-    lengths = np.linalg.norm(sums, axis=1)
-    if (lengths == 0).any():
-        label = classes.labels[int((lengths == 0).argmax())]
-        raise DataError(
-            f"{vectors.passport['encoder']}: the vectors of class {label!r} cancel out: it has no mean vector"
-        )
-    means: Vectors = (sums / lengths[:, None]).astype(np.float32)
-    return means
+def _class_means(vectors: VectorSet, classes: Classes) -> Column:
+    """Raises DataError for a class whose vectors cancel out: their mean has no direction."""
+    encoder, dim = vectors.passport["encoder"], vectors.passport["dim"]
+    means = unit_means(vectors.parts, classes, dim)
+    lost = np.isnan(means).any(axis=1)
+    if lost.any():
+        label = classes.labels[int(lost.argmax())]
+        raise DataError(f"{encoder}: the vectors of class {label!r} cancel out: it has no mean vector")
+    return _vectors(f"{encoder}_categories.npy", [means], dim)
 
 
 def _columns(data: Path, encoders: Sequence[str]) -> Iterator[Column]:
@@ -107,7 +102,7 @@ def _columns(data: Path, encoders: Sequence[str]) -> Iterator[Column]:
             classes = Classes.of(labels)
             yield _texts("gallery_labels.npy", pc.fill_null(labels, ""))
             yield _texts("categories.npy", pa.array(classes.labels, pa.string()))
-        yield _vectors(f"{encoder}_categories.npy", [unit_means(vectors, classes)], vectors.passport["dim"])
+        yield _class_means(vectors, classes)
 
 
 def _labels(images: Path, ids: pa.Array) -> pa.Array:

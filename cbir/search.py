@@ -25,9 +25,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cbir.artifacts.files import read_json
-from cbir.artifacts.images import read_columns, read_image, read_shards
+from cbir.artifacts.images import read_image, read_shards
 from cbir.artifacts.vectors import MISSING, Vectors, VectorSet, check_passport, open_vectors
-from cbir.classes import Classes, prototypes
+from cbir.classes import Classes, unit_means
 from cbir.config import ENCODERS, PARAMS_FILE, Family, load_params
 from cbir.datasets.files import read_file
 from cbir.encoders.base import Encoder, EncoderCard
@@ -52,13 +52,6 @@ RESULT_SCHEMA = pa.schema(
         pa.field("label", pa.string()),
         pa.field("label_name", pa.string()),
         pa.field("image_id", pa.string(), nullable=False),
-    ]
-)
-CATEGORY_SCHEMA = pa.schema(
-    [
-        pa.field("label", pa.string(), nullable=False),
-        pa.field("label_name", pa.string(), nullable=False),
-        pa.field("distance", pa.float32(), nullable=False),
     ]
 )
 _PRODUCTS_FOR_THREADS = 2**24  # fewer are done before several threads have met; many users have a thread each anyway
@@ -147,31 +140,32 @@ class Results:
 
 @dataclass(frozen=True)
 class _Gallery:
-    """ids, labels, names : of all images, by position; ids ascend.  content_sha256 : of the images, as a passport holds it."""
+    """ids, labels, names : of all images, by position; ids ascend.  content_sha256 : of the images, as a passport holds it.
+
+    first_rows : of each shard, the position of its first image; the number of all behind.
+    """
 
     folder: Path
     ids: pa.Array
     labels: pa.Array
     names: pa.Array
     content_sha256: str
+    first_rows: npt.NDArray[np.int64]
 
     @classmethod
     def open(cls, folder: Path) -> "_Gallery":
-        table = read_columns(folder, ["image_id", "label", "label_name", "sha256"])
-        if table.num_rows == 0:
+        shards = [table for _, table in read_shards(folder, ["image_id", "label", "label_name", "sha256"])]
+        first_rows = np.cumsum([0, *(table.num_rows for table in shards)])
+        if first_rows[-1] == 0:
             raise DataError(f"{folder} holds no images: run `dvc repro`")
+        table = pa.concat_tables(shards)
         ids, labels, names, digests = (table[name].combine_chunks() for name in table.column_names)
-        return cls(folder, ids, labels, names, sha256("".join(digests.to_pylist()).encode()).hexdigest())
+        content = sha256("".join(digests.to_pylist()).encode()).hexdigest()
+        return cls(folder, ids, labels, names, content, first_rows)
 
     @cached_property
     def classes(self) -> Classes:
         return Classes.of(self.labels, self.names)
-
-    @cached_property
-    def _first_rows(self) -> npt.NDArray[np.int64]:
-        """Of each shard, the position of its first image; the number of all behind."""
-        rows = [table.num_rows for _, table in read_shards(self.folder, ["image_id"])]
-        return np.cumsum([0, *rows])
 
     def position(self, image_id: str) -> int:
         """Where an image is.  Raises ConfigError for an unknown image_id."""
@@ -182,8 +176,8 @@ class _Gallery:
 
     def image(self, position: int) -> bytes:
         """The packed bytes of an image.  Raises DataError when the gallery is another one by now."""
-        shard = int(np.searchsorted(self._first_rows, position, side="right")) - 1
-        row, name = position - int(self._first_rows[shard]), self.folder / f"part-{shard:05d}.parquet"
+        shard = int(np.searchsorted(self.first_rows, position, side="right")) - 1
+        row, name = position - int(self.first_rows[shard]), self.folder / f"part-{shard:05d}.parquet"
         found = read_image(name, row)
         if found is None or found[0] != str(self.ids[position]):
             raise DataError(f"{name}: expected the gallery that was opened, found another one: open it again")
@@ -245,9 +239,7 @@ class _Side:
     def _average(self) -> Vectors:
         """The unit mean vector of each class, (n_classes, dim)."""
         vectors = self.vectors()
-        sums = prototypes(vectors.parts, self._gallery.classes, vectors.passport["dim"])
-        unit: Vectors = (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
-        return unit
+        return unit_means(vectors.parts, self._gallery.classes, vectors.passport["dim"])
 
 
 class Searcher:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +26,7 @@ from cbir.app.address import MOST_CHARACTERS, Asked, Offer, read_address, write_
 from cbir.app.cards import as_markdown
 from cbir.app.state import Thumbnail, fingerprint, open_gallery
 from cbir.artifacts.images import PackedImage
+from cbir.artifacts.maps import MAP_SCHEMA, write_map
 from cbir.compose import composed
 from cbir.errors import ConfigError
 from tests import world as worlds
@@ -418,7 +418,7 @@ def test_the_map_is_drawn(page: AppTest, root: Path, classes: int) -> None:
         for n in range(80)
     ]
     for encoder in ("clip", "mobilenet"):
-        pq.write_table(pa.Table.from_pylist(rows), folder / f"{encoder}.parquet")
+        write_map(folder / f"{encoder}.parquet", pa.Table.from_pylist(rows, MAP_SCHEMA))
     try:
         run(page)
         goto(page, "map")

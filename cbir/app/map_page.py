@@ -6,11 +6,11 @@ from typing import Any
 
 import altair as alt
 import pandas as pd
-import pyarrow.parquet as pq
 import streamlit as st
 
 from cbir.app.cards import encoder_name, picture_html
 from cbir.app.state import Gallery
+from cbir.artifacts.maps import read_map
 from cbir.errors import CbirError
 
 _COLOURS = 20
@@ -43,7 +43,7 @@ def show(gallery: Gallery, data: Path, search: Any) -> None:
 @lru_cache(maxsize=4)
 def read_points(path: Path, made_ns: int) -> pd.DataFrame:
     """image_id, x, y and class (its name, or "no label") of each point of a map; made_ns : when the file was made."""
-    table = pq.read_table(path, columns=["image_id", "label", "label_name", "x", "y"]).to_pandas()
+    table = read_map(path).to_pandas()
     table["class"] = table["label_name"].fillna(table["label"]).fillna(_NO_LABEL)
     return pd.DataFrame(table[["image_id", "class", "x", "y"]])
 
