@@ -9,11 +9,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.memory import peak_bytes
 from cbir.config import Backend, DeviceName, DeviceParams, Family, Precision
 from cbir.embedding import embed_shards, maker
 from cbir.encoders.base import Encoder, EncoderCard
 from cbir.encoders.opening import open_encoder
+from cbir.timing import peak_bytes
 from cbir.vector_cache import VectorCache
 
 

@@ -44,6 +44,7 @@ from cbir.encoders.base import Encoder
 from cbir.encoders.exporting import export_towers
 from cbir.encoders.runtime import Runtime
 from cbir.parallel import cores
+from cbir.timing import processor
 from cbir.vector_cache import VectorCache
 from cbir.weights import fetch_encoder
 
@@ -201,13 +202,8 @@ def matrix_product_gflops() -> float:
 
 def machine() -> str:
     """In words."""
-    cpu = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        cpu = models[0] if models else cpu
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{cpu}, {cores()} cores{gpu}, Python {platform.python_version()}, torch {torch.__version__}"
+    return f"{processor()}, {cores()} cores{gpu}, Python {platform.python_version()}, torch {torch.__version__}"
 
 
 def table(found: list[Measured], gflops: float, rounds: int, source: str) -> str:

@@ -10,7 +10,7 @@ import hashlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import perf_counter
 
@@ -31,19 +31,26 @@ _DIMS = {"mobilenet": 960, "clip": 512}
 _CLASSES, _SPREAD, _PART = 200, 3.0, 4096
 _STAGE = """
 from stages import evaluate
-from benchmarks.memory import peak_bytes
+from cbir.timing import peak_bytes
 evaluate.main()
 print(peak_bytes())
 """
 
 
-def images(kind: str, count: int) -> Iterator[PackedImage]:
-    """Rows without pixels: evaluate reads none."""
+def no_picture(number: int) -> bytes:
+    """evaluate reads no pixels."""
+    return b""
+
+
+def images(kind: str, count: int, picture: Callable[[int], bytes]) -> Iterator[PackedImage]:
+    """Rows of 200 classes.  picture : the encoded image of a number."""
     for number in range(count):
         name = f"{kind}/{number:07d}"
         label = f"c{number % _CLASSES:03d}"
         digest = hashlib.shake_256(name.encode())
-        yield PackedImage(name, label, label, None, name, digest.hexdigest(32), 64, 64, digest.digest(256), b"")
+        yield PackedImage(
+            name, label, label, None, name, digest.hexdigest(32), 64, 64, digest.digest(256), picture(number)
+        )
 
 
 def write_vectors(folder: Path, encoder: str, kind: str, count: int, centres: np.ndarray, seed: int) -> None:
@@ -56,15 +63,31 @@ def write_vectors(folder: Path, encoder: str, kind: str, count: int, centres: np
         write_part(folder / kind, f"part-{start:07d}", ids[start : start + _PART], rows.astype(np.float32))
     content = hashlib.sha256("".join(hashlib.shake_256(name.encode()).hexdigest(32) for name in ids).encode())
     rows_said = {"count": count, "ids_sha256": hash_ids(ids), "content_sha256": content.hexdigest()}
-    write_passport(folder / kind, {"encoder": encoder, "dim": centres.shape[1], "rows": rows_said})
+    passport = {
+        "encoder": encoder,
+        "architecture": "synthetic",
+        "origin": "random:0",
+        "tag": None,
+        "weights_sha256": hashlib.sha256(encoder.encode()).hexdigest(),
+        "preprocessing": {"resize_px": 64, "crop_px": 64, "interpolation": "bicubic"},
+        "precision": "fp32",
+        "backend": "none",
+        "device": "cpu",
+        "dim": centres.shape[1],
+        "versions": {"numpy": np.__version__},
+        "rows": rows_said,
+    }
+    write_passport(folder / kind, passport)
 
 
-def prepare(root: Path, gallery: int, queries: int, overrides: list[str]) -> None:
+def prepare(
+    root: Path, gallery: int, queries: int, overrides: list[str], picture: Callable[[int], bytes] = no_picture
+) -> None:
     """Everything that evaluate reads."""
     data = root / "data"
     (root / "params.yaml").write_text(composed(overrides), encoding="utf-8")
     for kind, count in (("gallery", gallery), ("queries", queries)):
-        write_shards(data / "images" / kind, images(kind, count))
+        write_shards(data / "images" / kind, images(kind, count, picture))
     rows = [
         {
             "query_id": f"queries/{n:07d}",

@@ -37,7 +37,7 @@ _SCRIPT = """
 import sys, time, json
 begun = time.perf_counter()
 from cbir import Searcher
-from benchmarks.memory import peak_bytes
+from cbir.timing import peak_bytes
 encoder, kind, exact, count = sys.argv[1], sys.argv[2], sys.argv[3] == "exact", int(sys.argv[4])
 searcher = Searcher.open("data")
 photo = open("photo.jpg", "rb").read()

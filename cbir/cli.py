@@ -72,6 +72,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     compare.add_argument("--markdown", action="store_true", help="tables for a web page")
     compare.set_defaults(run=_compare)
 
+    report = commands.add_parser("report", help="a page of two runs side by side: differences, classes, queries")
+    report.add_argument(
+        "--compare",
+        nargs=2,
+        required=True,
+        metavar=("A", "B"),
+        help="runs: git revisions, DVC experiments, folders of reports (. is yours); B against A",
+    )
+    report.add_argument("--out", type=Path, help=f"file to write ({REPORTS}/comparisons/A-B.html)")
+    report.add_argument("--resamples", type=int, default=10_000, help="draws of classes (%(default)s)")
+    report.add_argument("--seed", type=int, default=0, help="of the draws (%(default)s)")
+    report.set_defaults(run=_report)
+
     trec = commands.add_parser(
         "trec", help="write the runs and judgements of the last `dvc repro` as trec_eval reads them"
     )
@@ -184,6 +197,19 @@ def _compare(options: argparse.Namespace) -> None:
         print(as_markdown(found))
     else:
         print_tables(found, Console())
+
+
+def _report(options: argparse.Namespace) -> None:
+    from cbir.report.comparison import write_comparison  # matplotlib takes a while
+    from cbir.sweep import slug
+
+    _check_draws(options)
+    base, run = options.compare
+    names = [Path(name).resolve().name if Path(name).is_dir() else name for name in (base, run)]
+    out = options.out or REPORTS / "comparisons" / f"{slug(names)}.html"
+    folders = [Path(), *(Path(name) for name in (base, run) if Path(name).is_dir())]
+    write_comparison(out, (base, run), folders, options.resamples, options.seed)
+    print(out)
 
 
 def _check_draws(options: argparse.Namespace) -> None:

@@ -4,7 +4,8 @@ A run is a folder of reports, a git revision or the name of a DVC experiment.
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -31,7 +32,7 @@ from cbir.statistics import (
 )
 
 METRICS = ("precision@10", "success@1", "ndcg@10", "map_at_r", "mrr")
-_FILES = ("test_collection.json", "per_query.parquet")
+FILES = ("test_collection.json", "per_query.parquet")
 _COLUMNS = ("query_id", "task", "encoder", "search", "subset", "label")
 _SHOWN = 5
 _DRAWS_A_TEST = 40
@@ -100,17 +101,26 @@ class Comparison:
         return {**asdict(self), "verdict": self.verdict}
 
 
-def open_run(name: str) -> Run:
-    """Read a run from a folder of reports, or from a git revision or DVC experiment of the repository around us.
+@contextmanager
+def reports_of(name: str, files: Sequence[str]) -> Iterator[Path]:
+    """A run's folder of reports, as long as the block runs; dvc.lock stands beside it, where the run has one.
 
+    name : a folder, taken as it is, or a git revision or DVC experiment of the repository around us, of which `files`, paths
+    below reports/, are copied.
     Raises DataError when there is none of that name, or its files are not at hand.
     """
     if Path(name).is_dir():
-        folder = Path(name) / "reports" if (Path(name) / "reports").is_dir() else Path(name)
-        return _read_run(name, folder)
+        yield Path(name) / "reports" if (Path(name) / "reports").is_dir() else Path(name)
+        return
     with tempfile.TemporaryDirectory() as copies:
-        copy_reports(name, _FILES, Path(copies))
-        return _read_run(name, Path(copies))
+        copy_files(name, ["dvc.lock", *(f"reports/{file}" for file in files)], Path(copies))
+        yield Path(copies) / "reports"
+
+
+def open_run(name: str) -> Run:
+    """Read a run by its name (see `reports_of`).  Raises DataError as it does, and where the files are of another version."""
+    with reports_of(name, FILES) as folder:
+        return read_run(name, folder)
 
 
 def compare(runs: Sequence[Run], metrics: Sequence[str], resamples: int, seed: int) -> list[Comparison]:
@@ -266,7 +276,8 @@ def _is_identity(value: Any) -> TypeGuard[dict[str, Any]]:
     return isinstance(value, dict) and isinstance(value.get("rows"), int)
 
 
-def _read_run(name: str, folder: Path) -> Run:
+def read_run(name: str, folder: Path) -> Run:
+    """Read a run from its folder of reports.  Raises DataError where a file is absent, damaged or of another version."""
     path = folder / "per_query.parquet"
     collection = read_json(folder / "test_collection.json")
     table = read_open_table(path)
@@ -281,8 +292,8 @@ def _read_run(name: str, folder: Path) -> Run:
     return Run(name, collection, table)
 
 
-def copy_reports(name: str, files: Sequence[str], out: Path) -> None:
-    """Copy files of reports/ of a git revision or DVC experiment into a folder.
+def copy_files(name: str, paths: Sequence[str], out: Path) -> None:
+    """Copy files, or folders, of a git revision or DVC experiment into a folder, under the same paths.
 
     Raises DataError when there is none of that name, or its files are not at hand.
     """
@@ -292,8 +303,9 @@ def copy_reports(name: str, files: Sequence[str], out: Path) -> None:
 
     try:
         revision = DVCFileSystem(rev=name)
-        for file in files:
-            revision.get_file(f"reports/{file}", str(out / file))
+        for path in paths:
+            (out / path).parent.mkdir(parents=True, exist_ok=True)
+            revision.get(path, str(out / path), recursive=True)
     except RevError as error:
         raise DataError(
             f"{name}: neither a folder nor a git revision nor an experiment; `dvc exp show` and `git log` list them"

@@ -22,6 +22,7 @@ ENCODERS = ("mobilenet", "clip")
 REAL_ENCODERS = "add `mobilenet=large clip=vit_b_32` to your `python -m cbir.compose ...`, then `make repro`"
 MAX_SIDE_PX = 65_500  # JPEG holds no more
 MAX_MAP_IMAGES, MAX_PERPLEXITY = 5000, 100  # t-SNE takes time and memory by their product
+MAX_SAMPLED_QUERIES, MAX_THUMBNAIL_PX = 50, 256  # the report is one file, to be mailed
 
 
 class Group:
@@ -245,6 +246,22 @@ class MapParams(Group):
 
 
 @dataclass
+class ReportParams(Group):
+    """Group `report`: what the page shows of the queries."""
+
+    sampled_queries: int
+    thumbnail_px: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        _at_least(0, "report", self, "sampled_queries", "seed")
+        _at_least(16, "report", self, "thumbnail_px")
+        for name, most in (("sampled_queries", MAX_SAMPLED_QUERIES), ("thumbnail_px", MAX_THUMBNAIL_PX)):
+            if getattr(self, name) > most:
+                raise ConfigError(f"report.{name}: expected at most {most}, found {getattr(self, name)}")
+
+
+@dataclass
 class Params(Group):
     """All parameters, as composed by Hydra from `conf/`."""
 
@@ -256,6 +273,7 @@ class Params(Group):
     queries: QueriesParams
     evaluate: EvaluateParams
     map: MapParams
+    report: ReportParams
 
     def __post_init__(self) -> None:
         for name in ("mobilenet", "clip"):  # here, because an EncoderParams knows not which of the two it is

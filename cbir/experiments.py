@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
 
 from cbir.artifacts.files import read_json
-from cbir.compare import copy_reports
+from cbir.compare import copy_files
 from cbir.errors import ConfigError
 
 FOLDER = Path(".dvc/tmp/sweep")
@@ -130,8 +130,8 @@ class Bench:
     def read(self, experiment: Experiment, files: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The JSON files of its reports/.  Raises DataError when they are not at hand."""
         with tempfile.TemporaryDirectory() as copies:
-            copy_reports(experiment.revision, files, Path(copies))
-            return {file: read_json(Path(copies) / file) for file in files}
+            copy_files(experiment.revision, [f"reports/{file}" for file in files], Path(copies))
+            return {file: read_json(Path(copies) / "reports" / file) for file in files}
 
     def run(self, name: str, overrides: Sequence[str], log: Path, on_stage: Callable[[str], None]) -> Experiment:
         """Run one experiment; `on_stage` is told each stage that DVC really runs.

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from cbir.errors import told_in_one_line
 from cbir.report.facts import Facts, gather_facts
-from cbir.report.markdown import figure
+from cbir.report.figures import figure
 
 DATA, REPORTS = Path("data"), Path("reports")
 _SHOWN = ("precision@1", "precision@10", "success@10", "ndcg@10", "map_at_r", "mrr")
@@ -20,7 +20,7 @@ def main() -> None:
     for warning in facts.warnings:
         console.print(f"note: {warning}", markup=False, highlight=False)
     console.print(_table(facts))
-    for what, where in (("report", "report.md"), ("figures", "metrics.json"), ("runs", "runs/")):
+    for what, where in (("report", "report.html"), ("figures", "metrics.json"), ("runs", "runs/")):
         console.print(f"{what:8} {REPORTS}/{where}", markup=False, highlight=False)
     console.print(
         "search   `make app` in the browser, `.venv/bin/cbir search a red star` here", markup=False, highlight=False

@@ -31,7 +31,7 @@ _READABLE = 0o666  # less the umask: tempfile's 0600 would shut out those who sh
 
 
 class VectorCache:
-    """The shards that one maker made, in `folder`."""
+    """The shards that one maker made, in `folder`.  rows_found : how many rows have been taken from it."""
 
     def __init__(self, folder: Path, maker: Mapping[str, Any]) -> None:
         self._folder, self._dim = folder / "vectors", maker["dim"]
@@ -39,6 +39,7 @@ class VectorCache:
         makes = {name: value for name, value in maker.items() if name != "origin"} | {"code": _code_sha256()}
         self._maker = hashlib.sha256(json.dumps(makes, sort_keys=True).encode()).hexdigest()
         self._writable = True
+        self.rows_found = 0
 
     def path(self, sha256s: Sequence[str]) -> Path:
         """Where the vectors of these images or texts lie, or would."""
@@ -59,6 +60,7 @@ class VectorCache:
             return None
         with contextlib.suppress(OSError):
             os.utime(path)  # when it was last of use, for pruning
+        self.rows_found += rows
         return found
 
     def put(self, path: Path, vectors: Vectors) -> None:

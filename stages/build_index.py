@@ -8,6 +8,7 @@ from cbir.config import encoder_argument, load_device, load_params
 from cbir.errors import told_in_one_line
 from cbir.indexing import index_vectors
 from cbir.parallel import cores
+from cbir.timing import timed
 
 PARAMS = ("index.kind", "index.build")
 EMBEDDINGS, OUT = Path("data/embeddings"), Path("data/index")
@@ -20,4 +21,6 @@ def main(encoder: str) -> None:
 
 if __name__ == "__main__":
     with told_in_one_line():
-        main(encoder_argument(sys.argv))
+        encoder = encoder_argument(sys.argv)
+        with timed(f"index_{encoder}"):
+            main(encoder)

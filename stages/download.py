@@ -6,6 +6,7 @@ from cbir.config import load_device, load_params
 from cbir.datasets.fetching import fetch_dataset
 from cbir.errors import told_in_one_line
 from cbir.parallel import cores
+from cbir.timing import timed
 
 PARAMS = (
     "dataset.reader",
@@ -24,5 +25,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with told_in_one_line():
+    with told_in_one_line(), timed("download"):
         main()

@@ -9,6 +9,7 @@ from cbir.artifacts.vectors import open_vectors
 from cbir.config import encoder_argument, load_params
 from cbir.errors import told_in_one_line
 from cbir.mapping import draw_map
+from cbir.timing import timed
 
 PARAMS = ("map.images", "map.perplexity", "map.seed")
 IMAGES, EMBEDDINGS, OUT = Path("data/images/gallery"), Path("data/embeddings"), Path("data/map")
@@ -23,4 +24,6 @@ def main(encoder: str) -> None:
 
 if __name__ == "__main__":
     with told_in_one_line():
-        main(encoder_argument(sys.argv))
+        encoder = encoder_argument(sys.argv)
+        with timed(f"map_{encoder}"):
+            main(encoder)

@@ -8,6 +8,7 @@ from cbir.evaluation import evaluate_encoder, open_gallery
 from cbir.findings import Findings
 from cbir.index import SearchParams
 from cbir.parallel import cores
+from cbir.timing import timed
 
 PARAMS = (
     "evaluate.ks",
@@ -37,5 +38,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with told_in_one_line():
+    with told_in_one_line(), timed("evaluate"):
         main()

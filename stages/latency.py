@@ -7,6 +7,7 @@ from cbir.errors import told_in_one_line
 from cbir.index import SearchParams
 from cbir.latency import write_latency
 from cbir.parallel import cores
+from cbir.timing import timed
 
 PARAMS = ("evaluate.latency_queries", "evaluate.seed", "index.search", "device.threads")
 EMBEDDINGS, INDEXES, OUT = Path("data/embeddings"), Path("data/index"), Path("reports/latency.json")
@@ -20,5 +21,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with told_in_one_line():
+    with told_in_one_line(), timed("latency"):
         main()

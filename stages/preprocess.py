@@ -7,6 +7,7 @@ from cbir.datasets.opening import open_dataset
 from cbir.errors import told_in_one_line
 from cbir.parallel import cores
 from cbir.preprocess import preprocess
+from cbir.timing import timed
 
 PARAMS = (
     "dataset.reader",
@@ -34,5 +35,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with told_in_one_line():
+    with told_in_one_line(), timed("preprocess"):
         main()

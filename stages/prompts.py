@@ -9,6 +9,7 @@ from cbir.artifacts.vectors import open_vectors
 from cbir.config import load_params
 from cbir.errors import told_in_one_line
 from cbir.prompts import compare_prompts
+from cbir.timing import timed
 
 PARAMS = ("evaluate.resamples", "evaluate.seed")
 IMAGES, QUERIES, EMBEDDINGS, OUT = map(
@@ -25,5 +26,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with told_in_one_line():
+    with told_in_one_line(), timed("prompts"):
         main()

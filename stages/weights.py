@@ -6,6 +6,7 @@ from pathlib import Path
 from cbir.config import encoder_argument, load_params
 from cbir.encoders.exporting import export_towers
 from cbir.errors import told_in_one_line
+from cbir.timing import timed
 from cbir.weights import fetch_encoder
 
 PARAMS = (
@@ -28,4 +29,6 @@ def main(encoder: str) -> None:
 
 if __name__ == "__main__":
     with told_in_one_line():
-        main(encoder_argument(sys.argv))
+        encoder = encoder_argument(sys.argv)
+        with timed(f"weights_{encoder}"):
+            main(encoder)

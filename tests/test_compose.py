@@ -54,7 +54,7 @@ def test_params_yaml_is_the_composition_of_conf() -> None:
 
 def test_the_composition_holds_every_parameter_and_no_other() -> None:
     values = yaml.safe_load(composed(conf_dir=CONF))
-    assert list(values) == ["dataset", "mobilenet", "clip", "index", "device", "queries", "evaluate", "map"]
+    assert list(values) == ["dataset", "mobilenet", "clip", "index", "device", "queries", "evaluate", "map", "report"]
 
 
 # ---- writing

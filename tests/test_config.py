@@ -26,7 +26,7 @@ from cbir.errors import ConfigError
 from tests.imports import ROOT
 
 CONF = ROOT / "conf"
-GROUPS = ("dataset", "mobilenet", "clip", "index", "device", "queries", "evaluate", "map")
+GROUPS = ("dataset", "mobilenet", "clip", "index", "device", "queries", "evaluate", "map", "report")
 OPTIONS = sorted((group, file.stem) for group in GROUPS for file in (CONF / group).glob("*.yaml"))
 NEEDED = {"dataset=image_folder": ["dataset.url=/photos"], "queries=file": ["queries.path=/asked.csv"]}
 
@@ -281,6 +281,11 @@ def test_a_wrong_type_is_refused_by_name(params_yaml: Path, key: str, value: Any
         ("map.perplexity", 0, "expected a number >= 1, found 0"),
         ("map.perplexity", 101, "expected at most 100, found 101"),
         ("map.seed", -1, "expected a number >= 0, found -1"),
+        ("report.sampled_queries", -1, "expected a number >= 0, found -1"),
+        ("report.sampled_queries", 51, "expected at most 50, found 51"),
+        ("report.thumbnail_px", 15, "expected a number >= 16, found 15"),
+        ("report.thumbnail_px", 257, "expected at most 256, found 257"),
+        ("report.seed", -1, "expected a number >= 0, found -1"),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(params_yaml: Path, key: str, value: Any, message: str) -> None:
@@ -303,6 +308,8 @@ def test_a_value_out_of_range_is_refused_by_name(params_yaml: Path, key: str, va
         ("evaluate.ks", [1]),
         ("map.images", 0),
         ("map.images", 5000),
+        ("report.sampled_queries", 0),
+        ("report.thumbnail_px", 256),
     ],
 )
 def test_the_ends_of_a_range_are_taken(params_yaml: Path, key: str, value: Any) -> None:

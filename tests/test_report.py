@@ -371,10 +371,7 @@ def test_prompt_sets_are_compared(facts: Facts, page: str) -> None:
 def test_counts_of_images_queries_and_what_was_left_out_are_told(page: str) -> None:
     words = " ".join(page.split())
     assert "image_folder" in text_of(next(t for t in parsed(page) if t.type == "inline" and "Data set" in t.content))
-    assert (
-        "280 gallery images in 8 classes (34 to 34 a class), 8 without label; 22 cbir queries, 14 tbir queries;"
-        in words
-    )
+    assert "280 gallery images in 8 classes (34 a class), 8 without label; 22 cbir queries, 14 tbir queries;" in words
     assert "relevance by same label; 0 images in quarantine." in words
     assert "> **Note:** 2 cbir queries have no relevant image in the gallery: left out of the means." in page
     assert "> **Note:** 1 tbir query has no relevant image in the gallery: left out of the means." in page
@@ -477,7 +474,7 @@ def test_hostile_text_in_the_quarantine_is_shown_as_it_is_and_does_nothing(
     page, rows = hostile
     expected = [[as_shown(row.source), as_shown(row.reason), as_shown(row.detail)] for row in rows]
     assert table_of(page, "image", "reason", "detail") == expected
-    assert len(headings(page)) == len(set(headings(page))) == 15
+    assert len(headings(page)) == len(set(headings(page))) == 16
     assert f"> **Note:** {len(rows)} images could not be decoded and are in quarantine: in no figure." in page
 
 
@@ -561,7 +558,9 @@ def test_the_summary_prints_warnings_table_and_places(
     words = " ".join(capsys.readouterr().out.split())
     assert words.startswith("note: The weights of mobilenet and clip are random, not trained")
     assert "image_folder: 280 gallery images" in words
-    assert "report reports/report.md figures reports/metrics.json runs reports/runs/ search `make app` in the" in words
+    assert (
+        "report reports/report.html figures reports/metrics.json runs reports/runs/ search `make app` in the" in words
+    )
 
 
 def test_files_left_out_by_their_names_are_told_before_any_figure(tmp_path: Path) -> None:

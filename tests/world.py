@@ -195,6 +195,8 @@ class World:
             "preprocessing": {"resize_px": 8, "crop_px": 8, "resize_mode": "shortest", "interpolation": "bilinear"},
             "precision": "fp32",
             "backend": "torch",
+            "device": "cpu",
+            "versions": {"torch": "2.15.0", "numpy": "2.4.0"},
             "dim": DIMS[encoder],
             "rows": {
                 "count": len(rows),

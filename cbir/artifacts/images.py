@@ -1,10 +1,12 @@
 """Images packed into Parquet shards (`data/images/`), the quarantine and the summary."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cbir.artifacts.files import fresh_folder
@@ -117,6 +119,22 @@ def read_image(path: Path, row: int) -> tuple[str, bytes] | None:
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path} is not readable as Parquet ({error}): run `dvc repro --force preprocess`") from error
     return str(table["image_id"][row % _GROUP_ROWS]), table["image"][row % _GROUP_ROWS].as_py()
+
+
+def read_images(folder: Path, image_ids: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    """image_id and encoded bytes of those of the images that the shards hold, in the shards' order.
+
+    Reads the row groups that hold one, one group in memory at a time.
+    Raises DataError for a file that is not there or not readable.
+    """
+    wanted = pa.array(sorted(set(image_ids)), pa.string())
+    for path in shard_paths(folder, "part-*.parquet"):
+        rows = np.flatnonzero(pc.is_in(read_table(path, IMAGE_SCHEMA, ["image_id"])["image_id"], wanted).to_numpy())
+        with pq.ParquetFile(path) as file:
+            for group in np.unique(rows // _GROUP_ROWS):
+                table = file.read_row_group(group, columns=["image_id", "image"])
+                for row in rows[rows // _GROUP_ROWS == group] % _GROUP_ROWS:
+                    yield table["image_id"][row].as_py(), table["image"][row].as_py()
 
 
 def write_quarantine(path: Path, rows: Iterable[Quarantined]) -> None:

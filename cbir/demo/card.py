@@ -22,7 +22,7 @@ from cbir.demo import DEMO_WEIGHTS
 from cbir.demo.drawing import COLOURS, SHAPES, Attributes
 from cbir.demo.unseen import UNSEEN_LABELS
 from cbir.errors import DataError, told_in_one_line
-from cbir.report.markdown import figure
+from cbir.report.figures import figure
 
 CARD = DEMO_WEIGHTS / "README.md"
 METRICS = Path("reports/metrics.json")

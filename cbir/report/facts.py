@@ -1,7 +1,9 @@
 """The facts of a run, gathered from what the stages left, for every form of the report."""
 
+import json
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +15,8 @@ from cbir.artifacts.files import read_json
 from cbir.artifacts.images import read_quarantine
 from cbir.artifacts.runs import read_confusions, read_duplicates, read_open_table
 from cbir.config import ENCODERS, REAL_ENCODERS
+from cbir.report.provenance import Provenance, read_provenance
+from cbir.timing import TIMINGS, read_timings
 
 TASKS = {"cbir": "image query -> similar images", "tbir": "text query -> images"}
 MODALITIES = {"cbir": "image", "tbir": "text"}
@@ -65,6 +69,8 @@ class Facts:
     failures: dict[tuple[str, str], Failures]
     prompts: dict[str, dict[str, Any]]
     names: dict[str, str]
+    timings: dict[str, dict[str, Any]]
+    provenance: Provenance
 
     @property
     def warnings(self) -> list[str]:
@@ -142,11 +148,25 @@ class Facts:
                 "weights": f"{vectors['origin']} ({vectors['weights_sha256'][:12]})",
                 "input": f"{pixels['crop_px']} px of {pixels['resize_px']}, {pixels['interpolation']}",
                 "dimensions": str(vectors["dim"]),
-                "precision, backend": f"{vectors['precision']}, {vectors['backend']}",
+                "device, backend, precision": f"{vectors['device']}, {vectors['backend']}, {vectors['precision']}",
                 "index": f"{index['kind']} ({index['factory']})",
+                "libraries": ", ".join(f"{library} {version}" for library, version in vectors["versions"].items()),
             }.items():
                 rows.setdefault(key, []).append(value)
         return rows
+
+    @property
+    def passport_rows(self) -> dict[str, list[str]]:
+        """Everything that the passports of indexes and vectors say: name -> one value for each encoder."""
+        told = [flat(self.passports[name]) for name in ENCODERS]
+        names = dict.fromkeys(name for found in told for name in found)
+        return {name: [found.get(name, "-") for found in told] for name in names}
+
+    @property
+    def machines(self) -> list[str]:
+        """Every machine that a stage ran on, in words."""
+        found = [one["machine"] for one in self.timings.values()]
+        return list(dict.fromkeys(f"{one['processor']}, {one['cores']} cores, {one['system']}" for one in found))
 
     @property
     def timed(self) -> list[tuple[str, str, str, dict[str, Any]]]:
@@ -175,6 +195,15 @@ class Facts:
         rows[name] = [Figure(asked[one].values.get(name), asked[one].intervals.get(name)) for one in self.answered]
         rows["p50 of one search, ms"] = [Figure(self.p50_ms(task, encoder)) for task, encoder in self.answered]
         return {name: found for name, found in rows.items() if any(one.value is not None for one in found)}
+
+    def ceilings_of(self, name: str) -> list[float | None]:
+        """The best that any ranking could reach in a metric, for each that answered."""
+        return [self.metrics["ceilings"][task].get(name) for task, _ in self.answered]
+
+    @property
+    def index_kinds(self) -> str:
+        """What kind of index the encoders have."""
+        return " and ".join(dict.fromkeys(passport["kind"] for passport in self.passports.values()))
 
     @property
     def ann_ks(self) -> list[int]:
@@ -223,10 +252,7 @@ class Facts:
 
     def class_name(self, label: str | None) -> str:
         """A class as people call it, with its label where that is another word."""
-        if label is None:
-            return "-"
-        name = self.names.get(label, label)
-        return label if name == label else f"{name} ({label})"
+        return name_of(label, self.names)
 
     @property
     def as_fast(self) -> list[str]:
@@ -299,11 +325,27 @@ def gather_facts(data: Path, reports: Path) -> Facts:
         duplicates=read_duplicates(reports / "duplicates.parquet").to_pylist(),
         failures=_failures(reports),
         prompts=read_json(reports / "prompts.json"),
-        names=_class_names(reports),
+        names=class_names(reports),
+        timings=read_timings(data / TIMINGS.name),
+        provenance=read_provenance(data.parent),
     )
 
 
-def _class_names(reports: Path) -> dict[str, str]:
+def name_of(label: str | None, names: Mapping[str, str]) -> str:
+    """A class as people call it, with its label where that is another word."""
+    if label is None:
+        return "-"
+    name = short_name(label, names)
+    return name if names.get(label, label) == label else f"{name} ({label})"
+
+
+def short_name(label: str, names: Mapping[str, str]) -> str:
+    """A class as people call it."""
+    name = names.get(label, label)
+    return name if name.strip() else "(blank)"
+
+
+def class_names(reports: Path) -> dict[str, str]:
     """label -> the first of the names that people call it, for every class that was asked for or found."""
     classes, confused = read_open_table(reports / "classes.parquet"), read_confusions(reports / "confusions.parquet")
     if "name" not in classes.column_names:
@@ -342,6 +384,21 @@ def _rows(table: pa.Table, of: dict[str, str], number: int) -> list[dict[str, An
         table = table.filter(pc.equal(table[name], value))
     rows: list[dict[str, Any]] = table.slice(0, number).to_pylist()
     return rows
+
+
+def flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested values under dotted names, texts as they are, the others as JSON.
+
+    >>> flat({"index": {"kind": "flat", "nlist": None}})
+    {'index.kind': 'flat', 'index.nlist': 'null'}
+    """
+    found: dict[str, str] = {}
+    for name, value in node.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return found
 
 
 def _nearest(ks: list[int], wanted: int) -> int:

@@ -10,6 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from cbir.artifacts.files import replacing
 from cbir.config import ENCODERS
 from cbir.report.facts import TASKS, Facts, Figure
+from cbir.report.figures import ats, figure, megabytes, seconds, whole
+from cbir.report.verdict import verdict
 from cbir.shown import shown
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#+|~!&$-]|:(?=//)|(?<=www)\.)")  # and what GitHub makes web links and formulas of
@@ -26,7 +28,7 @@ def write_markdown(out: Path, facts: Facts) -> None:
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701 - Markdown, not HTML: `text` escapes both
     )
-    environment.filters |= {"text": escaped, "figure": figure, "mb": megabytes, "whole": whole}
+    environment.filters |= {"text": escaped, "figure": figure, "mb": megabytes, "whole": whole, "seconds": seconds}
     environment.globals |= {
         "duplicate_heads": duplicate_heads,
         "row": row,
@@ -37,6 +39,7 @@ def write_markdown(out: Path, facts: Facts) -> None:
     }
     page = environment.get_template("report.md.j2").render(
         facts=facts,
+        verdict=verdict(facts),
         encoders=ENCODERS,
         tasks=TASKS,
         shown_quarantine=_SHOWN_QUARANTINE,
@@ -53,32 +56,6 @@ def escaped(value: Any) -> str:
     'a\\\\|b \\\\<script\\\\>'
     """
     return _MARKUP.sub(r"\\\1", shown(value))
-
-
-def figure(value: float | None, interval: Sequence[float] | None = None) -> str:
-    """A metric with three decimals, and its interval where it has one; a dash where it is undefined.
-
-    The sums behind two equal metrics may differ in their last bits; they are shown as equal.
-
-    >>> figure(0.5), figure(0.5, [0.25, 0.75]), figure(None)
-    ('0.500', '0.500 [0.250, 0.750]', '-')
-    >>> figure(0.0125), figure(0.012499999999999999)
-    ('0.013', '0.013')
-    """
-    if value is None:
-        return "-"
-    bounds = "" if interval is None else f" [{figure(interval[0])}, {figure(interval[1])}]"
-    return f"{round(value, 9):.3f}{bounds}"
-
-
-def megabytes(value: float) -> str:
-    """Bytes as MB (10^6)."""
-    return f"{value / 1e6:.1f} MB"
-
-
-def whole(value: float) -> str:
-    """A number without decimals: 12,345."""
-    return f"{value:,.0f}"
 
 
 def row(*cells: Any) -> str:
@@ -98,15 +75,6 @@ def rule(texts: int, numbers: int = 0) -> str:
     '|---|---:|---:|'
     """
     return "|" + "---|" * texts + "---:|" * numbers
-
-
-def ats(ks: Sequence[int], family: str = "") -> list[str]:
-    """The names of a metric at every k.
-
-    >>> ats([1, 5], "precision")
-    ['precision@1', 'precision@5']
-    """
-    return [f"{family}@{k}" for k in ks]
 
 
 def figures(

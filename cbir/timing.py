@@ -1,0 +1,71 @@
+"""What each stage took, and on which machine: `data/timings/<stage>.json`.
+
+Of all artifacts these, an index's build.json and reports/latency.json alone hold times; no result depends on them.
+"""
+
+import platform
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Final
+
+from cbir.artifacts.files import read_json, write_json
+from cbir.parallel import cores
+
+TIMINGS: Final = Path("data/timings")
+# in the order of the pipeline; scan, which runs always and takes no time, and report, which shows them, are left out
+STAGES: Final = ("download", "weights", "preprocess", "embed", "index", "map", "evaluate", "prompts", "latency")
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
+
+
+@contextmanager
+def timed(stage: str) -> Iterator[dict[str, Any]]:
+    """Write what the block took, when it ends well; what the caller puts into the dictionary stands beside it.
+
+    wall_s, cpu_s : seconds of the block, and of all its processes' work since they started.  peak_mb : the most memory (10^6
+    bytes) that one of its processes held.  Where a killed stage goes on, the block is what was left to do.
+    """
+    begun, more = perf_counter(), dict[str, Any]()
+    yield more
+    wall_s = perf_counter() - begun
+    own, children = (resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    found = {
+        "wall_s": round(wall_s, 2),
+        "cpu_s": round(sum(one.ru_utime + one.ru_stime for one in (own, children)), 2),
+        "peak_mb": round(max(peak_bytes(), children.ru_maxrss * _RSS_UNIT) / 1e6),
+        "machine": {"processor": processor(), "cores": cores(), "system": platform.system()},
+    }
+    write_json(TIMINGS / f"{stage}.json", found | more)
+
+
+def read_timings(folder: Path) -> dict[str, dict[str, Any]]:
+    """stage -> what it took, in the order of the pipeline, of those that were timed; an encoder's stage is embed_clip."""
+    paths = [path for stage in STAGES for path in sorted(folder.glob(f"{stage}*.json"))]
+    return {path.stem: read_json(path) for path in paths}
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held since it began.
+
+    Linux's ru_maxrss counts what the parent held when it started the process too; VmHWM does not.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = [line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:")]
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
+
+
+def processor() -> str:
+    """What the system calls it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    except OSError:
+        return platform.processor() or platform.machine()  # there is no such file outside Linux
+    return platform.machine()
