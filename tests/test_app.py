@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
@@ -460,6 +461,13 @@ def test_a_large_image_is_sent_small() -> None:
     large = Thumbnail.of(jpeg(512, 256))
     assert (large.kind, large.width) == ("jpeg", 320)
     assert Thumbnail.of(jpeg(64, 64)) == Thumbnail(jpeg(64, 64), "jpeg", 64)
+
+
+def test_a_comment_that_no_jpeg_can_hold_is_left_out_of_the_small_image() -> None:
+    said, packed = PngInfo(), BytesIO()
+    said.add_text("comment", "x" * 70_000)
+    Image.new("RGB", (512, 256)).save(packed, "PNG", pnginfo=said)
+    assert len(Thumbnail.of(packed.getvalue()).data) < 10_000
 
 
 # ---- the server

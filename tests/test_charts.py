@@ -9,6 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from math import log10
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -221,11 +222,15 @@ def test_settings_of_matplotlib_are_left_as_they_were(charts: dict[str, str]) ->
     assert dict(mpl.rcParams) == before
 
 
-def test_the_same_values_give_the_same_bytes_in_every_process(charts: dict[str, str]) -> None:
+@pytest.mark.parametrize("of_user", ["", "lines.linewidth: 5\naxes.facecolor: black\n"], ids=["plain", "matplotlibrc"])
+def test_the_same_values_give_the_same_bytes_in_every_process(
+    charts: dict[str, str], tmp_path: Path, of_user: str
+) -> None:
     script = "import hashlib; from tests.test_charts import one_of_each; "
     script += "print(hashlib.sha256(''.join(one_of_each().values()).encode()).hexdigest())"
     expected = hashlib.sha256("".join(charts.values()).encode()).hexdigest()
-    environment = {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "1"}
+    (tmp_path / "matplotlibrc").write_text(of_user)
+    environment = {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "1", "MATPLOTLIBRC": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )

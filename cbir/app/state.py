@@ -51,6 +51,7 @@ class Thumbnail:
         if max(image.size) <= _THUMBNAIL_PX:
             return cls(data, kind, image.width)
         image.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
+        image.info = {}  # or Pillow writes the old comment, which may be longer than a JPEG allows
         small = BytesIO()
         image.save(small, "JPEG", quality=85)
         return cls(small.getvalue(), "jpeg", image.width)

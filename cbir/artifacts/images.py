@@ -130,11 +130,14 @@ def read_images(folder: Path, image_ids: Collection[str]) -> Iterator[tuple[str,
     wanted = pa.array(sorted(set(image_ids)), pa.string())
     for path in shard_paths(folder, "part-*.parquet"):
         rows = np.flatnonzero(pc.is_in(read_table(path, IMAGE_SCHEMA, ["image_id"])["image_id"], wanted).to_numpy())
-        with pq.ParquetFile(path) as file:
-            for group in np.unique(rows // _GROUP_ROWS):
-                table = file.read_row_group(group, columns=["image_id", "image"])
-                for row in rows[rows // _GROUP_ROWS == group] % _GROUP_ROWS:
-                    yield table["image_id"][row].as_py(), table["image"][row].as_py()
+        try:
+            with pq.ParquetFile(path) as file:
+                for group in np.unique(rows // _GROUP_ROWS):
+                    table = file.read_row_group(group, columns=["image_id", "image"])
+                    for row in rows[rows // _GROUP_ROWS == group] % _GROUP_ROWS:
+                        yield table["image_id"][row].as_py(), table["image"][row].as_py()
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise DataError(f"{path} is not readable as Parquet ({error}): run `dvc repro --force`") from error
 
 
 def write_quarantine(path: Path, rows: Iterable[Quarantined]) -> None:

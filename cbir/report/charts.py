@@ -7,12 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
+from math import ceil, floor, log10
 from typing import Any, Final
 from unicodedata import east_asian_width
 from warnings import catch_warnings, filterwarnings
 
 from markupsafe import escape
-from matplotlib import rc_context
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
@@ -39,7 +40,7 @@ _STYLE: Any = {
 }
 _NAME_LETTERS = 40  # of a bar: more would leave it no room
 _MARKERS = "osD^vP"
-_STYLED = re.compile(r'style="[^"]*"')
+_STYLED = re.compile(r'style="[^"]*"(?=[^<>]*>)')  # of an element, not in text
 _STYLES = re.compile(r"<style.*?</style>", re.DOTALL)  # it would hold for the whole page
 _GROUP_IDS = re.compile(r'(<g) id="[^"]*"')  # nothing refers to them, and they are the same in every drawing
 
@@ -80,22 +81,25 @@ def line_chart(lines: Sequence[Line], title: str, x_label: str, y_label: str) ->
     """Lines over x with bands of their intervals, ceilings dotted."""
 
     def draw(axes: Axes) -> None:
+        handles: list[Any] = []
         for number, line in enumerate(lines):
             colour, marker = _COLOURS[number % SERIES], _MARKERS[number % SERIES]
-            axes.plot(line.xs, line.ys, color=colour, marker=marker, markersize=4, label=line.name)
+            handles += axes.plot(line.xs, line.ys, color=colour, marker=marker, markersize=4)
             band = [(x, *bound) for x, bound in zip(line.xs, line.bounds, strict=False) if bound is not None]
             if band:
                 xs, lows, highs = zip(*band, strict=True)
                 axes.fill_between(xs, lows, highs, color=colour, alpha=0.15, linewidth=0)
             if len(line.ceiling):
                 axes.plot(line.xs, line.ceiling, color=_INK, linestyle=":", linewidth=1, zorder=1)
-        highest = max((value for line in lines for value in line.ys), default=1.0)
+        highest = max(
+            (value for line in lines for value in (*line.ys, *(one[1] for one in line.bounds if one))), default=1.0
+        )
         axes.set_ylim(0, 1.03 if highest > 0.5 else max(1.25 * highest, 0.01))
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         axes.grid(visible=True)
         axes.set_axisbelow(True)
-        axes.legend(frameon=False, fontsize=9)
+        axes.legend(handles, [line.name for line in lines], frameon=False, fontsize=9)
 
     return _svg(draw, (5.2, 3.4), title)
 
@@ -114,22 +118,25 @@ def scatter_chart(dots: Sequence[Dot], title: str, x_label: str, y_label: str) -
     """Dots over a logarithmic x."""
 
     def draw(axes: Axes) -> None:
+        handles: list[Any] = []
         names = list(dict.fromkeys(dot.series for dot in dots))
         for number, name in enumerate(names):
             colour, marker = _COLOURS[number % SERIES], _MARKERS[number % SERIES]
             for is_filled in (True, False):
                 of = [dot for dot in dots if (dot.series, dot.is_filled) == (name, is_filled)]
-                axes.scatter(
+                drawn = axes.scatter(
                     [dot.x for dot in of],
                     [dot.y for dot in of],
                     marker=marker,
                     facecolors=colour if is_filled else "none",
                     edgecolors=colour,
-                    label=name if is_filled else None,
                 )
+                handles += [drawn] if is_filled else []
         axes.set_xscale("log")
-        for formatted in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-            formatted("{x:g}")
+        xs = [dot.x for dot in dots] or [1.0]
+        axes.set_xlim(10 ** floor(log10(min(xs) / 1.1)), 10 ** ceil(log10(max(xs) * 1.1)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
         axes.tick_params(axis="x", which="both", length=3, pad=4)
         low = min((dot.y for dot in dots), default=0.0)
         axes.set_ylim(min(0.9, low - 0.05), 1.02)
@@ -137,7 +144,7 @@ def scatter_chart(dots: Sequence[Dot], title: str, x_label: str, y_label: str) -
         axes.set_ylabel(y_label)
         axes.grid(visible=True)
         axes.set_axisbelow(True)
-        axes.legend(frameon=False, fontsize=9)
+        axes.legend(handles, names, frameon=False, fontsize=9)
 
     return _svg(draw, (5.2, 3.4), title)
 
@@ -152,7 +159,7 @@ def bar_chart(
         axes.barh(places, values, color=_COLOURS[series % SERIES], height=0.7)
         axes.set_yticks(places, [_fitting(name) for name, _ in bars])
         axes.invert_yaxis()
-        reach = 1.4 * max(map(abs, values), default=1.0)
+        reach = 1.4 * (max(map(abs, values), default=0.0) or 1.0)
         axes.set_xlim(*((-reach, reach) if is_change else (0, 1.12)))
         for place, value in enumerate(values):
             told, left = (signed(value), value < 0) if is_change else (f"{value:.2f}", False)
@@ -179,7 +186,10 @@ def _fitting(name: str) -> str:
 
 def _svg(draw: Any, inches: tuple[float, float], title: str) -> str:
     """The drawing as an <svg> element with a title for those who cannot see it."""
-    with rc_context({**_STYLE, "svg.hashsalt": title}), catch_warnings():  # ids of its own, the same in every run
+    with (
+        style.context(["default", {**_STYLE, "svg.hashsalt": title}]),
+        catch_warnings(),
+    ):  # ids of its own, the same in every run
         filterwarnings("ignore", "Glyph")  # of a script that matplotlib's own font lacks: the page's reader has another
         canvas = Canvas(figsize=inches, layout="constrained")
         canvas.patch.set_alpha(0)
@@ -195,10 +205,10 @@ def _svg(draw: Any, inches: tuple[float, float], title: str) -> str:
     return text.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" class="chart" ', 1)
 
 
-def _with_variables(style: re.Match[str]) -> str:
+def _with_variables(styled: re.Match[str]) -> str:
     """The page's variables for the colours that stand for them; a class may have a colour's name."""
     variables = {_INK: "--ink", _FAINT: "--faint"} | {one: f"--c{number}" for number, one in enumerate(_COLOURS)}
-    text = style[0]
+    text = styled[0]
     for colour, variable in variables.items():
         text = text.replace(colour, f"var({variable})")
     return text

@@ -46,19 +46,24 @@ def seconds(value: float) -> str:
     >>> seconds(0.126), seconds(12.34), seconds(75), seconds(3700)
     ('0.13 s', '12.3 s', '1 min 15 s', '1 h 2 min')
     """
-    if value < 60:
+    if value < 59.95:
         return f"{value:.2f} s" if value < 1 else f"{value:.1f} s"
+    if (rounded := round(value)) < 3600:
+        return f"{rounded // 60} min {rounded % 60} s"
     minutes = round(value / 60)
-    return f"{int(value) // 60} min {int(value) % 60} s" if value < 3600 else f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def share(value: float) -> str:
     """A share in per cent.
 
-    >>> share(0.976), share(1.0)
-    ('97.6 %', '100 %')
+    What is less than all is shown as less.
+
+    >>> share(0.976), share(1.0), share(0.9999)
+    ('97.6 %', '100 %', '99.9 %')
     """
-    return f"{round(100 * value, 6):.1f}".removesuffix(".0") + " %"
+    percent = round(round(100 * value, 6), 1)
+    return f"{min(percent, 99.9) if round(value, 9) < 1 else percent:.1f}".removesuffix(".0") + " %"
 
 
 def ats(ks: Sequence[int], family: str = "") -> list[str]:

@@ -8,6 +8,8 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
+from cbir.errors import DataError
+
 _RUNS: Final = ("cbir", "stages", "conf", "dvc.yaml", "params.yaml")  # what makes a run, without what a run writes
 _HASHED_BYTES: Final = 64 * 10**6  # a larger file is taken for what it was: an index has a passport
 _OWN_STAGE: Final = "report"  # while it runs, dvc.lock holds what it wrote the last time
@@ -37,9 +39,16 @@ class Provenance:
 
 
 def read_provenance(root: Path) -> Provenance:
-    """Of the repository in `root`; without git or dvc.lock, the empty fields say so."""
+    """Of the repository in `root`; without git or dvc.lock, the empty fields say so.
+
+    Raises DataError for a dvc.lock that cannot be read.
+    """
     revision = _git(root, "rev-parse", "--verify", "HEAD").strip() or None
-    status = _git(root, "status", "--porcelain", "-z", "--no-renames", "--", *_RUNS) if revision else ""
+    status = (
+        _git(root, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=normal", "--", *_RUNS)
+        if revision
+        else ""
+    )
     params, outputs = read_lock(root / "dvc.lock")
     return Provenance(
         revision,
@@ -53,29 +62,32 @@ def read_provenance(root: Path) -> Provenance:
 def _git(root: Path, *arguments: str) -> str:
     """What git says; nothing where git or the repository is absent."""
     try:
-        done = subprocess.run(
-            ["git", "--no-optional-locks", "-C", str(root), *arguments], capture_output=True, text=True
-        )
+        done = subprocess.run(["git", "--no-optional-locks", "-C", str(root), *arguments], capture_output=True)
     except FileNotFoundError:
         return ""
-    return done.stdout if done.returncode == 0 else ""
+    return done.stdout.decode("utf-8", "backslashreplace") if done.returncode == 0 else ""
 
 
 def read_lock(path: Path) -> tuple[dict[str, Any], tuple[Output, ...]]:
     """The parameters that the stages read, by name, and what they wrote; nothing where there is no dvc.lock."""
     if not path.is_file():
         return {}, ()
-    stages = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("stages", {})
-    params: dict[str, Any] = {}
-    for stage in stages.values():
-        for named in stage.get("params", {}).values():
-            params |= named
-    outputs = [
-        Output(name, out["path"], out["md5"], out.get("size", 0))
-        for name, stage in stages.items()
-        for out in stage.get("outs", ())
-        if "md5" in out
-    ]
+    try:
+        stages = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("stages", {})
+        params: dict[str, Any] = {}
+        for stage in stages.values():
+            for named in stage.get("params", {}).values():
+                params |= named
+        outputs = [
+            Output(name, out["path"], out["md5"], out.get("size", 0))
+            for name, stage in stages.items()
+            for out in stage.get("outs", ())
+            if "md5" in out
+        ]
+    except (yaml.YAMLError, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path} is not readable as DVC's ({error}): settle the merge, or delete it and run `dvc repro`"
+        ) from error
     return dict(sorted(params.items())), tuple(outputs)
 
 

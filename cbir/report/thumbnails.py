@@ -38,6 +38,7 @@ def small_images(folder: Path, image_ids: Collection[str], px: int) -> Iterator[
         packed.draft("RGB", (2 * px, 2 * px))  # a JPEG is decoded no larger than needed
         image = packed.convert("RGB")
         image.thumbnail((px, px))
+        image.info = {}  # or Pillow writes the old comment, which may be longer than a JPEG allows
         yield image_id, image
 
 

@@ -27,8 +27,8 @@ def _images(facts: Facts) -> str:
         return f"{told}."
     other = others[0]
     bounds = [facts.intervals["cbir"][name].get(_RANKING) for name in (first, other)]
-    if found[first] == found[other]:
-        return f"{told}, {other} as many."
+    if round(found[first] - found[other], 9) == 0:
+        return f"{told}, and {other} the same map_at_r."
     against = f"{other} ({_RANKING} {figure(found[other])})"
     if None in bounds:
         return f"{told}, {against}; there are too few classes to say how sure that is."
@@ -62,7 +62,8 @@ def _indexes(facts: Facts) -> str:
     if not known or not lost:
         return ""
     price = "no precision" if max(lost) < 0.0005 else f"at most {figure(max(lost))} of precision@{facts.cost_k}"
-    fast = "; exact search would be as fast here" if facts.as_fast else ""
+    everywhere = len(facts.as_fast) == sum(map(len, facts.latency["encoders"].values()))
+    fast = "; exact search would be as fast here" if facts.as_fast and everywhere else ""
     found = f"{share(min(known))} of the {k} exact neighbours or more"
     return f"The {facts.index_kinds} index finds {found}, which costs {price}{fast}."
 
