@@ -34,7 +34,9 @@ from tests.reported import (
     worded,
 )
 from tests.test_app_browser import CHROMIUM, browser  # noqa: F401  (a fixture)
+from tests.test_comparison import names_of, worlds, written  # noqa: F401  (a fixture)
 from tests.test_report_html import cut
+from tests.world import World
 
 LAST_RUN = ROOT / "reports" / "report.html"
 WIDTHS, SCHEMES = (1000, 400), ("light", "dark")
@@ -681,3 +683,29 @@ def luminance(colour: list[int]) -> float:
     shares = np.asarray(colour[:3]) / 255
     linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
     return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+# --- two runs ---------------------------------------------------------------------------------------------------------
+
+
+@at_both_widths
+def test_the_page_of_two_runs_is_quiet_fits_and_filters(
+    browser: Browser,
+    worlds: tuple[World, World],
+    tmp_path: Path,
+    width: int,
+) -> None:
+    written(tmp_path, names_of(worlds), worlds[0].root)
+    with opened(browser, tmp_path / "page.html", width) as page:
+        assert page.evaluate("[...document.images].filter(one => !(one.complete && one.naturalWidth > 0)).length") == 0
+        page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+        assert overflow(page) == []
+        shown = page.locator("article:visible")
+        everything = shown.count()
+        assert everything > 10
+        page.locator("#filters [name=kind]").select_option("won")
+        won = shown.count()
+        page.locator("#filters [name=kind]").select_option("lost")
+        assert 0 < won < everything
+        assert shown.count() == everything - won
+        expect(page.locator("#filters output")).to_have_text(f"{everything - won} of {everything}")
