@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -34,6 +35,7 @@ _RUN_LINE = "lines of 'query_id Q0 image_id rank score tag'"
 _QRELS_LINE = "lines of 'query_id 0 image_id relevance'"
 _PIPE_COLUMNS = 180
 _SHOWN_FILES = 5
+_FILE_NAME_CHARACTERS = 100
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -200,14 +202,19 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from cbir.report.comparison import write_comparison  # matplotlib takes a while
-    from cbir.sweep import slug
+    from cbir.report.comparison import title_of, write_comparison  # matplotlib takes a while
 
     _check_draws(options)
     base, run = options.compare
-    names = [Path(name).resolve().name if Path(name).is_dir() else name for name in (base, run)]
-    out = options.out or REPORTS / "comparisons" / f"{slug(names)}.html"
-    folders = [Path(), *(Path(name) for name in (base, run) if Path(name).is_dir())]
+    if not (base and run):
+        raise ConfigError("--compare: expected two runs, found an empty name: `cbir report --compare HEAD .`")
+    named = re.sub(r"[^\w.]+", "-", f"{title_of(base)}-{title_of(run)}")[:_FILE_NAME_CHARACTERS].strip("-.")
+    out = options.out or REPORTS / "comparisons" / f"{named}.html"
+    if out.suffix != ".html" or out.is_dir():
+        raise ConfigError(f"--out: expected the name of a file that ends in .html, found {out}")
+    out.parent.mkdir(parents=True, exist_ok=True)  # or fail now, not after the work
+    at_hand = [Path(name) for name in (base, run) if Path(name).is_dir()]
+    folders = [Path(), *(folder for one in at_hand for folder in (one, one.parent))]
     write_comparison(out, (base, run), folders, options.resamples, options.seed)
     print(out)
 

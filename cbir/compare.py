@@ -113,7 +113,7 @@ def reports_of(name: str, files: Sequence[str]) -> Iterator[Path]:
         yield Path(name) / "reports" if (Path(name) / "reports").is_dir() else Path(name)
         return
     with tempfile.TemporaryDirectory() as copies:
-        copy_files(name, ["dvc.lock", *(f"reports/{file}" for file in files)], Path(copies))
+        copy_files(name, [f"reports/{file}" for file in files], Path(copies), ["dvc.lock"])
         yield Path(copies) / "reports"
 
 
@@ -292,8 +292,17 @@ def read_run(name: str, folder: Path) -> Run:
     return Run(name, collection, table)
 
 
-def copy_files(name: str, paths: Sequence[str], out: Path) -> None:
+def revision_of(name: str) -> str:
+    """The commit that a git revision or DVC experiment stands for."""
+    from dvc.api import DVCFileSystem  # seconds, and only for revisions
+
+    return str(DVCFileSystem(rev=name).repo.get_rev())
+
+
+def copy_files(name: str, paths: Sequence[str], out: Path, optional: Sequence[str] = ()) -> None:
     """Copy files, or folders, of a git revision or DVC experiment into a folder, under the same paths.
+
+    optional : further ones, of those that are there.
 
     Raises DataError when there is none of that name, or its files are not at hand.
     """
@@ -303,7 +312,7 @@ def copy_files(name: str, paths: Sequence[str], out: Path) -> None:
 
     try:
         revision = DVCFileSystem(rev=name)
-        for path in paths:
+        for path in (*paths, *(one for one in optional if revision.exists(one))):
             (out / path).parent.mkdir(parents=True, exist_ok=True)
             revision.get(path, str(out / path), recursive=True)
     except RevError as error:

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cbir.artifacts.files import hash_ids
 from cbir.artifacts.images import read_columns
 from cbir.artifacts.queries import read_qrels, read_query_list
 from cbir.artifacts.vectors import MISSING, Positions, VectorSet, check_passport, open_vectors, positions_of
 from cbir.classes import NEIGHBOURS, Classes, accuracies, prototypes, rank_by_prototype, rank_by_votes
+from cbir.collection import GALLERY_COLUMNS, QUERY_COLUMNS, collection_of
 from cbir.config import EvaluateParams
 from cbir.duplicates import MOST_COPIES
 from cbir.errors import ConfigError, PassportError
@@ -101,19 +101,9 @@ def open_gallery(images: Path, queries: Path) -> Gallery:
     columns = read_columns(images / "gallery", ["image_id", "label", "label_name", "sha256"])
     ids, labels, names = (columns[name].combine_chunks() for name in ("image_id", "label", "label_name"))
     query_list, qrels = read_query_list(queries / "query_list.parquet"), read_qrels(queries / "qrels.parquet")
-    collection = {
-        "gallery": _identity(columns.drop_columns("label_name")),
-        "queries": _identity(query_list),
-        "query images": _identity(read_columns(images / "queries", ["image_id", "sha256"])),
-        "judgements": _identity(qrels),
-    }
+    query_images = read_columns(images / "queries", QUERY_COLUMNS)
+    collection = collection_of(columns.select(GALLERY_COLUMNS), query_list, query_images, qrels)
     return Gallery(ids, Relevance(ids, labels, query_list, qrels), query_list, Classes.of(labels, names), collection)
-
-
-def _identity(table: pa.Table) -> dict[str, Any]:
-    batches = table.combine_chunks().to_batches(max_chunksize=1024)  # the same, however the table was sharded
-    cells = (repr(cell) for batch in batches for column in batch.columns for cell in column.to_pylist())
-    return {"rows": table.num_rows, "sha256": hash_ids(cells)}
 
 
 def open_asked(folder: Path, encoder: str, task: str, gallery: Gallery, vectors: VectorSet) -> Asked | None:

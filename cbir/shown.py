@@ -2,10 +2,10 @@
 
 from typing import Any
 
-_MOST_CHARACTERS = 200
+MOST_CHARACTERS = 200
 
 
-def shown(value: Any, most: int | None = _MOST_CHARACTERS) -> str:
+def shown(value: Any, most: int | None = MOST_CHARACTERS) -> str:
     """The text on one line, what is longer than `most` cut.
 
     A character without a shape of its own, such as a control character or a change of writing direction, is shown by its

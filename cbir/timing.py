@@ -1,6 +1,7 @@
 """What each stage took, and on which machine: `data/timings/<stage>.json`.
 
-Of all artifacts these, an index's build.json and reports/latency.json alone hold times; no result depends on them.
+Times stand in these, in an index's build.json and in reports/latency.json, and in the reports that show them; no result depends
+on them.
 """
 
 import platform
@@ -13,6 +14,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from cbir.artifacts.files import read_json, write_json
+from cbir.errors import DataError
 from cbir.parallel import cores
 
 TIMINGS: Final = Path("data/timings")
@@ -25,26 +27,44 @@ _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
 def timed(stage: str) -> Iterator[dict[str, Any]]:
     """Write what the block took, when it ends well; what the caller puts into the dictionary stands beside it.
 
-    wall_s, cpu_s : seconds of the block, and of all its processes' work since they started.  peak_mb : the most memory (10^6
+    wall_s, cpu_s : seconds of the block, and of the work of all its processes in it.  peak_mb : the most memory (10^6
     bytes) that one of its processes held.  Where a killed stage goes on, the block is what was left to do.
     """
-    begun, more = perf_counter(), dict[str, Any]()
+    begun, worked, more = perf_counter(), _cpu_s(), dict[str, Any]()
     yield more
     wall_s = perf_counter() - begun
-    own, children = (resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
     found = {
         "wall_s": round(wall_s, 2),
-        "cpu_s": round(sum(one.ru_utime + one.ru_stime for one in (own, children)), 2),
+        "cpu_s": round(_cpu_s() - worked, 2),
         "peak_mb": round(max(peak_bytes(), children.ru_maxrss * _RSS_UNIT) / 1e6),
         "machine": {"processor": processor(), "cores": cores(), "system": platform.system()},
     }
     write_json(TIMINGS / f"{stage}.json", found | more)
 
 
+def _cpu_s() -> float:
+    """Of this process and of those that it started and that have ended."""
+    used = (resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
 def read_timings(folder: Path) -> dict[str, dict[str, Any]]:
-    """stage -> what it took, in the order of the pipeline, of those that were timed; an encoder's stage is embed_clip."""
+    """stage -> what it took, in the order of the pipeline, of those that were timed; an encoder's stage is embed_clip.
+
+    Raises DataError for a file that holds something else.
+    """
     paths = [path for stage in STAGES for path in sorted(folder.glob(f"{stage}*.json"))]
-    return {path.stem: read_json(path) for path in paths}
+    return {path.stem: _read(path) for path in paths}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    found = read_json(path)
+    machine = found.get("machine")
+    numbers = all(isinstance(found.get(name), int | float) for name in ("wall_s", "cpu_s", "peak_mb"))
+    if not (numbers and isinstance(machine, dict) and {"processor", "cores", "system"} <= set(machine)):
+        raise DataError(f"{path}: expected what a stage took, found {found}: run `dvc repro`")
+    return found
 
 
 def peak_bytes() -> int:

@@ -2,6 +2,8 @@
 
 import re
 import shutil
+from dataclasses import replace
+from hashlib import md5
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from cbir.errors import DataError
 from cbir.report.comparison import write_comparison
 from cbir.report.figures import signed
 from tests.test_compare import better, run_of
+from tests.world import PARAMS as WORLD_PARAMS
 from tests.world import World, make_world
 
 RESAMPLES = 400
@@ -64,7 +67,12 @@ class Page(HTMLParser):
 
 
 def lock(root: Path, params: str) -> None:
-    (root / "dvc.lock").write_text(f"stages:\n  index@clip:\n    params:\n      params.yaml:\n        {params}\n")
+    """A dvc.lock that the reports beside it are of."""
+    digest = md5((root / "reports" / "metrics.json").read_bytes(), usedforsecurity=False).hexdigest()
+    (root / "dvc.lock").write_text(
+        f"stages:\n  index@clip:\n    params:\n      params.yaml:\n        {params}\n"
+        f"    outs:\n    - path: reports/metrics.json\n      md5: {digest}\n"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +107,7 @@ def page(text: str) -> Page:
 
 @pytest.fixture(scope="module")
 def found(worlds: tuple[World, World]) -> list[Comparison]:
-    return compare([open_run(name) for name in names_of(worlds)], METRICS, RESAMPLES, 0)
+    return compare([replace(open_run(name), name=Path(name).name) for name in names_of(worlds)], METRICS, RESAMPLES, 0)
 
 
 def test_every_difference_stands_in_the_table_as_compare_gives_it(page: Page, found: list[Comparison]) -> None:
@@ -163,7 +171,7 @@ def test_without_the_images_the_queries_are_named(worlds: tuple[World, World], t
 def test_two_runs_of_the_same_results_say_so(worlds: tuple[World, World], tmp_path: Path) -> None:
     name = str(worlds[0].root)
     page = Page(written(tmp_path, (name, name), worlds[0].root))
-    assert "No parameter: what differs, is code or weights." in page.text
+    assert "No parameter: what differs, is code, weights, libraries or the machine." in page.text
     assert "Every query has the same value in every metric." in page.text
     assert "No class changed." in page.text
     assert page.articles == []
@@ -173,7 +181,51 @@ def test_a_run_without_dvc_lock_is_named(worlds: tuple[World, World], tmp_path: 
     bare = tmp_path / "bare" / "reports"
     shutil.copytree(worlds[1].root / "reports", bare)
     page = Page(written(tmp_path, (str(worlds[0].root), str(bare)), worlds[0].root))
-    assert f"Unknown: {bare} has no dvc.lock beside its reports." in " ".join(page.text.split())
+    assert "The parameters are unknown of bare/reports: no dvc.lock stands beside" in " ".join(page.text.split())
+
+
+def test_a_dvc_lock_that_has_gone_on_is_not_taken_for_the_runs(worlds: tuple[World, World], tmp_path: Path) -> None:
+    root = tmp_path / "gone on"
+    shutil.copytree(worlds[1].root / "reports", root / "reports_before")
+    shutil.copytree(worlds[0].root / "reports", root / "reports")
+    lock(root, "index.kind: flat")
+    page = Page(written(tmp_path, (str(worlds[0].root), str(root / "reports_before")), worlds[0].root))
+    assert "The parameters are unknown of reports_before" in " ".join(page.text.split())
+
+
+def test_images_of_other_data_are_not_shown(worlds: tuple[World, World], tmp_path: Path) -> None:
+    """data/ may be ahead of reports/, after a run that was stopped."""
+    ahead = make_world(tmp_path / "ahead", n_gallery=200).write()
+    shutil.copytree(worlds[0].root / "reports", ahead.root / "reports")
+    page = Page(written(tmp_path, names_of(worlds), ahead.root))
+    assert "images of these runs are not at hand" in page.text
+    assert Page(written(tmp_path, names_of(worlds), ahead.root, worlds[0].root)).articles != []
+
+
+def test_without_run_tables_the_queries_are_named(worlds: tuple[World, World], tmp_path: Path) -> None:
+    bare = tmp_path / "bare" / "reports"
+    shutil.copytree(worlds[1].root / "reports", bare, ignore=shutil.ignore_patterns("runs"))
+    page = Page(written(tmp_path, (str(worlds[0].root), str(bare)), worlds[0].root))
+    assert "The run tables (reports/runs) of both are needed" in page.text
+    assert any(row and re.fullmatch(r"\s*(ask|mine:|class:|caption:).*", row[0]) for row in page.rows)
+
+
+@pytest.mark.parametrize("file", ["metrics.json", "intervals.json"])
+def test_damaged_figures_are_named(worlds: tuple[World, World], tmp_path: Path, file: str) -> None:
+    shutil.copytree(worlds[1].root / "reports", tmp_path / "reports")
+    (tmp_path / "reports" / file).write_text('{"cbir": {}}')
+    with pytest.raises(
+        DataError, match=rf"{re.escape(file)}: expected the figures of cbir and tbir: run `dvc repro` there"
+    ):
+        written(tmp_path, (str(worlds[0].root), str(tmp_path)), worlds[0].root)
+
+
+def test_what_only_one_run_answered_is_told(worlds: tuple[World, World], tmp_path: Path) -> None:
+    world = worlds[1]
+    world.evaluate(tmp_path / "reports", params=replace(WORLD_PARAMS, ks=[1, 10]), encoders=["mobilenet"])
+    page = Page(written(tmp_path, (str(worlds[0].root), str(tmp_path)), worlds[0].root))
+    assert "only first answered cbir clip" in page.text
+    assert "only first answered tbir clip" in page.text
 
 
 def test_hostile_names_and_values_are_shown_as_text(worlds: tuple[World, World], tmp_path: Path, text: str) -> None:
@@ -227,6 +279,11 @@ def test_the_command_refuses_an_unknown_run_in_one_line(
 ) -> None:
     with pytest.raises(SystemExit, match=r"^error: no-such-run: neither a folder nor a git revision nor an experiment"):
         cli.main(["report", "--compare", str(worlds[0].root), "no-such-run"])
+    with pytest.raises(SystemExit, match=r"^error: --compare: expected two runs, found an empty name"):
+        cli.main(["report", "--compare", "", "."])
+    for out in ("metrics.json", str(worlds[0].root)):
+        with pytest.raises(SystemExit, match=rf"^error: --out: expected .* ends in \.html, found {re.escape(out)}$"):
+            cli.main(["report", "--compare", *names_of(worlds), "--out", out])
     with pytest.raises(SystemExit) as caught:
         cli.main(["report"])
     assert caught.value.code == 2

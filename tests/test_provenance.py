@@ -2,10 +2,14 @@
 
 import hashlib
 import os
+import re
+import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import yaml
@@ -147,16 +151,29 @@ def test_a_name_that_is_no_utf_8_stops_nothing(repository: Path) -> None:
     name.encode("utf-8")  # as a page does
 
 
-def test_without_a_commit_there_is_no_revision(tmp_path: Path) -> None:
+def test_without_a_commit_there_is_no_revision_and_git_says_why(tmp_path: Path) -> None:
     put(tmp_path, "cbir/a.py")
     git(tmp_path, "init", "-q")
-    assert read_provenance(tmp_path) == Provenance(None, (), {}, (), ())
+    found = read_provenance(tmp_path)
+    assert (found.revision, found.changed) == (None, ())
+    assert re.fullmatch(r"unknown \(fatal: your current branch .* does not have any commits yet\)", found.git_told)
 
 
 def test_outside_of_a_repository_there_is_no_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     put(tmp_path, "cbir/a.py")
-    assert read_provenance(tmp_path) == Provenance(None, (), {}, (), ())
+    found = read_provenance(tmp_path)
+    assert (found.revision, found.changed) == (None, ())
+    assert found.git_told.startswith("unknown (fatal: not a git repository")
+
+
+def test_a_repository_around_us_that_does_not_hold_the_run_is_not_its_revision(repository: Path) -> None:
+    put(repository, ".gitignore", "project")
+    put(repository, "project/dvc.yaml")
+    put(repository, "project/cbir/a.py")
+    found = read_provenance(repository / "project")
+    assert found.revision is None
+    assert "did not match any file" in found.git_told
 
 
 def test_without_git_there_is_no_revision_and_dvc_lock_is_read(
@@ -164,7 +181,34 @@ def test_without_git_there_is_no_revision_and_dvc_lock_is_read(
 ) -> None:
     lock(repository, {"one": {"params": {"params.yaml": {"a": 1}}}})
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert read_provenance(repository) == Provenance(None, (), {"a": 1}, (), ())
+    found = read_provenance(repository)
+    assert (found.revision, found.params) == (None, {"a": 1})
+    assert found.git_told == "unknown (git: No such file or directory)"
+
+
+def test_where_git_cannot_tell_changes_that_is_told(repository: Path) -> None:
+    with mock.patch.object(provenance, "_RUNS", (":(nonsense)x",)):
+        found = read_provenance(repository)
+    assert found.revision is not None
+    assert found.git_told.startswith(f"{found.revision}, whether with changes is unknown (fatal: ")
+
+
+def test_commit_and_changes_are_told_in_words() -> None:
+    clean = Provenance("abc", (), {}, (), ())
+    assert clean.git_told == "abc"
+    names = tuple(f"cbir/{number:02d}\u202e.py" for number in range(12))
+    assert replace(clean, changed=names[:1]).git_told == "abc, with uncommitted changes in cbir/00U+202E.py"
+    assert replace(clean, changed=names[:11]).git_told.endswith("cbir/09U+202E.py and 1 more file")
+    assert replace(clean, changed=names).git_told.endswith("cbir/09U+202E.py and 2 more files")
+
+
+def test_files_are_told_in_words() -> None:
+    none = Provenance("abc", (), {}, (), ())
+    one = Output("one", "data/a", "0", 1)
+    assert none.dvc_told == "there is no dvc.lock, or it is empty"
+    assert replace(none, outputs=(one,)).dvc_told.startswith("the files are those of dvc.lock")
+    differing = replace(none, outputs=(one,), differing=("data/a",))
+    assert differing.dvc_told.startswith("absent, or other files than dvc.lock names: data/a; dvc repro")
 
 
 def test_a_damaged_repository_has_no_revision(repository: Path) -> None:
@@ -261,7 +305,7 @@ def test_only_files_that_are_not_those_of_dvc_lock_are_named(tmp_path: Path) -> 
     assert differing(tmp_path, stages) == (f"data/{other.name}", f"data/{longer.name}")
 
 
-def test_folders_large_files_absent_ones_and_the_reports_own_are_not_looked_at(
+def test_folders_and_large_files_need_only_be_there_and_the_reports_own_are_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(provenance, "_HASHED_BYTES", 100)
@@ -275,7 +319,16 @@ def test_folders_large_files_absent_ones_and_the_reports_own_are_not_looked_at(
         "report": {"outs": [out("reports/report.html", b"last time")]},
         "reports": {"outs": [out("reports/report.html", b"last time")]},
     }
-    assert differing(tmp_path, stages) == ("data/limit.bin", "reports/report.html")
+    assert differing(tmp_path, stages) == ("data/limit.bin", "gone", "reports/report.html")
+    shutil.rmtree(tmp_path / "data")
+    assert differing(tmp_path, stages) == (
+        "data/raw",
+        "data/limit.bin",
+        "data/large.bin",
+        "gone",
+        "reports/report.html",
+    )
+    assert {one.stage for one in read_provenance(tmp_path).outputs} == {"one", "two", "reports"}
 
 
 DAMAGED = {
@@ -285,6 +338,7 @@ DAMAGED = {
     "a word": "nonsense",
     "stages that are a list": "stages: [a, b]\n",
     "stages that are nothing": "stages:\n",
+    "an md5 that is a number": "stages:\n  one:\n    outs: [{path: a, md5: 5}]\n",
     "a stage that is nothing": "stages:\n  one:\n",
     "params that are a list": "stages:\n  one:\n    params: [a]\n",
     "params of a file that are nothing": "stages:\n  one:\n    params:\n      params.yaml:\n",

@@ -10,7 +10,7 @@ import pytest
 from cbir.artifacts.files import read_json
 from cbir.artifacts.vectors import read_parts
 from cbir.compose import composed
-from stages import build_index, download, embed, evaluate, latency, preprocess, prompts, report, scan, weights
+from stages import build_index, download, draw_map, embed, evaluate, latency, preprocess, prompts, report, scan, weights
 
 ROOT = Path(__file__).resolve().parents[1]
 ARCHIVE = ROOT.parent / "shared" / "data" / "tiny-imagenet-200-mini.zip"
@@ -47,6 +47,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             weights.main(encoder)
             embed.main(encoder)
             build_index.main(encoder)
+            draw_map.main(encoder)
         evaluate.main()
         prompts.main()
         latency.main()

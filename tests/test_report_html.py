@@ -621,7 +621,9 @@ def test_revision_changed_and_differing_files_are_named(hostile: Made) -> None:
     )
     (lock,) = [one.text for one in by_id(hostile.tree, "run").all("li") if one.text.startswith("DVC:")]
     named = ", ".join(cut(path) for path in past.differing)
-    assert lock == " ".join(f"DVC: other files than dvc.lock names: {named}; dvc repro brings them together.".split())
+    assert lock == " ".join(
+        f"DVC: absent, or other files than dvc.lock names: {named}; dvc repro brings them together.".split()
+    )
 
 
 def test_one_more_file_is_told_in_the_singular(small: Made, tmp_path: Path) -> None:
@@ -652,8 +654,8 @@ def test_every_parameter_passport_and_output_is_listed(hostile: Made) -> None:
 def test_a_run_without_git_without_a_lock_and_without_timings_says_so(small: Made) -> None:
     text = by_id(small.tree, "run").text
     assert "Machine: unknown." in text
-    assert "Git revision: none, this is no git repository." in text
-    assert "DVC: there is no dvc.lock." in text
+    assert "Git revision: unknown (fatal: not a git repository" in text
+    assert "DVC: there is no dvc.lock, or it is empty." in text
     assert [one.text for one in by_id(small.tree, "run").all("summary")] == [
         "Passports of the indexes and of their vectors"
     ]

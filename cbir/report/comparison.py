@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cbir.artifacts.files import read_json
-from cbir.compare import FILES, IDENTICAL, METRICS, Change, Comparison, compare, read_run, reports_of
+from cbir.artifacts.images import read_columns
+from cbir.artifacts.queries import read_qrels, read_query_list
+from cbir.collection import GALLERY_COLUMNS, QUERY_COLUMNS, collection_of
+from cbir.compare import FILES, IDENTICAL, METRICS, Change, Comparison, compare, read_run, reports_of, revision_of
+from cbir.errors import DataError
 from cbir.report.charts import Line, bar_chart, line_chart
 from cbir.report.examples import Asked, Found, Judge
-from cbir.report.facts import class_names, flat, name_of
+from cbir.report.facts import TASKS, class_names, flat, name_of
 from cbir.report.page import drawings, pictures_of, write_page
-from cbir.report.provenance import read_lock
+from cbir.report.provenance import is_as_told, read_lock, read_provenance
 from cbir.shown import shown
 
 _FILES = (*FILES, "metrics.json", "intervals.json", "definitions.json", "classes.parquet", "confusions.parquet", "runs")
@@ -23,9 +27,10 @@ Json = dict[str, Any]
 
 
 class Side(NamedTuple):
-    """A run: its name as the user gave it, its metrics with intervals, and the parameters of its stages."""
+    """A run: what it is called, where it is from, its metrics with intervals, and the parameters of its stages, if known."""
 
     name: str
+    origin: str
     reports: Path
     metrics: Json
     intervals: Json
@@ -47,13 +52,14 @@ class Pair(NamedTuple):
 def write_comparison(out: Path, names: tuple[str, str], folders: Sequence[Path], resamples: int, seed: int) -> None:
     """Write the page of the second run against the first.
 
-    folders : of repositories; the first whose last run asked the same of the same images lends pictures and judgements.
-    Raises DataError where the runs cannot be compared (see `cbir.compare.compare`).
+    names : as `cbir.compare.reports_of` takes them.  folders : of repositories; the first whose data/ holds what the runs were
+    asked lends pictures and judgements.
+    Raises DataError where the runs cannot be compared (see `cbir.compare.compare`), or their files are damaged.
     """
     with reports_of(names[0], _FILES) as first, reports_of(names[1], _FILES) as second:
-        runs = [read_run(name, reports) for name, reports in zip(names, (first, second), strict=True)]
-        found = compare(runs, METRICS, resamples, seed)
         sides = [_read_side(name, reports) for name, reports in zip(names, (first, second), strict=True)]
+        runs = [read_run(side.name, side.reports) for side in sides]
+        found = compare(runs, METRICS, resamples, seed)
         ranked = sorted((_ranking_of(list(group)) for _, group in groupby(found, key=_group)), key=_place)
         data = _data_of(folders, runs[0].collection)
         pairs = list(_pairs(ranked, sides, Judge(data))) if data is not None else []
@@ -65,6 +71,7 @@ def write_comparison(out: Path, names: tuple[str, str], folders: Sequence[Path],
             read_json(first / "definitions.json"),
             sides=sides,
             settings=_differing(sides),
+            alone=_alone(sides),
             found=found,
             ranked=ranked,
             identical=IDENTICAL,
@@ -78,9 +85,44 @@ def write_comparison(out: Path, names: tuple[str, str], folders: Sequence[Path],
         )
 
 
+def title_of(name: str) -> str:
+    """What a run is called on a page: a folder by its own name, one of reports by its repository's too."""
+    if not Path(name).is_dir():
+        return name
+    folder = Path(name).resolve()
+    return f"{folder.parent.name}/{folder.name}" if folder.name == "reports" else folder.name
+
+
 def _read_side(name: str, reports: Path) -> Side:
-    params, _ = read_lock(reports.parent / "dvc.lock")
-    return Side(name, reports, read_json(reports / "metrics.json"), read_json(reports / "intervals.json"), flat(params))
+    """Raises DataError for metrics or intervals that are not those of evaluate."""
+    metrics, intervals = (read_json(reports / file) for file in ("metrics.json", "intervals.json"))
+    for file, found in (("metrics.json", metrics), ("intervals.json", intervals)):
+        if not all(isinstance(found.get(task), dict) for task in TASKS):
+            raise DataError(f"{reports / file}: expected the figures of {' and '.join(TASKS)}: run `dvc repro` there")
+    root = reports.parent
+    params, outputs = read_lock(root / "dvc.lock")
+    # of another run, where the folder is a copy in a repository that has gone on since
+    told = [one for one in outputs if one.path == "reports/metrics.json"]
+    is_own = reports.name == "reports" and any(is_as_told(root, one) for one in told)
+    if Path(name).is_dir():
+        origin = (
+            f"reports of the folder {title_of(name)}; git revision: {read_provenance(root).git_told}"
+            if is_own
+            else (f"reports of the folder {title_of(name)}")
+        )
+    else:
+        origin = f"git revision {revision_of(name)}"
+    return Side(title_of(name), origin, reports, metrics, intervals, flat(params) if is_own else {})
+
+
+def _alone(sides: Sequence[Side]) -> list[str]:
+    """What one run answered and the other did not, in words."""
+    answered = [{f"{task} {encoder}" for task in TASKS for encoder in side.metrics[task]} for side in sides]
+    return [
+        f"only {side.name} answered {what}"
+        for side, own, other in zip(sides, answered, answered[::-1], strict=True)
+        for what in sorted(own - other)
+    ]
 
 
 def _differing(sides: Sequence[Side]) -> dict[str, list[str]]:
@@ -107,15 +149,27 @@ def _ranking_of(group: Sequence[Comparison]) -> Comparison:
 
 
 def _data_of(folders: Sequence[Path], collection: Json) -> Path | None:
+    """The first data/ in which lies what the runs were asked: images, queries and judgements, by their hashes."""
     for folder in folders:
-        told = folder / "reports" / "test_collection.json"
-        if told.is_file() and read_json(told) == collection and (folder / "data" / "images").is_dir():
-            return folder / "data"
+        data = folder / "data"
+        try:
+            gallery, queries = (
+                read_columns(data / "images" / kind, columns)
+                for kind, columns in (("gallery", GALLERY_COLUMNS), ("queries", QUERY_COLUMNS))
+            )
+            query_list, qrels = (
+                read(data / "queries" / f"{name}.parquet")
+                for read, name in ((read_query_list, "query_list"), (read_qrels, "qrels"))
+            )
+        except DataError:  # not there, or damaged: the page does without pictures
+            continue
+        if collection_of(gallery, query_list, queries, qrels) == collection:
+            return data
     return None
 
 
 def _over_k(sides: Sequence[Side]) -> Iterator[str]:
-    for task in ("cbir", "tbir"):
+    for task in TASKS:
         for encoder in sides[0].metrics[task]:
             for family in ("precision", "recall"):
                 lines = [
@@ -124,7 +178,7 @@ def _over_k(sides: Sequence[Side]) -> Iterator[str]:
                         family,
                         side.metrics[task].get(encoder, {}),
                         side.intervals[task].get(encoder, {}),
-                        side.metrics["ceilings"][task],
+                        side.metrics["ceilings"].get(task, {}),
                     )
                     for side in sides
                 ]

@@ -13,6 +13,7 @@ from cbir.artifacts.images import read_columns
 from cbir.artifacts.queries import read_qrels, read_query_list
 from cbir.artifacts.runs import read_confusions, read_open_table, read_run
 from cbir.artifacts.vectors import MISSING, positions_of
+from cbir.errors import DataError
 from cbir.retrieval import Relevance
 
 SHOWN_RESULTS: Final = 10
@@ -60,6 +61,7 @@ class Judge:
     """Who asked, and what is right: the query list and the judgements of the data set in `data`."""
 
     def __init__(self, data: Path) -> None:
+        self._data = data
         gallery = read_columns(data / "images" / "gallery", ["image_id", "label"])
         self._ids, self._labels = (gallery[name].combine_chunks() for name in ("image_id", "label"))
         queries = read_query_list(data / "queries" / "query_list.parquet")
@@ -67,18 +69,28 @@ class Judge:
         self._rows = {row["query_id"]: row for row in queries.to_pylist()}
 
     def asked(self, query_id: str) -> Asked:
-        """The query of this id."""
+        """The query of this id.  Raises DataError where the query list has none."""
+        if query_id not in self._rows:
+            raise DataError(f"{self._data / 'queries'}: expected the query {query_id!r}, found none: run `dvc repro`")
         row = self._rows[query_id]
         return Asked(query_id, row["image_id"], row["text"], row["label"])
 
     def found(self, run: Path, query_ids: Collection[str]) -> dict[str, tuple[Found, ...]]:
-        """query_id -> its first results in a run, with whether they are right."""
+        """query_id -> its first results in a run, with whether they are right.
+
+        Raises DataError where a result is no image of the gallery.
+        """
         table = read_run(run)
         is_asked = pc.is_in(table["query_id"], value_set=pa.array(list(query_ids), pa.string()))
         table = table.filter(pc.and_(is_asked, pc.less_equal(table["rank"], SHOWN_RESULTS)))
         positions = positions_of(table["image_id"].combine_chunks(), self._ids)
+        if MISSING in positions:
+            unknown = table["image_id"][int(np.flatnonzero(positions == MISSING)[0])].as_py()
+            raise DataError(
+                f"{self._data / 'images'}: expected the image {unknown!r} of {run}, found none: run `dvc repro`"
+            )
         results: dict[str, list[Found]] = {query_id: [] for query_id in query_ids}
-        relevant = {query_id: self._relevant(query_id) for query_id in query_ids}
+        relevant = {query_id: self._relevant(self.asked(query_id)) for query_id in query_ids}
         for row, position in zip(table.to_pylist(), positions.tolist(), strict=True):
             right = relevant[row["query_id"]]
             is_relevant = position in right if right else None
@@ -86,10 +98,9 @@ class Judge:
             results[row["query_id"]].append(Found(row["rank"], row["score"], row["image_id"], label, is_relevant))
         return {query_id: tuple(found) for query_id, found in results.items()}
 
-    def _relevant(self, query_id: str) -> set[int]:
-        image_id = self._rows[query_id]["image_id"]
-        own = int(positions_of([image_id], self._ids)[0]) if image_id is not None else MISSING
-        return set(self._relevance.of(query_id, own)[0].tolist())
+    def _relevant(self, asked: Asked) -> set[int]:
+        own = int(positions_of([asked.image_id], self._ids)[0]) if asked.image_id is not None else MISSING
+        return set(self._relevance.of(asked.query_id, own)[0].tolist())
 
 
 def images_of(examples: Sequence[Example]) -> set[str]:
@@ -104,7 +115,10 @@ def exact_run(reports: Path, task: str, encoder: str) -> Path:
 
 
 def choose_examples(judge: Judge, reports: Path, sampled: int, seed: int) -> list[Example]:
-    """The examples of each task and encoder, `sampled` of them drawn; a query stands there once for each."""
+    """The examples of each task and encoder, `sampled` of them drawn; none is shown twice for the same task and encoder.
+
+    Raises DataError where data and reports are of different runs.
+    """
     per_query = read_open_table(reports / "per_query.parquet")
     exact = per_query.filter(pc.equal(per_query["search"], "exact"))
     confusions = read_confusions(reports / "confusions.parquet")
@@ -144,13 +158,17 @@ def _choose(rows: Sequence[Row], confused: Sequence[str], sampled: int, seed: in
     rising = sorted(judged, key=lambda row: (row["map_at_r"], row["mrr"]))
     worst_of_class = {row["label"]: row for row in reversed(rising)}
     candidates = {
-        "best": rising[::-1],
+        "best": sorted((row for row in judged if row["map_at_r"] > 0), key=lambda row: (-row["map_at_r"], -row["mrr"])),
         "worst": [row for row in rising if row["map_at_r"] < 1],
         "confused": [worst_of_class[label] for label in dict.fromkeys(confused) if label in worst_of_class],
         SAMPLE: drawn,
     }
     chosen: dict[str, str] = {}
-    for kind, number in (KINDS | {SAMPLE: sampled}).items():
+    numbers = KINDS | {
+        "best": min(KINDS["best"], (len(judged) + 1) // 2),
+        SAMPLE: sampled,
+    }  # the worse half is not best
+    for kind, number in numbers.items():
         fresh = [row["query_id"] for row in candidates[kind] if row["query_id"] not in chosen]
         chosen |= dict.fromkeys(fresh[:number], kind)
     return chosen

@@ -23,6 +23,7 @@ MODALITIES = {"cbir": "image", "tbir": "text"}
 GALLERY_IMAGE = "gallery image"
 _SHOWN_FAILURES = 5
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,12}")
+_NEARLY_ALL = 0.99
 _AS_FAST = 1.1  # exact search may take so much longer and still be called as fast: times vary by as much
 
 
@@ -107,6 +108,9 @@ class Facts:
             if count:
                 which = "query has" if count == 1 else "queries have"
                 found.append(f"{count:,} {task} {which} no relevant image in the gallery: left out of the means.")
+        for task, by_chance in self.metrics["chance"].items():
+            if (by_chance.get("precision") or 0.0) >= _NEARLY_ALL:
+                found.append(f"Nearly every gallery image is relevant to every {task} query: its figures say nothing.")
         doubled = self.metrics["data"]["duplicates"]["queries"]
         if doubled:
             which = "image query has a copy" if doubled == 1 else "image queries have copies"
@@ -209,6 +213,11 @@ class Facts:
     def ann_ks(self) -> list[int]:
         """Every k of ann_recall@k."""
         return self._ks("ann_recall")
+
+    @property
+    def ann_k(self) -> int:
+        """The k of ann_recall@k that the page speaks of: 10, or the k nearest to it."""
+        return _nearest(self.ann_ks, 10)
 
     @property
     def cost_k(self) -> int:

@@ -1,6 +1,7 @@
 """Numbers as every form of the report shows them."""
 
 from collections.abc import Sequence
+from math import floor
 
 
 def figure(value: float | None, interval: Sequence[float] | None = None) -> str:
@@ -40,6 +41,15 @@ def whole(value: float) -> str:
     return f"{value:,.0f}"
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """A number of things.
+
+    >>> counted(1, "image"), counted(2000, "image"), counted(2, "class", "classes")
+    ('1 image', '2,000 images', '2 classes')
+    """
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 def seconds(value: float) -> str:
     """A time as a person says it.
 
@@ -62,7 +72,7 @@ def share(value: float) -> str:
     >>> share(0.976), share(1.0), share(0.9999)
     ('97.6 %', '100 %', '99.9 %')
     """
-    percent = round(round(100 * value, 6), 1)
+    percent = floor(round(1000 * value, 6) + 0.5) / 10
     return f"{min(percent, 99.9) if round(value, 9) < 1 else percent:.1f}".removesuffix(".0") + " %"
 
 

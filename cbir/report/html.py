@@ -73,15 +73,14 @@ def _over_k(facts: Facts) -> list[str]:
 
 
 def _recall_over_time(facts: Facts) -> list[str]:
-    k = min(facts.ann_ks, key=lambda k: abs(k - 10), default=10)
     dots = []
     for task, encoder in facts.answered:
         for by, timed in facts.latency["encoders"].get(encoder, {}).get(MODALITIES[task], {}).items():
-            recall = 1.0 if by == "exact" else facts.indexed(task, encoder).get(f"ann_recall@{k}")
+            recall = 1.0 if by == "exact" else facts.indexed(task, encoder).get(f"ann_recall@{facts.ann_k}")
             if recall is not None:
                 dots.append(Dot(f"{task} {encoder}", timed["single_ms"]["p50"], recall, is_filled=by != "exact"))
     title = f"what the {facts.index_kinds} index finds, against the time of one search"
-    return [scatter_chart(dots, title, "ms of one search, median", f"ann_recall@{k}")] if dots else []
+    return [scatter_chart(dots, title, "ms of one search, median", f"ann_recall@{facts.ann_k}")] if dots else []
 
 
 def _classes(facts: Facts, table: pa.Table) -> dict[tuple[str, str], list[dict[str, Any]]]:

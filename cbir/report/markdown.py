@@ -10,9 +10,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from cbir.artifacts.files import replacing
 from cbir.config import ENCODERS
 from cbir.report.facts import TASKS, Facts, Figure
-from cbir.report.figures import ats, figure, megabytes, seconds, whole
+from cbir.report.figures import ats, counted, figure, megabytes, seconds, whole
 from cbir.report.verdict import verdict
-from cbir.shown import shown
+from cbir.shown import MOST_CHARACTERS, shown
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#+|~!&$-]|:(?=//)|(?<=www)\.)")  # and what GitHub makes web links and formulas of
 _SHOWN_QUARANTINE, _SHOWN_DUPLICATES = 20, 10
@@ -28,7 +28,14 @@ def write_markdown(out: Path, facts: Facts) -> None:
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701 - Markdown, not HTML: `text` escapes both
     )
-    environment.filters |= {"text": escaped, "figure": figure, "mb": megabytes, "whole": whole, "seconds": seconds}
+    environment.filters |= {
+        "text": escaped,
+        "figure": figure,
+        "mb": megabytes,
+        "whole": whole,
+        "counted": counted,
+        "seconds": seconds,
+    }
     environment.globals |= {
         "duplicate_heads": duplicate_heads,
         "row": row,
@@ -49,13 +56,13 @@ def write_markdown(out: Path, facts: Facts) -> None:
         temporary.write_text(page, encoding="utf-8")
 
 
-def escaped(value: Any) -> str:
+def escaped(value: Any, most: int | None = MOST_CHARACTERS) -> str:
     """Text from data as one line of Markdown that shows it (see `shown`) and does nothing else.
 
     >>> escaped("a|b <script>")
     'a\\\\|b \\\\<script\\\\>'
     """
-    return _MARKUP.sub(r"\\\1", shown(value))
+    return _MARKUP.sub(r"\\\1", shown(value, most))
 
 
 def row(*cells: Any) -> str:

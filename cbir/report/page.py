@@ -16,7 +16,7 @@ from cbir.artifacts.files import replacing
 from cbir.config import ENCODERS
 from cbir.definitions import FAMILIES
 from cbir.report.facts import TASKS, flat, name_of, short_name
-from cbir.report.figures import ats, figure, megabytes, seconds, signed, whole
+from cbir.report.figures import ats, counted, figure, megabytes, seconds, signed, whole
 from cbir.report.thumbnails import Thumbnail, read_thumbnails
 from cbir.shown import shown
 
@@ -37,6 +37,7 @@ def write_page(
         "signed": signed,
         "mb": megabytes,
         "whole": whole,
+        "counted": counted,
         "seconds": seconds,
         "shown": shown,
         "class_name": partial(name_of, names=names),

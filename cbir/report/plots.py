@@ -39,7 +39,7 @@ def _over_k(facts: Facts, family: str) -> list[Point]:
 
 def _recall_latency(facts: Facts) -> Iterator[Point]:
     """A point for each index, and for exact search: ann_recall at the k nearest to 10, and the time of one search."""
-    name = f"ann_recall@{min(facts.ann_ks, key=lambda k: abs(k - 10), default=10)}"
+    name = f"ann_recall@{facts.ann_k}"
     for task, encoder in facts.answered:
         timed = facts.latency["encoders"].get(encoder, {}).get(MODALITIES[task], {})
         for by, measured in timed.items():

@@ -53,8 +53,7 @@ def _texts(facts: Facts) -> str:
 
 def _indexes(facts: Facts) -> str:
     """What the indexes miss, and what that costs."""
-    k = min(facts.ann_ks, key=lambda k: abs(k - 10), default=None)
-    recalls = [one.values.get(f"ann_recall@{k}") for one in facts.askers]
+    recalls = [one.values.get(f"ann_recall@{facts.ann_k}") for one in facts.askers]
     costs = [one.cost.get(f"precision@{facts.cost_k}") for one in facts.askers]
     known, lost = [value for value in recalls if value is not None], [value for value in costs if value is not None]
     if facts.index_kinds == "flat":
@@ -62,11 +61,14 @@ def _indexes(facts: Facts) -> str:
     if not known or not lost:
         return ""
     price = "no precision" if max(lost) < 0.0005 else f"at most {figure(max(lost))} of precision@{facts.cost_k}"
+    least = share(min(known))
     everywhere = len(facts.as_fast) == sum(map(len, facts.latency["encoders"].values()))
     fast = "; exact search would be as fast here" if facts.as_fast and everywhere else ""
-    found = f"{share(min(known))} of the {k} exact neighbours or more"
+    found = f"{'all' if least == '100 %' else f'at least {least}'} of the {facts.ann_k} exact neighbours"
     return f"The {facts.index_kinds} index finds {found}, which costs {price}{fast}."
 
 
 def _right(precision: float | None, k: int) -> str:
-    return f"{share(precision)} of its first {k} results right" if precision is not None else "results"
+    if precision is None:
+        return "results"
+    return f"{share(precision)} of its first {f'{k} results' if k > 1 else 'results'} right"
