@@ -102,7 +102,10 @@ class _GitError(Exception):
 
 def _git(root: Path, *arguments: str) -> str:
     try:
-        done = subprocess.run(["git", "--no-optional-locks", "-C", str(root), *arguments], capture_output=True)
+        done = subprocess.run(
+            ["git", "--no-optional-locks", "-c", "log.showSignature=false", "-C", str(root), *arguments],
+            capture_output=True,
+        )
     except OSError as error:
         raise _GitError(f"git: {error.strerror}") from error
     if done.returncode != 0:
