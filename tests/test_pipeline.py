@@ -687,7 +687,7 @@ def test_the_report_says_which_commit_and_which_files_it_is_of(finished: Finishe
     clone = finished.clone
     page = (clone.root / "reports/report.html").read_text(encoding="utf-8")
     before = clone.ok("git", "rev-parse", "HEAD~1").strip()  # the run itself was committed after it
-    assert f"<code>{before}</code>, with uncommitted changes in params.yaml" in page
+    assert f"Git revision: {before}, with uncommitted changes in params.yaml" in page
     assert "DVC: the files are those of dvc.lock" in page
     lock = yaml.safe_load((clone.root / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     for stage in ("embed@clip", "evaluate"):
