@@ -4,6 +4,7 @@ Nothing but the loopback may be asked, and the browser's console must stay free 
 """
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -37,6 +38,7 @@ FLAGS = (
 HOSTILE = ("<img src=x onerror=alert(1)>", "**bold** :smile: $x^2$", ":red[x] -> www.example.com", "[a](http:b) `c`")
 PLAIN = ("red", "green", "blue", "white")
 PATIENCE_MS = 20_000
+TIE = 1e-6
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on the PATH")
 
@@ -156,27 +158,35 @@ def upload(page: Page, name: str, data: bytes) -> None:
     box.set_input_files({"name": name, "mimeType": "image/png", "buffer": data})
 
 
-def expect_cards(page: Page, ids: list[str]) -> None:
+def expect_cards(page: Page, places: list[set[str]]) -> None:
+    """places : of each place the ids that may stand there."""
     for place in (0, -1):
-        expect(page.locator(".cbir-card .id").nth(place)).to_have_text(ids[place], timeout=PATIENCE_MS)
-    assert cards(page) == ids
+        one_of = re.compile(f"^({'|'.join(map(re.escape, sorted(places[place])))})$")
+        expect(page.locator(".cbir-card .id").nth(place)).to_have_text(one_of, timeout=PATIENCE_MS)
+    shown = cards(page)
+    assert len(set(shown)) == len(shown) == len(places)
+    assert [one for one, of in zip(shown, places, strict=True) if one not in of] == []
 
 
-def ids_of(root: Path, **query: str) -> list[str]:
+def places_of(root: Path, **query: str) -> list[set[str]]:
+    """The first 20 results, and of each what scores all but the same: random weights put many images at one score, and the
+    server's vectors may differ from ours in their last bits."""
     searcher = Searcher.open(root / "data")
-    found = searcher.text(query["text"], k=20) if "text" in query else searcher.like(query["like"], k=20)
-    return [hit.image_id for hit in found]
+    ask = searcher.text if "text" in query else searcher.like
+    found = list(ask(next(iter(query.values())), k=searcher.size))
+    return [{one.image_id for one in found if abs(one.score - hit.score) <= TIE} for hit in found[:20]]
 
 
 def test_a_text_then_a_click_then_back(page: Page, server: str, root: Path) -> None:
     page.goto(server)
     ask(page, "something red")
-    first = ids_of(root, text="something red")
+    first = places_of(root, text="something red")
     expect_cards(page, first)
+    third = cards(page)[2]
     assert parse_qs(urlsplit(page.url).query) == {"q": ["something red"]}
     page.get_by_role("button", name="More like this").nth(2).click()
-    expect_cards(page, ids_of(root, like=first[2]))
-    assert parse_qs(urlsplit(page.url).query) == {"like": [first[2]]}
+    expect_cards(page, places_of(root, like=third))
+    assert parse_qs(urlsplit(page.url).query) == {"like": [third]}
     page.go_back()
     expect_cards(page, first)
     expect(page.get_by_label("Search by text")).to_have_value("something red")
@@ -197,7 +207,7 @@ def test_an_empty_text_and_two_hundred_emoji(wide: Page, server: str, root: Path
     expect(wide.get_by_role("alert")).to_contain_text("Nothing to search for")
     emoji = "\N{GRINNING FACE}" * 200
     ask(wide, emoji)
-    expect_cards(wide, ids_of(root, text=emoji))
+    expect_cards(wide, places_of(root, text=emoji))
     assert parse_qs(urlsplit(wide.url).query) == {"q": [emoji]}
     expect(wide.get_by_role("alert")).to_have_count(0)
 
