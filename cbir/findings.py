@@ -15,6 +15,7 @@ from cbir.artifacts.images import read_columns
 from cbir.artifacts.runs import (
     CONFUSION_SCHEMA,
     DUPLICATE_SCHEMA,
+    run_path,
     write_class_table,
     write_confusions,
     write_duplicates,
@@ -88,9 +89,9 @@ class Findings:
             least = self._params.duplicate_cosine
             self._pairs += same_vectors(exact.near_scores, exact.near_positions, encoder, least)
         self._add_classes(task, encoder, asked, exact)
-        for name, suffix in (("index", ""), ("exact", "_exact")):
+        for name in ("index", "exact"):
             run = run_table(asked.ids, answers[name].scores, answers[name].positions, self._gallery.ids)
-            write_run(self._out / "runs" / f"run_{task}_{encoder}{suffix}.parquet", run)
+            write_run(run_path(self._out, task, encoder, name), run)
             values = answers[name].values | answers[name].categories
             self._per_query.append(_per_query_table(task, encoder, name, asked.table, values))
 

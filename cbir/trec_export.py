@@ -25,14 +25,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cbir.artifacts.files import read_json, replacing
-from cbir.artifacts.runs import read_run
+from cbir.artifacts.runs import read_run, run_path
 from cbir.artifacts.vectors import positions_of
 from cbir.config import ENCODERS
 from cbir.errors import ConfigError, DataError
 from cbir.evaluation import TASKS, Gallery, open_gallery
 from cbir.retrieval import Scores
 
-SEARCHES = {"index": "", "exact": "_exact"}  # the search, and how the name of its run ends
+SEARCHES = ("index", "exact")
 _KEPT = "".join(sorted(set(string.punctuation) - set("%#")))
 
 
@@ -56,10 +56,10 @@ def export(data: Path, reports: Path, out: Path) -> list[Written]:
     gallery = open_gallery(data / "images", data / "queries")
     _check_collection(gallery, reports)
     found = [
-        (task, encoder, search, reports / "runs" / f"run_{task}_{encoder}{suffix}.parquet")
+        (task, encoder, search, run_path(reports, task, encoder, search))
         for task in TASKS
         for encoder in ENCODERS
-        for search, suffix in SEARCHES.items()
+        for search in SEARCHES
     ]
     found = [one for one in found if one[-1].exists()]
     if not found:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cbir.artifacts.runs import run_path
 from cbir.index import SearchParams
 from cbir.report import examples as module
 from cbir.report.examples import (
@@ -21,7 +22,6 @@ from cbir.report.examples import (
     Example,
     Judge,
     choose_examples,
-    exact_run,
     images_of,
 )
 from tests import oracles
@@ -298,7 +298,7 @@ def test_nothing_is_right_or_wrong_where_nothing_is_relevant(world: World, judge
 def test_a_gallery_image_that_asks_does_not_find_itself(world: World, judge: Judge) -> None:
     inside = [query for query in world.asked("cbir") if world.own(query) is not None]
     assert len(inside) == 6
-    found = judge.found(exact_run(world.root / "reports", "cbir", "clip"), [query.query_id for query in inside])
+    found = judge.found(run_path(world.root / "reports", "cbir", "clip", "exact"), [query.query_id for query in inside])
     for query in inside:
         assert query.image_id not in {hit.image_id for hit in found[query.query_id]}
         assert len(found[query.query_id]) == SHOWN_RESULTS
@@ -309,13 +309,13 @@ def test_where_a_gallery_image_alone_is_relevant_to_itself_nothing_is_right_or_w
     world = make_world(tmp_path)
     world.qrels = {"mine:img000": {"img000": 1}, "ask01": {"img001": 1}}
     world.write().evaluate(tmp_path / "reports")
-    found = Judge(world.data).found(exact_run(tmp_path / "reports", "cbir", "clip"), ["mine:img000", "ask01"])
+    found = Judge(world.data).found(run_path(tmp_path / "reports", "cbir", "clip", "exact"), ["mine:img000", "ask01"])
     assert {hit.is_relevant for hit in found["mine:img000"]} == {None}
     assert {hit.is_relevant for hit in found["ask01"]} <= {True, False}
 
 
 def test_results_are_given_of_the_queries_that_were_named_and_of_no_other(world: World, judge: Judge) -> None:
-    run = exact_run(world.root / "reports", "cbir", "mobilenet")
+    run = run_path(world.root / "reports", "cbir", "mobilenet", "exact")
     assert judge.found(run, []) == {}
     found = judge.found(run, ["ask03", "class:c0", "ask01"])
     assert [(query_id, len(hits)) for query_id, hits in found.items()] == [

@@ -38,6 +38,11 @@ CONFUSION_SCHEMA = pa.schema(
 )
 
 
+def run_path(reports: Path, task: str, encoder: str, search: str) -> Path:
+    """Where the run of a search lies.  search : "index" or "exact"."""
+    return reports / "runs" / f"run_{task}_{encoder}{'_exact' if search == 'exact' else ''}.parquet"
+
+
 def write_run(path: Path, table: pa.Table) -> None:
     """Write a run: the ranked results of each query, in the order of the query list."""
     write_table(path, table, RUN_SCHEMA)

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 from cbir.artifacts.files import read_json
 from cbir.artifacts.images import read_columns
 from cbir.artifacts.queries import read_qrels, read_query_list
+from cbir.artifacts.runs import run_path
 from cbir.collection import GALLERY_COLUMNS, QUERY_COLUMNS, collection_of
 from cbir.compare import FILES, IDENTICAL, METRICS, Change, Comparison, compare, read_run, reports_of, revision_of
 from cbir.errors import DataError
 from cbir.report.charts import Line, bar_chart, line_chart
-from cbir.report.examples import Asked, Found, Judge
+from cbir.report.examples import Asked, Found, Judge, images_of
 from cbir.report.facts import TASKS, class_names, flat, name_of
 from cbir.report.page import drawings, pictures_of, write_page
 from cbir.report.provenance import is_as_told, read_lock, read_provenance
@@ -48,6 +49,11 @@ class Pair(NamedTuple):
     before: tuple[Found, ...]
     after: tuple[Found, ...]
 
+    @property
+    def found(self) -> tuple[Found, ...]:
+        """By both."""
+        return (*self.before, *self.after)
+
 
 def write_comparison(out: Path, names: tuple[str, str], folders: Sequence[Path], resamples: int, seed: int) -> None:
     """Write the page of the second run against the first.
@@ -81,7 +87,7 @@ def write_comparison(out: Path, names: tuple[str, str], folders: Sequence[Path],
             },
             pairs=pairs,
             has_data=data is not None,
-            pictures=pictures_of(data, _images_of(pairs), _THUMBNAIL_PX) if data is not None else {},
+            pictures=pictures_of(data, images_of(pairs), _THUMBNAIL_PX) if data is not None else {},
         )
 
 
@@ -104,14 +110,9 @@ def _read_side(name: str, reports: Path) -> Side:
     # of another run, where the folder is a copy in a repository that has gone on since
     told = [one for one in outputs if one.path == "reports/metrics.json"]
     is_own = reports.name == "reports" and any(is_as_told(root, one) for one in told)
-    if Path(name).is_dir():
-        origin = (
-            f"reports of the folder {title_of(name)}; git revision: {read_provenance(root).git_told}"
-            if is_own
-            else (f"reports of the folder {title_of(name)}")
-        )
-    else:
-        origin = f"git revision {revision_of(name)}"
+    origin = f"reports of the folder {title_of(name)}" if Path(name).is_dir() else f"git revision {revision_of(name)}"
+    if Path(name).is_dir() and is_own:
+        origin += f"; git revision: {read_provenance(root).git_told}"
     return Side(title_of(name), origin, reports, metrics, intervals, flat(params) if is_own else {})
 
 
@@ -201,15 +202,9 @@ def _pairs(ranked: Sequence[Comparison], sides: Sequence[Side], judge: Judge) ->
     """The queries that lost most, then those that won most; none of a search whose run tables are not at hand."""
     for one in ranked:
         changes: tuple[Change, ...] = (*one.lost, *one.won)
-        suffix = "" if one.search == "index" else f"_{one.search}"
-        tables = [side.reports / "runs" / f"run_{one.task}_{one.encoder}{suffix}.parquet" for side in sides]
+        tables = [run_path(side.reports, *_group(one)) for side in sides]
         if not changes or not all(table.is_file() for table in tables):
             continue
         before, after = (judge.found(table, [change.name for change in changes]) for table in tables)
         for change in changes:
             yield Pair(*_group(one), judge.asked(change.name), change.change, before[change.name], after[change.name])
-
-
-def _images_of(pairs: Sequence[Pair]) -> set[str]:
-    asked = {one.query.image_id for one in pairs if one.query.image_id is not None}
-    return asked | {hit.image_id for one in pairs for hit in (*one.before, *one.after)}

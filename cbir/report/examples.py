@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from cbir.artifacts.images import read_columns
 from cbir.artifacts.queries import read_qrels, read_query_list
-from cbir.artifacts.runs import read_confusions, read_open_table, read_run
+from cbir.artifacts.runs import read_confusions, read_open_table, read_run, run_path
 from cbir.artifacts.vectors import MISSING, positions_of
 from cbir.errors import DataError
 from cbir.retrieval import Relevance
@@ -103,15 +103,20 @@ class Judge:
         return set(self._relevance.of(asked.query_id, own)[0].tolist())
 
 
-def images_of(examples: Sequence[Example]) -> set[str]:
+class Shown(Protocol):
+    """A query with results."""
+
+    @property
+    def query(self) -> Asked: ...
+
+    @property
+    def found(self) -> tuple[Found, ...]: ...
+
+
+def images_of(shown: Sequence[Shown]) -> set[str]:
     """All that ask and all that are found."""
-    asked = {one.query.image_id for one in examples if one.query.image_id is not None}
-    return asked | {hit.image_id for one in examples for hit in one.found}
-
-
-def exact_run(reports: Path, task: str, encoder: str) -> Path:
-    """Where evaluate wrote what exact search found."""
-    return reports / "runs" / f"run_{task}_{encoder}_exact.parquet"
+    asked = {one.query.image_id for one in shown if one.query.image_id is not None}
+    return asked | {hit.image_id for one in shown for hit in one.found}
 
 
 def choose_examples(judge: Judge, reports: Path, sampled: int, seed: int) -> list[Example]:
@@ -142,7 +147,7 @@ def _examples_of(
     answered = _of(exact, task, encoder)
     rows = answered.select([name for name in _VALUES if name in answered.column_names]).to_pylist()
     kinds = _choose(rows, _of(confusions, task, encoder)["label"].to_pylist(), sampled, seed)
-    found = judge.found(exact_run(reports, task, encoder), kinds)
+    found = judge.found(run_path(reports, task, encoder, "exact"), kinds)
     values = {row["query_id"]: row.get("map_at_r") for row in rows}
     for query_id, kind in kinds.items():
         yield Example(kind, task, encoder, judge.asked(query_id), values[query_id], found[query_id])
@@ -164,10 +169,8 @@ def _choose(rows: Sequence[Row], confused: Sequence[str], sampled: int, seed: in
         SAMPLE: drawn,
     }
     chosen: dict[str, str] = {}
-    numbers = KINDS | {
-        "best": min(KINDS["best"], (len(judged) + 1) // 2),
-        SAMPLE: sampled,
-    }  # the worse half is not best
+    best = min(KINDS["best"], (len(judged) + 1) // 2)  # the worse half is not best
+    numbers = KINDS | {"best": best, SAMPLE: sampled}
     for kind, number in numbers.items():
         fresh = [row["query_id"] for row in candidates[kind] if row["query_id"] not in chosen]
         chosen |= dict.fromkeys(fresh[:number], kind)

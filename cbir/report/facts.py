@@ -55,6 +55,16 @@ class Figure(NamedTuple):
     interval: list[float] | None = None
 
 
+class Timed(NamedTuple):
+    """A way of searching: the median time of one search, and ann_recall@k at the k of `Facts.ann_k`, None where undefined."""
+
+    task: str
+    encoder: str
+    search: str
+    p50_ms: float
+    recall: float | None
+
+
 @dataclass(frozen=True)
 class Facts:
     """Everything that a report tells; plain JSON values as the artifacts hold them, by encoder where they are of one."""
@@ -199,6 +209,21 @@ class Facts:
         rows[name] = [Figure(asked[one].values.get(name), asked[one].intervals.get(name)) for one in self.answered]
         rows["p50 of one search, ms"] = [Figure(self.p50_ms(task, encoder)) for task, encoder in self.answered]
         return {name: found for name, found in rows.items() if any(one.value is not None for one in found)}
+
+    @property
+    def recall_over_time(self) -> list[Timed]:
+        """Each index, and exact search, which misses nothing, for each that answered and was timed."""
+        return [
+            Timed(
+                task,
+                encoder,
+                by,
+                measured["single_ms"]["p50"],
+                1.0 if by == "exact" else self.indexed(task, encoder).get(f"ann_recall@{self.ann_k}"),
+            )
+            for task, encoder in self.answered
+            for by, measured in self.latency["encoders"].get(encoder, {}).get(MODALITIES[task], {}).items()
+        ]
 
     def ceilings_of(self, name: str) -> list[float | None]:
         """The best that any ranking could reach in a metric, for each that answered."""

@@ -12,7 +12,7 @@ from cbir.artifacts.runs import read_open_table
 from cbir.config import ENCODERS
 from cbir.report.charts import Dot, Line, bar_chart, line_chart, scatter_chart
 from cbir.report.examples import KINDS, SAMPLE, Example, Judge, images_of
-from cbir.report.facts import MODALITIES, Facts, short_name
+from cbir.report.facts import Facts, short_name
 from cbir.report.page import drawings, pictures_of, script_json, write_page
 from cbir.report.thumbnails import Sheet, read_sheet
 from cbir.report.verdict import verdict
@@ -73,12 +73,11 @@ def _over_k(facts: Facts) -> list[str]:
 
 
 def _recall_over_time(facts: Facts) -> list[str]:
-    dots = []
-    for task, encoder in facts.answered:
-        for by, timed in facts.latency["encoders"].get(encoder, {}).get(MODALITIES[task], {}).items():
-            recall = 1.0 if by == "exact" else facts.indexed(task, encoder).get(f"ann_recall@{facts.ann_k}")
-            if recall is not None:
-                dots.append(Dot(f"{task} {encoder}", timed["single_ms"]["p50"], recall, is_filled=by != "exact"))
+    dots = [
+        Dot(f"{one.task} {one.encoder}", one.p50_ms, one.recall, is_filled=one.search != "exact")
+        for one in facts.recall_over_time
+        if one.recall is not None
+    ]
     title = f"what the {facts.index_kinds} index finds, against the time of one search"
     return [scatter_chart(dots, title, "ms of one search, median", f"ann_recall@{facts.ann_k}")] if dots else []
 

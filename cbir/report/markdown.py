@@ -5,12 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from cbir.artifacts.files import replacing
-from cbir.config import ENCODERS
-from cbir.report.facts import TASKS, Facts, Figure
-from cbir.report.figures import ats, counted, figure, megabytes, seconds, whole
+from cbir.report.facts import Facts, Figure
+from cbir.report.figures import figure
+from cbir.report.filling import fill
 from cbir.report.verdict import verdict
 from cbir.shown import MOST_CHARACTERS, shown
 
@@ -20,40 +17,19 @@ _SHOWN_QUARANTINE, _SHOWN_DUPLICATES = 20, 10
 
 def write_markdown(out: Path, facts: Facts) -> None:
     """Write the report."""
-    environment = Environment(
-        loader=PackageLoader("cbir.report"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - Markdown, not HTML: `text` escapes both
+    fill(
+        out,
+        "report.md.j2",
+        {"text": escaped},
+        {"duplicate_heads": duplicate_heads, "row": row, "rule": rule, "figures": figures, "cells": cells},
+        {
+            "facts": facts,
+            "verdict": verdict(facts),
+            "shown_quarantine": _SHOWN_QUARANTINE,
+            "shown_duplicates": _SHOWN_DUPLICATES,
+        },
+        html=False,  # Markdown: `text` escapes both
     )
-    environment.filters |= {
-        "text": escaped,
-        "figure": figure,
-        "mb": megabytes,
-        "whole": whole,
-        "counted": counted,
-        "seconds": seconds,
-    }
-    environment.globals |= {
-        "duplicate_heads": duplicate_heads,
-        "row": row,
-        "rule": rule,
-        "ats": ats,
-        "figures": figures,
-        "cells": cells,
-    }
-    page = environment.get_template("report.md.j2").render(
-        facts=facts,
-        verdict=verdict(facts),
-        encoders=ENCODERS,
-        tasks=TASKS,
-        shown_quarantine=_SHOWN_QUARANTINE,
-        shown_duplicates=_SHOWN_DUPLICATES,
-    )
-    with replacing(out) as temporary:
-        temporary.write_text(page, encoding="utf-8")
 
 
 def escaped(value: Any, most: int | None = MOST_CHARACTERS) -> str:

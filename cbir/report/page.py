@@ -9,59 +9,46 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from cbir.artifacts.files import replacing
-from cbir.config import ENCODERS
 from cbir.definitions import FAMILIES
-from cbir.report.facts import TASKS, flat, name_of, short_name
-from cbir.report.figures import ats, counted, figure, megabytes, seconds, signed, whole
+from cbir.report.facts import flat, name_of, short_name
+from cbir.report.figures import signed
+from cbir.report.filling import fill
 from cbir.report.thumbnails import Thumbnail, read_thumbnails
 from cbir.shown import shown
+
+_SCRIPT = Path(__file__).with_name("templates") / "page.js"
 
 
 def write_page(
     out: Path, template: str, names: Mapping[str, str], definitions: Mapping[str, Any], **values: Any
 ) -> None:
     """Fill a template.  names : label -> what people call the class.  definitions : of the metrics."""
-    environment = Environment(
-        loader=PackageLoader("cbir.report"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=True,
+    script = _SCRIPT.read_text(encoding="utf-8")
+    fill(
+        out,
+        template,
+        {
+            "signed": signed,
+            "shown": shown,
+            "class_name": partial(name_of, names=names),
+            "short_name": partial(short_name, names=names),
+            "marked": _marked,
+            "flat": flat,
+        },
+        {
+            "definitions": definitions,
+            "family_of": {name: one["family"] for name, one in definitions.items()},
+            "defined": FAMILIES,
+        },
+        values
+        | {
+            "script": Markup(script),  # noqa: S704 - our own
+            "script_hash": f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}",  # no other runs in the page
+        },
+        html=True,
     )
-    environment.filters |= {
-        "figure": figure,
-        "signed": signed,
-        "mb": megabytes,
-        "whole": whole,
-        "counted": counted,
-        "seconds": seconds,
-        "shown": shown,
-        "class_name": partial(name_of, names=names),
-        "short_name": partial(short_name, names=names),
-        "marked": _marked,
-        "flat": flat,
-    }
-    families = {name: one["family"] for name, one in definitions.items()}
-    environment.globals |= {
-        "ats": ats,
-        "tasks": TASKS,
-        "encoders": ENCODERS,
-        "definitions": definitions,
-        "family_of": families,
-        "defined": FAMILIES,
-    }
-    script, _, _ = environment.loader.get_source(environment, "page.js")  # type: ignore[union-attr]
-    page = environment.get_template(template).render(
-        values,
-        script=Markup(script),  # noqa: S704 - our own
-        script_hash=f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}",  # no other script runs in the page
-    )
-    with replacing(out) as temporary:
-        temporary.write_text(page, encoding="utf-8")
 
 
 def _marked(text: str) -> Markup:

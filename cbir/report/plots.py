@@ -1,7 +1,7 @@
 """The points behind `dvc plots show`, as small JSON lists, a column for each task and encoder; dvc.yaml draws them."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from cbir.artifacts.files import fresh_folder, replacing
 from cbir.config import ENCODERS
-from cbir.report.facts import MODALITIES, Facts
+from cbir.report.facts import Facts
 
 Point = dict[str, str | float | None]
 
@@ -24,7 +24,7 @@ def write_plots(out: Path, facts: Facts, classes: pa.Table) -> None:
     fresh_folder(out)
     for family in ("precision", "recall"):
         _write(out / f"{family}.json", _over_k(facts, family))
-    _write(out / "recall_latency.json", list(_recall_latency(facts)))
+    _write(out / "recall_latency.json", _recall_latency(facts))
     _write(out / "by_class.json", _by_class(classes, f"precision@{facts.cost_k}"))
 
 
@@ -37,14 +37,12 @@ def _over_k(facts: Facts, family: str) -> list[Point]:
     ]
 
 
-def _recall_latency(facts: Facts) -> Iterator[Point]:
+def _recall_latency(facts: Facts) -> list[Point]:
     """A point for each index, and for exact search: ann_recall at the k nearest to 10, and the time of one search."""
-    name = f"ann_recall@{facts.ann_k}"
-    for task, encoder in facts.answered:
-        timed = facts.latency["encoders"].get(encoder, {}).get(MODALITIES[task], {})
-        for by, measured in timed.items():
-            recall = 1.0 if by == "exact" else facts.indexed(task, encoder).get(name)
-            yield {"p50_ms": measured["single_ms"]["p50"], "search": by, **_series({(task, encoder): recall})}
+    return [
+        {"p50_ms": one.p50_ms, "search": one.search, **_series({(one.task, one.encoder): one.recall})}
+        for one in facts.recall_over_time
+    ]
 
 
 def _by_class(classes: pa.Table, name: str) -> list[Point]:
