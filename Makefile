@@ -9,7 +9,7 @@ PYTEST_FLAGS ?= --numprocesses 2 --dist loadfile
 GROUPS := $(patsubst conf/%/.,%,$(wildcard conf/*/.))
 OVERRIDES := $(filter $(addsuffix =%,$(GROUPS)) $(addsuffix .%,$(GROUPS)),$(MAKEOVERRIDES))
 ifneq ($(OVERRIDES),)
-$(error make takes no parameters: add `$(OVERRIDES)` to your `python -m cbir.compose ...`, then `make repro`)
+$(error make takes no parameters: add `$(OVERRIDES)` to your `cbir compose ...`, then `make repro`)
 endif
 
 .PHONY: help repro app test test-slow lint setup lock demo bench clean
@@ -18,14 +18,14 @@ help:
 	@echo "make app        install what is missing, search in the browser what the pipeline made"
 	@echo "make test       install what is missing, run the tests (minutes)"
 	@echo "make test-slow  the slow tests too"
-	@echo "make lint       format, lint and types"
+	@echo "make lint       format, lint, types and the borders between packages"
 	@echo "make demo       train the demo encoders anew (half an hour), put params.yaml back to the default and run it, write their card"
 	@echo "make bench      measure embedding side by side with the plain loop and the limit (half an hour)"
 	@echo "make lock       pin requirements.txt anew from pyproject.toml"
 
 repro: setup
 	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
-	@$(BIN)/python -m cbir.summary
+	@$(BIN)/python -m cbir.report.summary
 
 app: setup
 	@$(BIN)/cbir app
@@ -40,6 +40,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy cbir stages
+	$(BIN)/lint-imports
 
 demo: setup
 	$(BIN)/python -m cbir.demo.train

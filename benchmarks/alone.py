@@ -9,12 +9,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from cbir.config import Backend, DeviceName, DeviceParams, Family, Precision
-from cbir.embedding import embed_shards, maker
+from cbir.core.device import DeviceName, DeviceParams
+from cbir.core.timing import peak_bytes
 from cbir.encoders.base import Encoder, EncoderCard
+from cbir.encoders.embedding import embed_shards, maker
 from cbir.encoders.opening import open_encoder
-from cbir.timing import peak_bytes
-from cbir.vector_cache import VectorCache
+from cbir.encoders.params import Backend, Family, Precision
+from cbir.encoders.vector_cache import VectorCache
 
 
 def open_for(folder: Path, device: str, precision: str) -> tuple[Encoder, int]:

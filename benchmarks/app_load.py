@@ -5,7 +5,7 @@
 Run it in the root of a repository whose pipeline has run.  It starts `cbir app`; each user is a client that speaks to it as
 Streamlit's page does, by websocket, in the messages that streamlit.proto defines, and keeps its widgets' states and address as
 a browser would.  (Twenty real browsers take more of a machine than the server does; one that draws the results is in
-tests/test_app_browser.py.)  A time is from Enter, or the click, until the last message of the new results has come.
+tests/app/test_app_browser.py.)  A time is from Enter, or the click, until the last message of the new results has come.
 """
 
 import argparse

@@ -36,17 +36,17 @@ from safetensors.torch import load_file
 
 from benchmarks.alone import open_for
 from cbir.artifacts.images import PackedImage, read_shards, write_shards
-from cbir.config import Backend, EncoderParams, Family, Precision
-from cbir.demo.drawing import sample
-from cbir.embedding import embed_shards, maker
+from cbir.core.parallel import cores
+from cbir.core.timing import processor
+from cbir.drawing.draw import sample
 from cbir.encoders import clip, mobilenet
 from cbir.encoders.base import Encoder
+from cbir.encoders.embedding import embed_shards, maker
 from cbir.encoders.exporting import export_towers
+from cbir.encoders.params import Backend, EncoderParams, Family, Precision
 from cbir.encoders.runtime import Runtime
-from cbir.parallel import cores
-from cbir.timing import processor
-from cbir.vector_cache import VectorCache
-from cbir.weights import fetch_encoder
+from cbir.encoders.vector_cache import VectorCache
+from cbir.encoders.weights import fetch_encoder
 
 ENCODERS = {
     "mobilenet": (Family.torchvision, "mobilenet_v3_large"),

@@ -18,20 +18,21 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.embedding import machine
-from cbir.artifacts.files import hash_ids
 from cbir.artifacts.images import PackedImage, write_shards
+from cbir.artifacts.names import ENCODERS
 from cbir.artifacts.queries import QRELS_SCHEMA, QUERY_SCHEMA, write_qrels, write_query_list
 from cbir.artifacts.vectors import open_vectors, write_part, write_passport
 from cbir.compose import composed
-from cbir.config import ENCODERS, load_params
-from cbir.indexing import index_vectors
-from cbir.parallel import cores
+from cbir.core.files import hash_ids
+from cbir.core.parallel import cores
+from cbir.core.params import load_params
+from cbir.index.storage import index_vectors
 
 _DIMS = {"mobilenet": 960, "clip": 512}
 _CLASSES, _SPREAD, _PART = 200, 3.0, 4096
 _STAGE = """
 from stages import evaluate
-from cbir.timing import peak_bytes
+from cbir.core.timing import peak_bytes
 evaluate.main()
 print(peak_bytes())
 """

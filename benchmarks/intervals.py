@@ -9,7 +9,7 @@ tries, so between 0 and 1 as the real ones are).  For the test, two runs share t
 import numpy as np
 import numpy.typing as npt
 
-from cbir.statistics import interval_of_means, p_values_of_differences
+from cbir.evaluation.statistics import interval_of_means, p_values_of_differences
 
 DATA_SETS, RESAMPLES = 1000, 2000
 Floats = npt.NDArray[np.float64]

@@ -19,8 +19,8 @@ import numpy as np
 
 from benchmarks.embedding import fetch, jpegs, machine, pack
 from cbir.artifacts.vectors import read_parts
-from cbir.encoders.clip import WEIGHTS
-from cbir.parallel import cores
+from cbir.core.parallel import cores
+from cbir.encoders.families.open_clip import WEIGHTS
 
 PINS = ("clip-retrieval==2.45.0", "setuptools<70")  # its clip-anytorch takes `packaging` from pkg_resources
 _THEIRS = """

@@ -20,14 +20,14 @@ from PIL import Image
 
 from benchmarks.embedding import machine
 from benchmarks.evaluation import prepare
-from cbir.artifacts.files import write_json
 from cbir.artifacts.images import write_quarantine
-from cbir.config import ENCODERS
+from cbir.artifacts.names import ENCODERS
+from cbir.core.files import write_json
 
 _PICTURES, _PX = 4000, 64  # different ones; more are the same again
 _STAGE = """
 from stages import report
-from cbir.timing import peak_bytes
+from cbir.core.timing import peak_bytes
 report.main()
 print(peak_bytes())
 """

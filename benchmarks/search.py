@@ -22,14 +22,16 @@ from PIL import Image
 from benchmarks.embedding import ENCODERS as ARCHITECTURES
 from benchmarks.embedding import machine
 from benchmarks.evaluation import prepare
-from cbir.artifacts.files import write_json
+from cbir.artifacts.names import ENCODERS
 from cbir.artifacts.vectors import open_vectors, read_passport, write_passport
-from cbir.config import ENCODERS, Backend, EncoderParams, Precision, load_params
+from cbir.core.files import write_json
+from cbir.core.parallel import cores
+from cbir.core.params import load_params
 from cbir.encoders.base import EncoderCard
 from cbir.encoders.exporting import export_towers
-from cbir.indexing import index_vectors
-from cbir.parallel import cores
-from cbir.weights import fetch_encoder
+from cbir.encoders.params import Backend, EncoderParams, Precision
+from cbir.encoders.weights import fetch_encoder
+from cbir.index.storage import index_vectors
 
 WARM = 30
 # of one process: seconds to the first result, then the milliseconds of those that follow
@@ -37,7 +39,7 @@ _SCRIPT = """
 import sys, time, json
 begun = time.perf_counter()
 from cbir import Searcher
-from cbir.timing import peak_bytes
+from cbir.core.timing import peak_bytes
 encoder, kind, exact, count = sys.argv[1], sys.argv[2], sys.argv[3] == "exact", int(sys.argv[4])
 searcher = Searcher.open("data")
 photo = open("photo.jpg", "rb").read()

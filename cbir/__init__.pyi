@@ -1,1 +1,1 @@
-from cbir.search import Searcher as Searcher
+from cbir.search.searcher import Searcher as Searcher

@@ -1,6 +1,6 @@
 """`python -m cbir`: the command `cbir` without its installation."""
 
-from cbir.cli import main
+from cbir.cli.main import main
 
 if __name__ == "__main__":
     main()

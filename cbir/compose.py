@@ -1,17 +1,18 @@
-"""`python -m cbir.compose [override ...]`: compose `conf/` and the overrides into `params.yaml`.
+"""`cbir compose [override ...]`: compose `conf/` and the overrides into `params.yaml`.
 
 The grammar of the overrides is Hydra's (`index=hnsw`, `dataset.seed=1`).  `dvc repro` never composes `conf/`, only
-`dvc exp run` does: this command is for everybody else, and `--check` tells whether params.yaml still is the
-composition.
+`dvc exp run` does: this command is for everybody else, and `--check` tells whether params.yaml still is the composition.
+This module is the only one that knows every group; a stage knows those that it declares.
 """
 
 import argparse
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -22,23 +23,67 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from cbir.config import (
-    ENCODERS,
+from cbir.artifacts.names import ENCODERS, REAL_ENCODERS
+from cbir.core.device import DeviceParams
+from cbir.core.errors import ConfigError, one_line_errors
+from cbir.core.params import (
+    CONF_DIR,
     PARAMS_FILE,
-    REAL_ENCODERS,
-    Params,
-    Reader,
-    checked,
+    Parameters,
+    build_group,
     first_line,
     in_one_line,
     leaf_keys,
     nearest,
     nearest_key,
 )
-from cbir.errors import ConfigError, told_in_one_line
+from cbir.datasets.params import DatasetParams, QueriesParams, Reader
+from cbir.encoders.params import EncoderParams
+from cbir.evaluation.params import EvaluateParams
+from cbir.index.params import IndexParams
+from cbir.maps.params import MapParams
+from cbir.report.params import ReportParams
 
-CONF_DIR = Path("conf")
 PATHS = ("dataset.url", "dataset.query_folder", "queries.path", "queries.qrels")
+
+
+@dataclass
+class Params(Parameters):
+    """All groups, as composed by Hydra from `conf/`."""
+
+    dataset: DatasetParams
+    mobilenet: EncoderParams
+    clip: EncoderParams
+    index: IndexParams
+    device: DeviceParams
+    queries: QueriesParams
+    evaluate: EvaluateParams
+    map: MapParams
+    report: ReportParams
+
+
+GROUPS: Mapping[str, type[Parameters]] = {field.name: cast(type[Parameters], field.type) for field in fields(Params)}
+
+
+def register_schema() -> None:
+    """Tell Hydra the types of all parameters, under the name that conf/config.yaml uses."""
+    ConfigStore.instance().store(name="cbir_schema", node=Params)
+
+
+def checked(values: Mapping[str, Any], where: str) -> Params:
+    """Turn plain nested values into Params.
+
+    Raises ConfigError (one line) for an unknown group or key (naming the nearest), a wrong type, a missing value, an
+    interpolation.
+    """
+    for name in values:
+        if name not in GROUPS:
+            raise ConfigError(f"{where}: unknown parameter '{name}'; {nearest_key(name, leaf_keys(Params))}")
+    absent = [name for name in GROUPS if not isinstance(values.get(name), Mapping)]
+    if absent:
+        raise ConfigError(f"{where}: expected the group '{absent[0]}', found {values.get(absent[0])!r}")
+    groups: dict[str, Any] = {name: build_group(name, schema, values[name], where) for name, schema in GROUPS.items()}
+    return Params(**groups)
 
 
 def composed(overrides: Sequence[str] = (), conf_dir: Path = CONF_DIR) -> str:
@@ -47,7 +92,7 @@ def composed(overrides: Sequence[str] = (), conf_dir: Path = CONF_DIR) -> str:
     Raises ConfigError in one line: an unknown group, option or key, a wrong type, a missing value.
     """
     check_overrides(overrides, conf_dir)
-    ConfigStore.instance().store(name="cbir_schema", node=Params)
+    register_schema()
     try:
         with initialize_config_dir(str(conf_dir.resolve()), version_base=None):
             config = compose("config", overrides=list(overrides))
@@ -74,7 +119,7 @@ def quoted(override: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write params.yaml, or compare it (`--check`)."""
-    parser = argparse.ArgumentParser(prog="python -m cbir.compose", description="Compose conf/ into params.yaml.")
+    parser = argparse.ArgumentParser(prog="cbir compose", description="Compose conf/ into params.yaml.")
     parser.add_argument("overrides", nargs="*", metavar="override", help="Hydra override, e.g. index=hnsw")
     parser.add_argument("--check", action="store_true", help="compare params.yaml instead of writing it")
     options = parser.parse_args(arguments)
@@ -91,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
     elif found != text:
         line = _first_difference(found or "", text)
-        command = shlex.join(["python", "-m", "cbir.compose", *options.overrides])
+        command = shlex.join(["cbir", "compose", *options.overrides])
         raise ConfigError(f"{PARAMS_FILE} is not what {CONF_DIR}/ composes to: {line}; run `{command}`")
     else:
         print(f"{PARAMS_FILE} is the composition of {CONF_DIR}/")
@@ -155,22 +200,22 @@ def explained(error: BaseException, overrides: Sequence[str], conf_dir: Path) ->
         name = override.partition("=")[0].lstrip("+~").partition("@")[0]
         ours = not name.startswith("hydra") and name not in groups
         if ours and not _is_known(name) and name in str(error):
-            return f"unknown parameter '{name}'; {nearest_key(name, groups)}"
+            return f"unknown parameter '{name}'; {nearest_key(name, leaf_keys(Params), groups)}"
     cause = error.__cause__ or error
     full_key = re.search(r"full_key: (\S+)", str(cause))
     if full_key is None:
         return in_one_line(cause)
     key = full_key.group(1)
-    hint = "" if _is_known(re.sub(r"\[.*", "", key)) else f"; {nearest_key(key)}"
+    hint = "" if _is_known(re.sub(r"\[.*", "", key)) else f"; {nearest_key(key, leaf_keys(Params))}"
     return f"{key}: {in_one_line(cause)}{hint}"
 
 
 def _is_known(name: str) -> bool:
     """Whether it is a parameter or a part that holds some."""
-    return any(f"{key}.".startswith(f"{name}.") for key in leaf_keys())
+    return any(f"{key}.".startswith(f"{name}.") for key in leaf_keys(Params))
 
 
 if __name__ == "__main__":
     sys.argv[0] = "python -m cbir.compose"
-    with told_in_one_line():
+    with one_line_errors():
         main()

@@ -1,26 +1,29 @@
-"""index <encoder>: the FAISS index over an encoder's gallery vectors, with their passport."""
+"""index <encoder>: the FAISS index over an encoder's gallery vectors, with its passport."""
 
 import sys
-from pathlib import Path
 
+from cbir.artifacts.names import encoder_argument
+from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.vectors import open_vectors
-from cbir.config import encoder_argument, load_device, load_params
-from cbir.errors import told_in_one_line
-from cbir.indexing import index_vectors
-from cbir.parallel import cores
-from cbir.timing import timed
+from cbir.core.device import load_device
+from cbir.core.errors import one_line_errors
+from cbir.core.parallel import cores
+from cbir.core.params import load_params
+from cbir.core.timing import timed
+from cbir.index.params import IndexParams
+from cbir.index.storage import index_vectors
 
 PARAMS = ("index.kind", "index.build")
-EMBEDDINGS, OUT = Path("data/embeddings"), Path("data/index")
 
 
 def main(encoder: str) -> None:
-    vectors = open_vectors(EMBEDDINGS / encoder, encoder, "gallery")
-    index_vectors(vectors, load_params(PARAMS).index, OUT / encoder, load_device().threads or cores())
+    data, params = DataPaths(), load_params("index", IndexParams, PARAMS)
+    vectors = open_vectors(data.embeddings(encoder), encoder, "gallery")
+    index_vectors(vectors, params, data.index(encoder), load_device().threads or cores())
 
 
 if __name__ == "__main__":
-    with told_in_one_line():
+    with one_line_errors():
         encoder = encoder_argument(sys.argv)
         with timed(f"index_{encoder}"):
             main(encoder)

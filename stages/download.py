@@ -1,15 +1,15 @@
-"""download: bring the data set's archive into data/raw, note its folder, or draw it."""
+"""download: fetch the data set's archive into data/raw, note its folder, or draw it."""
 
-from pathlib import Path
-
-from cbir.config import load_device, load_params
-from cbir.datasets.fetching import fetch_dataset
-from cbir.errors import told_in_one_line
-from cbir.parallel import cores
-from cbir.timing import timed
+from cbir.artifacts.paths import DataPaths
+from cbir.core.device import load_device
+from cbir.core.errors import one_line_errors
+from cbir.core.parallel import cores
+from cbir.core.params import load_params
+from cbir.core.timing import timed
+from cbir.fetching.dataset import fetch_dataset
+from cbir.fetching.params import SourceParams
 
 PARAMS = (
-    "dataset.reader",
     "dataset.url",
     "dataset.sha256",
     "dataset.md5",
@@ -17,13 +17,13 @@ PARAMS = (
     "dataset.draw_gallery_images",
     "dataset.draw_query_images",
 )
-OUT = Path("data/raw")
 
 
 def main() -> None:
-    fetch_dataset(load_params(PARAMS).dataset, OUT, load_device().workers or cores())
+    source = load_params("dataset", SourceParams, PARAMS, whole_group=False)
+    fetch_dataset(source, DataPaths().raw, load_device().workers or cores())
 
 
 if __name__ == "__main__":
-    with told_in_one_line(), timed("download"):
+    with one_line_errors(), timed("download"):
         main()

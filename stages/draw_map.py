@@ -1,29 +1,30 @@
-"""map <encoder>: where a sample of the gallery's images lies when an encoder's vectors are drawn in two dimensions."""
+"""map <encoder>: where a sample of the gallery lies when an encoder's vectors are projected to two dimensions."""
 
 import sys
-from pathlib import Path
 
 from cbir.artifacts.images import read_columns
 from cbir.artifacts.maps import write_map
+from cbir.artifacts.names import encoder_argument
+from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.vectors import open_vectors
-from cbir.config import encoder_argument, load_params
-from cbir.errors import told_in_one_line
-from cbir.mapping import draw_map
-from cbir.timing import timed
+from cbir.core.errors import one_line_errors
+from cbir.core.params import load_params
+from cbir.core.timing import timed
+from cbir.maps.params import MapParams
+from cbir.maps.projection import draw_map
 
 PARAMS = ("map.images", "map.perplexity", "map.seed")
-IMAGES, EMBEDDINGS, OUT = Path("data/images/gallery"), Path("data/embeddings"), Path("data/map")
 
 
 def main(encoder: str) -> None:
-    params = load_params(PARAMS).map
-    gallery = open_vectors(EMBEDDINGS / encoder, encoder, "gallery")
-    images = read_columns(IMAGES, ["image_id", "label", "label_name"])
-    write_map(OUT / f"{encoder}.parquet", draw_map(gallery, images, params.images, params.perplexity, params.seed))
+    data, params = DataPaths(), load_params("map", MapParams, PARAMS)
+    gallery = open_vectors(data.embeddings(encoder), encoder, "gallery")
+    images = read_columns(data.images("gallery"), ["image_id", "label", "label_name"])
+    write_map(data.map(encoder), draw_map(gallery, images, params.images, params.perplexity, params.seed))
 
 
 if __name__ == "__main__":
-    with told_in_one_line():
+    with one_line_errors():
         encoder = encoder_argument(sys.argv)
         with timed(f"map_{encoder}"):
             main(encoder)

@@ -1,14 +1,17 @@
-"""evaluate: the query list against both indexes and exact search; means with intervals, runs, classes, duplicates."""
+"""evaluate: the query list against each index and exact search; means with intervals, runs, classes, duplicates."""
 
-from pathlib import Path
-
-from cbir.config import ENCODERS, load_device, load_params
-from cbir.errors import told_in_one_line
-from cbir.evaluation import evaluate_encoder, open_gallery
-from cbir.findings import Findings
-from cbir.index import SearchParams
-from cbir.parallel import cores
-from cbir.timing import timed
+from cbir.artifacts.names import ENCODERS
+from cbir.artifacts.paths import DataPaths, ReportPaths
+from cbir.core.device import load_device
+from cbir.core.errors import one_line_errors
+from cbir.core.parallel import cores
+from cbir.core.params import load_params
+from cbir.core.timing import timed
+from cbir.evaluation.evaluate import evaluate_encoder, open_gallery
+from cbir.evaluation.params import EvaluateParams
+from cbir.evaluation.results import Findings
+from cbir.index.faiss_index import SearchParams
+from cbir.index.params import IndexParams
 
 PARAMS = (
     "evaluate.ks",
@@ -19,24 +22,22 @@ PARAMS = (
     "evaluate.seed",
     "index.search",
 )
-IMAGES, QUERIES, EMBEDDINGS, INDEXES, OUT = map(
-    Path, ("data/images", "data/queries", "data/embeddings", "data/index", "reports")
-)
 
 
 def main() -> None:
-    params, threads = load_params(PARAMS), load_device().threads or cores()
-    gallery = open_gallery(IMAGES, QUERIES)
-    findings = Findings(OUT, gallery, params.evaluate)
-    search = SearchParams(**vars(params.index.search))
+    data, params = DataPaths(), load_params("evaluate", EvaluateParams, PARAMS)
+    search = SearchParams(**vars(load_params("index", IndexParams, PARAMS).search))
+    threads = load_device().threads or cores()
+    gallery = open_gallery(data.all_images, data.queries)
+    findings = Findings(ReportPaths().root, gallery, params)
     for encoder in ENCODERS:
-        for found in evaluate_encoder(gallery, EMBEDDINGS, INDEXES, encoder, params.evaluate, search, threads):
-            findings.add(encoder, *found)
-        findings.add_index(encoder, INDEXES / encoder)
-    findings.audit(IMAGES)
+        for task in evaluate_encoder(gallery, data.all_embeddings, data.all_indexes, encoder, params, search, threads):
+            findings.add(encoder, *task)
+        findings.add_index(encoder, data.index(encoder))
+    findings.audit(data.all_images)
     findings.write()
 
 
 if __name__ == "__main__":
-    with told_in_one_line(), timed("evaluate"):
+    with one_line_errors(), timed("evaluate"):
         main()

@@ -1,25 +1,35 @@
 """latency: how fast each index answers, beside exact search.  The only stage that depends on `device`: its result is a time."""
 
-from pathlib import Path
-
-from cbir.config import ENCODERS, load_params
-from cbir.errors import told_in_one_line
-from cbir.index import SearchParams
-from cbir.latency import write_latency
-from cbir.parallel import cores
-from cbir.timing import timed
+from cbir.artifacts.names import ENCODERS
+from cbir.artifacts.paths import DataPaths, ReportPaths
+from cbir.core.device import DeviceParams
+from cbir.core.errors import one_line_errors
+from cbir.core.parallel import cores
+from cbir.core.params import load_params
+from cbir.core.timing import timed
+from cbir.index.faiss_index import SearchParams
+from cbir.index.latency import write_latency
+from cbir.index.params import IndexParams, LatencyParams
 
 PARAMS = ("evaluate.latency_queries", "evaluate.seed", "index.search", "device.threads")
-EMBEDDINGS, INDEXES, OUT = Path("data/embeddings"), Path("data/index"), Path("reports/latency.json")
 
 
 def main() -> None:
-    params = load_params(PARAMS)
-    search_params, threads = SearchParams(**vars(params.index.search)), params.device.threads or cores()
-    asked = (params.evaluate.latency_queries, params.evaluate.seed)
-    write_latency(OUT, EMBEDDINGS, INDEXES, ENCODERS, search_params, threads, *asked)
+    data, params = DataPaths(), load_params("evaluate", LatencyParams, PARAMS, whole_group=False)
+    search = SearchParams(**vars(load_params("index", IndexParams, PARAMS).search))
+    threads = load_params("device", DeviceParams, PARAMS).threads or cores()
+    write_latency(
+        ReportPaths().latency,
+        data.all_embeddings,
+        data.all_indexes,
+        ENCODERS,
+        search,
+        threads,
+        params.latency_queries,
+        params.seed,
+    )
 
 
 if __name__ == "__main__":
-    with told_in_one_line(), timed("latency"):
+    with one_line_errors(), timed("latency"):
         main()

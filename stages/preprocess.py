@@ -1,13 +1,14 @@
 """preprocess: decode every image of data/raw, pack it into shards, write the query list and its judgements."""
 
-from pathlib import Path
-
-from cbir.config import load_device, load_params
-from cbir.datasets.opening import open_dataset
-from cbir.errors import told_in_one_line
-from cbir.parallel import cores
-from cbir.preprocess import preprocess
-from cbir.timing import timed
+from cbir.artifacts.paths import DataPaths
+from cbir.core.device import load_device
+from cbir.core.errors import one_line_errors
+from cbir.core.parallel import cores
+from cbir.core.params import load_params
+from cbir.core.timing import timed
+from cbir.datasets.params import DatasetParams, QueriesParams, QuerySource
+from cbir.datasets.preprocess import preprocess
+from cbir.datasets.readers import open_dataset
 
 PARAMS = (
     "dataset.reader",
@@ -25,15 +26,15 @@ PARAMS = (
     "queries.captions",
     "queries.prompt_sets",
 )
-RAW, IMAGES, QUERIES = Path("data/raw"), Path("data/images"), Path("data/queries")
 
 
 def main() -> None:
-    params = load_params(PARAMS)
-    source = open_dataset(params.dataset, RAW, hold_out=params.queries.source.value == "dataset")
-    preprocess(source, IMAGES, QUERIES, params.dataset, params.queries, load_device().workers or cores())
+    data = DataPaths()
+    dataset, queries = load_params("dataset", DatasetParams, PARAMS), load_params("queries", QueriesParams, PARAMS)
+    source = open_dataset(dataset, data.raw, hold_out=queries.source is QuerySource.dataset)
+    preprocess(source, data.all_images, data.queries, dataset, queries, load_device().workers or cores())
 
 
 if __name__ == "__main__":
-    with told_in_one_line(), timed("preprocess"):
+    with one_line_errors(), timed("preprocess"):
         main()

@@ -1,30 +1,27 @@
-"""prompts: what CLIP finds by every wording of the classes' names, and by the ensemble of each prompt set."""
+"""prompts: the metrics of every prompt set, prompt by prompt and as an ensemble."""
 
-from pathlib import Path
-
-from cbir.artifacts.files import write_json
 from cbir.artifacts.images import read_columns
+from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.artifacts.queries import read_prompts
 from cbir.artifacts.vectors import open_vectors
-from cbir.config import load_params
-from cbir.errors import told_in_one_line
-from cbir.prompts import compare_prompts
-from cbir.timing import timed
+from cbir.core.errors import one_line_errors
+from cbir.core.files import write_json
+from cbir.core.params import load_params
+from cbir.core.timing import timed
+from cbir.evaluation.params import EvaluateParams
+from cbir.evaluation.prompts import compare_prompts
 
 PARAMS = ("evaluate.resamples", "evaluate.seed")
-IMAGES, QUERIES, EMBEDDINGS, OUT = map(
-    Path, ("data/images", "data/queries", "data/embeddings/clip", "reports/prompts.json")
-)
 
 
 def main() -> None:
-    params = load_params(PARAMS).evaluate
-    gallery, texts = (open_vectors(EMBEDDINGS, "clip", kind) for kind in ("gallery", "prompts"))
-    labels = read_columns(IMAGES / "gallery", ["label"])["label"].combine_chunks()
-    prompts = read_prompts(QUERIES / "prompts.parquet")
-    write_json(OUT, compare_prompts(prompts, gallery, labels, texts, params.resamples, params.seed))
+    data, params = DataPaths(), load_params("evaluate", EvaluateParams, PARAMS)
+    gallery, texts = (open_vectors(data.embeddings("clip"), "clip", kind) for kind in ("gallery", "prompts"))
+    labels = read_columns(data.images("gallery"), ["label"])["label"].combine_chunks()
+    prompts = read_prompts(data.prompts)
+    write_json(ReportPaths().prompts, compare_prompts(prompts, gallery, labels, texts, params.resamples, params.seed))
 
 
 if __name__ == "__main__":
-    with told_in_one_line(), timed("prompts"):
+    with one_line_errors(), timed("prompts"):
         main()

@@ -1,13 +1,15 @@
-"""weights <encoder>: bring an encoder's weights, preprocessing and tokenizer into data/weights/<encoder>; export its towers."""
+"""weights <encoder>: fetch an encoder's weights, preprocessing and tokenizer into data/weights/<encoder>; export its towers."""
 
 import sys
-from pathlib import Path
 
-from cbir.config import encoder_argument, load_params
+from cbir.artifacts.names import encoder_argument
+from cbir.artifacts.paths import DataPaths
+from cbir.core.errors import one_line_errors
+from cbir.core.params import load_params
+from cbir.core.timing import timed
 from cbir.encoders.exporting import export_towers
-from cbir.errors import told_in_one_line
-from cbir.timing import timed
-from cbir.weights import fetch_encoder
+from cbir.encoders.params import EncoderParams
+from cbir.encoders.weights import fetch_encoder
 
 PARAMS = (
     "{encoder}.family",
@@ -18,17 +20,17 @@ PARAMS = (
     "{encoder}.tokenizer",
     "{encoder}.image_px",
 )
-OUT = Path("data/weights")
 
 
 def main(encoder: str) -> None:
-    params = load_params(key.format(encoder=encoder) for key in PARAMS).encoder(encoder)
-    fetch_encoder(encoder, params, OUT / encoder)
-    export_towers(OUT / encoder, params.family)
+    params = load_params(encoder, EncoderParams, [key.format(encoder=encoder) for key in PARAMS])
+    folder = DataPaths().weights(encoder)
+    fetch_encoder(encoder, params, folder)
+    export_towers(folder, params.family)
 
 
 if __name__ == "__main__":
-    with told_in_one_line():
+    with one_line_errors():
         encoder = encoder_argument(sys.argv)
         with timed(f"weights_{encoder}"):
             main(encoder)

@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from cbir.compose import _demo_encoders_on_other_images, composed, main, quoted
-from cbir.config import load_params
-from cbir.errors import ConfigError
-from tests.imports import ROOT
+from cbir.core.errors import ConfigError
+from cbir.core.params import load_params
+from tests.support.imports import ROOT
 
 CONF = ROOT / "conf"
 
@@ -172,7 +172,7 @@ def test_check_without_params_yaml_fails(repository: Path) -> None:
 
 
 def test_the_command_in_the_message_can_be_pasted(repository: Path) -> None:
-    with pytest.raises(ConfigError, match=re.escape("run `python -m cbir.compose 'queries.templates=[\"a {}.\"]'`")):
+    with pytest.raises(ConfigError, match=re.escape("run `cbir compose 'queries.templates=[\"a {}.\"]'`")):
         main(["--check", 'queries.templates=["a {}."]'])
 
 
@@ -359,7 +359,7 @@ def test_demo_encoders_on_other_images_are_noted(repository: Path, capsys: pytes
     main(["dataset=image_folder", "dataset.url=photos", "mobilenet=large"])
     told = capsys.readouterr().out
     assert "note: the demo weights of clip know drawn shapes only" in told
-    assert "add `mobilenet=large clip=vit_b_32` to your `python -m cbir.compose ...`, then `make repro`" in told
+    assert "add `mobilenet=large clip=vit_b_32` to your `cbir compose ...`, then `make repro`" in told
     main(["dataset=image_folder", "dataset.url=photos", "mobilenet=large", "clip=vit_b_32"])
     assert "note:" not in capsys.readouterr().out
 

@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from cbir.artifacts.files import read_json
 from cbir.artifacts.vectors import read_parts
 from cbir.compose import composed
+from cbir.core.files import read_json
 from stages import build_index, download, draw_map, embed, evaluate, latency, preprocess, prompts, report, scan, weights
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -6,7 +6,7 @@ q : a text, or like : the image_id of a gallery image.  both=1 : both encoders s
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cbir.config import nearest
+from cbir.core.params import nearest
 
 K, MOST_K = 20, 100
 MOST_CHARACTERS = 1000  # of a text; encoders read the first few dozen words
@@ -15,7 +15,7 @@ _SHOWN_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
-class Asked:
+class SearchState:
     """A search as its address tells it.
 
     text, like : at most one of the two; neither where an image was uploaded, or nothing asked yet.
@@ -44,11 +44,11 @@ class Offer:
         return cls(sorted(encoders, key=lambda name: name != "clip"), labels, max(1, min(MOST_K, size - 1)))
 
     @property
-    def default(self) -> Asked:
-        return Asked(self.encoders[0], min(K, self.most_k))
+    def default(self) -> SearchState:
+        return SearchState(self.encoders[0], min(K, self.most_k))
 
 
-def read_address(values: Mapping[str, Sequence[str]], offer: Offer) -> tuple[Asked, list[str]]:
+def read_address(values: Mapping[str, Sequence[str]], offer: Offer) -> tuple[SearchState, list[str]]:
     """What an address asks for, and a sentence on each value that is wrong, for which the default stands.
 
     values : name -> its values, in order, as a query string has them.
@@ -90,10 +90,10 @@ def read_address(values: Mapping[str, Sequence[str]], offer: Offer) -> tuple[Ask
         flags[name] = single.get(name, "0") == "1"
         if single.get(name, "0") not in ("0", "1"):
             told.append(f"The address's {name}: expected 0 or 1, found {_short(single[name])}; 0 is used.")
-    return Asked(encoder, k, text, like, flags["exact"], labels, flags["both"]), told
+    return SearchState(encoder, k, text, like, flags["exact"], labels, flags["both"]), told
 
 
-def write_address(asked: Asked, offer: Offer) -> dict[str, str | list[str]]:
+def write_address(asked: SearchState, offer: Offer) -> dict[str, str | list[str]]:
     """name -> value of a query string that `read_address` reads as `asked`; what is the default is left out."""
     default, written = offer.default, dict[str, str | list[str]]()
     if asked.text:

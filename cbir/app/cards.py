@@ -4,9 +4,9 @@ import re
 from base64 import b64encode
 from html import escape
 
-from cbir.app.state import Thumbnail
-from cbir.search import Category, Hit
-from cbir.shown import shown
+from cbir.app.state import CardImage
+from cbir.core.text import printable
+from cbir.search.searcher import Category, Hit
 
 _JOINER = "\u2060"  # has no width
 _MARKS = re.compile(r"([!-/:-@\[-`{-~])")
@@ -39,7 +39,7 @@ def as_markdown(text: str) -> str:
     >>> print(as_markdown("**bold** #1"))
     \*\*bold\*\* \#1
     """
-    return _MARKS.sub(r"\\\1", _REPLACED.sub(rf"\1{_JOINER}", shown(text, None)))
+    return _MARKS.sub(r"\\\1", _REPLACED.sub(rf"\1{_JOINER}", printable(text, None)))
 
 
 def encoder_name(encoder: str) -> str:
@@ -51,32 +51,32 @@ def encoder_name(encoder: str) -> str:
     return _ENCODERS.get(encoder, encoder)
 
 
-def image_html(thumbnail: Thumbnail, alt: str, most_px: int) -> str:
+def image_html(thumbnail: CardImage, alt: str, most_px: int) -> str:
     """The image itself within HTML, at most so wide: nothing is left on the server when the page goes."""
     width = min(_SCALE * thumbnail.width, most_px)
     source = f"data:image/{thumbnail.kind};base64,{b64encode(thumbnail.data).decode()}"
     return f'<img src="{source}" alt="{escape(alt)}" width="{width}">'
 
 
-def card_html(hit: Hit, thumbnail: Thumbnail) -> str:
+def card_html(hit: Hit, thumbnail: CardImage) -> str:
     """A result: the image, with rank, score, label and id under it."""
-    name = shown(hit.label_name or "no label")
+    name = printable(hit.label_name or "no label")
     alt = f"Result {hit.rank}: {name}"
     return (
         f'<figure class="cbir-card">{image_html(thumbnail, alt, _CARD_PX)}<figcaption>'
         f'<span class="score">{hit.rank}. <b>{hit.score:.3f}</b></span> {escape(name)}'
-        f'<span class="id">{escape(shown(hit.image_id))}</span></figcaption></figure>'
+        f'<span class="id">{escape(printable(hit.image_id))}</span></figcaption></figure>'
     )
 
 
-def picture_html(thumbnail: Thumbnail, caption: str) -> str:
+def picture_html(thumbnail: CardImage, caption: str) -> str:
     """An image that is no result, with words under it."""
-    words = shown(caption)
+    words = printable(caption)
     image = image_html(thumbnail, words, _PICTURE_PX)
     return f'<figure class="cbir-card">{image}<figcaption>{escape(words)}</figcaption></figure>'
 
 
 def categories_html(categories: tuple[Category, ...]) -> str:
     """Classes and their distances, the nearest first."""
-    items = [f"<li>{escape(shown(one.label_name))} <span>{one.distance:.3f}</span></li>" for one in categories]
+    items = [f"<li>{escape(printable(one.label_name))} <span>{one.distance:.3f}</span></li>" for one in categories]
     return f'<ol class="cbir-chips">{"".join(items)}</ol>'

@@ -4,9 +4,9 @@ import streamlit as st
 
 from cbir.app import map_page, report_page, search_page
 from cbir.app.cards import STYLE, as_markdown
-from cbir.app.state import Gallery, Settings, fingerprint, open_gallery
-from cbir.errors import CbirError
-from cbir.search import pipeline_has_run
+from cbir.app.state import GalleryView, Settings, fingerprint, open_gallery
+from cbir.core.errors import CbirError
+from cbir.search.searcher import pipeline_has_run
 
 # An icon by name would be fetched from another host.
 _ICON = (
@@ -42,7 +42,7 @@ def main() -> None:
     st.navigation(pages, position="top").run()
 
 
-def _gallery(settings: Settings) -> Gallery | None:
+def _gallery(settings: Settings) -> GalleryView | None:
     """The gallery; None, and words on the page, where there is none."""
     if not pipeline_has_run(settings.data):
         _tell_first_steps()
@@ -63,7 +63,7 @@ def _tell_first_steps() -> None:
     st.markdown("runs it on a drawn data set, without a network, in a few minutes. With images of your own:")
     st.code(
         "source .venv/bin/activate\n"
-        "python -m cbir.compose dataset=image_folder dataset.url=/path/to/photos mobilenet=large clip=vit_b_32\n"
+        "cbir compose dataset=image_folder dataset.url=/path/to/photos mobilenet=large clip=vit_b_32\n"
         "make repro",
         language="bash",
     )

@@ -9,16 +9,16 @@ import pandas as pd
 import streamlit as st
 
 from cbir.app.cards import encoder_name, picture_html
-from cbir.app.state import Gallery
+from cbir.app.state import GalleryView
 from cbir.artifacts.maps import read_map
-from cbir.errors import CbirError
+from cbir.core.errors import CbirError
 
 _COLOURS = 20
 _NO_LABEL, _OTHERS = "no label", "other classes"
 _GREY = "#c4c4c4"
 
 
-def show(gallery: Gallery, data: Path, search: Any) -> None:
+def show(gallery: GalleryView, data: Path, search: Any) -> None:
     """data : the artifacts' folder.  search : the page Search, of st.Page."""
     st.title("Map")
     maps = {path.stem: path for path in sorted((data / "map").glob("*.parquet"))}
@@ -120,7 +120,7 @@ def _palette(number: int) -> list[str]:
     return (strong + light)[:number]
 
 
-def _show_chosen(gallery: Gallery, encoder: str, event: Any, search: Any) -> None:
+def _show_chosen(gallery: GalleryView, encoder: str, event: Any, search: Any) -> None:
     """The image whose point was clicked, and the way to its like."""
     found = event.selection.get("chosen") or [] if event else []
     if not found:

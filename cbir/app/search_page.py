@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 
 import streamlit as st
 
-from cbir.app.address import MOST_CHARACTERS, Asked, read_address, write_address
+from cbir.app.address import MOST_CHARACTERS, SearchState, read_address, write_address
 from cbir.app.cards import as_markdown, card_html, categories_html, encoder_name, picture_html
 from cbir.app.serving import MAX_UPLOAD_MB
-from cbir.app.state import Gallery, Thumbnail
+from cbir.app.state import CardImage, GalleryView
 from cbir.app.url_image import fetch_image
-from cbir.errors import CbirError
-from cbir.search import EXACT, Part, Results
-from cbir.shown import shown
+from cbir.core.errors import CbirError
+from cbir.core.text import printable
+from cbir.search.searcher import EXACT, Part, Results
 
 AWAY = "away"  # set by the other pages
-_TYPES = ["jpg", "jpeg", "png", "gif", "webp", "bmp", "tif", "tiff"]  # what cbir.images decodes
+_TYPES = ["jpg", "jpeg", "png", "gif", "webp", "bmp", "tif", "tiff"]  # what cbir.datasets.decoding decodes
 _EXAMPLES = 6
 _CARD_COLUMN_PX = 130
 _EXPLANATION = """
@@ -43,7 +43,7 @@ class Query:
     name: str = ""
 
 
-def show(gallery: Gallery, urls: bool) -> None:
+def show(gallery: GalleryView, urls: bool) -> None:
     """urls : whether images may be fetched from pasted addresses."""
     _follow_address(gallery)
     st.title("Search")
@@ -82,7 +82,7 @@ def _address() -> dict[str, list[str]]:
     return {name: st.query_params.get_all(name) for name in st.query_params}
 
 
-def _follow_address(gallery: Gallery) -> None:
+def _follow_address(gallery: GalleryView) -> None:
     """Set query and controls by the address where it is not what we wrote: a link was opened, or the browser went back."""
     state, found = st.session_state, _address()
     away = state.pop(AWAY, False)
@@ -98,14 +98,14 @@ def _follow_address(gallery: Gallery) -> None:
     _set_controls(asked)
 
 
-def _set_controls(asked: Asked) -> None:
+def _set_controls(asked: SearchState) -> None:
     for name in ("encoder", "k", "exact", "both"):
         st.session_state[name] = getattr(asked, name)
     st.session_state["labels"] = list(asked.labels)
     st.session_state["text"] = asked.text or ""
 
 
-def _write_address(asked: Asked, gallery: Gallery) -> None:
+def _write_address(asked: SearchState, gallery: GalleryView) -> None:
     """Make the address say what is shown, so that it can be mailed."""
     written = write_address(asked, gallery.offer)
     address = {name: [value] if isinstance(value, str) else value for name, value in written.items()}
@@ -117,7 +117,7 @@ def _write_address(asked: Asked, gallery: Gallery) -> None:
 # ---- what is asked
 
 
-def _ask(gallery: Gallery, urls: bool) -> None:
+def _ask(gallery: GalleryView, urls: bool) -> None:
     text, image = st.columns(2, gap="medium")
     with (
         text,
@@ -158,7 +158,7 @@ def _search_text() -> None:
         _tell("Nothing to search for: type a few words, or choose an image.")
 
 
-def _search_upload(gallery: Gallery, name: str) -> None:
+def _search_upload(gallery: GalleryView, name: str) -> None:
     file = st.session_state[name]
     if file is None:
         return
@@ -167,7 +167,7 @@ def _search_upload(gallery: Gallery, name: str) -> None:
     _search_image(gallery, file.getvalue(), file.name)
 
 
-def _search_url(gallery: Gallery) -> None:
+def _search_url(gallery: GalleryView) -> None:
     url = st.session_state["url"].strip()
     try:
         data = fetch_image(url, max_bytes=MAX_UPLOAD_MB << 20)
@@ -177,11 +177,11 @@ def _search_url(gallery: Gallery) -> None:
         _search_image(gallery, data, url)
 
 
-def _search_image(gallery: Gallery, data: bytes, name: str) -> None:
+def _search_image(gallery: GalleryView, data: bytes, name: str) -> None:
     try:
         packed = gallery.searcher.picture_of(Part(image=data))
     except CbirError as error:
-        _tell(f"'{shown(name)}': {error}")
+        _tell(f"'{printable(name)}': {error}")
     else:
         _search(Query(image=packed, name=name))
 
@@ -194,7 +194,7 @@ def _search_example(text: str) -> None:
     _search(Query(text=text))
 
 
-def _choose(gallery: Gallery) -> Asked:
+def _choose(gallery: GalleryView) -> SearchState:
     """The controls, and what they say together with the query."""
     offer, state = gallery.offer, st.session_state
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
@@ -217,10 +217,10 @@ def _choose(gallery: Gallery) -> Asked:
     both = bool(state.get("both"))
     labels = tuple(state.get("labels", ()))
     encoder = state["encoder"] or offer.default.encoder
-    return Asked(encoder, int(state["k"]), query.text, query.like, bool(state["exact"]), labels, both)
+    return SearchState(encoder, int(state["k"]), query.text, query.like, bool(state["exact"]), labels, both)
 
 
-def _offer_examples(gallery: Gallery) -> None:
+def _offer_examples(gallery: GalleryView) -> None:
     """What to do on an empty page: a few classes and images of the gallery."""
     searcher = gallery.searcher
     classes = "" if not searcher.labels else f" of {len(searcher.labels):,} classes"
@@ -230,7 +230,7 @@ def _offer_examples(gallery: Gallery) -> None:
     names = list(dict.fromkeys(searcher.labels.values()))
     with st.container(horizontal=True):
         for name in names[:: max(1, len(names) // _EXAMPLES)][:_EXAMPLES]:
-            st.button(as_markdown(shown(name)), key=f"example {name}", on_click=_search_example, args=(name,))
+            st.button(as_markdown(printable(name)), key=f"example {name}", on_click=_search_example, args=(name,))
     with st.grid(min_column_width=_CARD_COLUMN_PX, gap="small"):
         for image_id in searcher.sample(_EXAMPLES):
             with st.container(gap="xsmall"):
@@ -247,7 +247,7 @@ def _like_button(where: str, image_id: str) -> None:
 # ---- what is found
 
 
-def _answer(gallery: Gallery, asked: Asked) -> None:
+def _answer(gallery: GalleryView, asked: SearchState) -> None:
     query = _query() or Query()
     try:
         _show_query(gallery, query)
@@ -267,15 +267,15 @@ def _answer(gallery: Gallery, asked: Asked) -> None:
             _show_results(gallery, query, replace(asked, encoder=encoder))
 
 
-def _show_query(gallery: Gallery, query: Query) -> None:
+def _show_query(gallery: GalleryView, query: Query) -> None:
     if query.image is not None:
-        st.html(picture_html(Thumbnail.of(query.image), f"Images like {query.name}"))
+        st.html(picture_html(CardImage.of(query.image), f"Images like {query.name}"))
     elif query.like is not None:
         name = gallery.searcher.label_of(query.like) or query.like
         st.html(picture_html(gallery.thumbnail(query.like), f"Images like this one: {name}"))
 
 
-def _show_results(gallery: Gallery, query: Query, asked: Asked) -> None:
+def _show_results(gallery: GalleryView, query: Query, asked: SearchState) -> None:
     part = Part(text=query.text, image=query.image, image_id=query.like)
     try:
         found = gallery.searcher.search([part], asked.k, encoder=asked.encoder, exact=asked.exact, labels=asked.labels)
@@ -293,7 +293,7 @@ def _show_results(gallery: Gallery, query: Query, asked: Asked) -> None:
                 _like_button(asked.encoder, hit.image_id)
 
 
-def _told_briefly(found: Results, asked: Asked) -> str:
+def _told_briefly(found: Results, asked: SearchState) -> str:
     images = "1 image" if len(found) == 1 else f"{len(found):,} images"
     by = "exact search" if found.by == EXACT else f"its {found.by} index"
     fewer = " (its classes have no more)" if asked.labels and len(found) < asked.k else ""

@@ -6,7 +6,7 @@ import socket
 from ipaddress import ip_address
 from pathlib import Path
 
-from cbir.errors import ConfigError
+from cbir.core.errors import ConfigError
 
 MAX_UPLOAD_MB = 20
 DATA, REPORTS, URLS = "CBIR_APP_DATA", "CBIR_APP_REPORTS", "CBIR_APP_URLS"  # how the script is told its settings

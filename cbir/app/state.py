@@ -12,7 +12,7 @@ from PIL import Image
 
 from cbir.app.address import Offer
 from cbir.app.serving import DATA, REPORTS, URLS
-from cbir.search import Searcher
+from cbir.search.searcher import Searcher
 
 _KEPT_THUMBNAILS = 2048
 _THUMBNAIL_PX = 320
@@ -36,7 +36,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Thumbnail:
+class CardImage:
     """An encoded image, small enough to send by the dozen, and its width in pixels."""
 
     data: bytes
@@ -44,7 +44,7 @@ class Thumbnail:
     width: int
 
     @classmethod
-    def of(cls, data: bytes) -> "Thumbnail":
+    def of(cls, data: bytes) -> "CardImage":
         """data : an image as the pipeline packs it, an upright RGB or grey JPEG or PNG."""
         image = Image.open(BytesIO(data), formats=("JPEG", "PNG"))
         kind = str(image.format).lower()
@@ -57,7 +57,7 @@ class Thumbnail:
         return cls(small.getvalue(), "jpeg", image.width)
 
 
-class Gallery:
+class GalleryView:
     """The one Searcher of the server, and the thumbnails that it showed last."""
 
     def __init__(self, searcher: Searcher) -> None:
@@ -68,8 +68,8 @@ class Gallery:
     def offer(self) -> Offer:
         return Offer.of(self.searcher.encoders, self.searcher.labels, self.searcher.size)
 
-    def _thumbnail(self, image_id: str) -> Thumbnail:
-        return Thumbnail.of(self.searcher.image_bytes(image_id))
+    def _thumbnail(self, image_id: str) -> CardImage:
+        return CardImage.of(self.searcher.image_bytes(image_id))
 
 
 def fingerprint(data: Path) -> Fingerprint:
@@ -82,9 +82,9 @@ def fingerprint(data: Path) -> Fingerprint:
 
 
 @st.cache_resource(max_entries=1, show_spinner="Opening the gallery")
-def open_gallery(data: Path, made: Fingerprint) -> Gallery:
+def open_gallery(data: Path, made: Fingerprint) -> GalleryView:
     """The gallery in `data` as it was made; opened by whoever comes first, for all.
 
     Raises what Searcher.open raises.
     """
-    return Gallery(Searcher.open(data))
+    return GalleryView(Searcher.open(data))

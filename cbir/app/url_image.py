@@ -16,7 +16,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from cbir.errors import FetchError
+from cbir.core.errors import FetchError
 
 _MOST_REDIRECTS = 3
 _CONNECT_S, _READ_S, _WHOLE_S = 5.0, 10.0, 30.0

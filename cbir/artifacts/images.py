@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cbir.artifacts.files import fresh_folder
 from cbir.artifacts.tables import read_table, shard_paths, write_table
-from cbir.errors import DataError
+from cbir.core.errors import DataError
+from cbir.core.files import fresh_folder
 
 FINGERPRINT_SIDE = 16  # pixels
 

@@ -54,7 +54,7 @@ def write_qrels(path: Path, table: pa.Table) -> None:
 
 
 def write_prompts(path: Path, table: pa.Table) -> None:
-    """Write every wording of every class (see `cbir.prompts`)."""
+    """Write every wording of every class (see `cbir.evaluation.prompts`)."""
     write_table(path, table, PROMPT_SCHEMA)
 
 

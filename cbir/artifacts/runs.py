@@ -5,9 +5,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cbir.artifacts.files import replacing
 from cbir.artifacts.tables import read_table, write_table
-from cbir.errors import DataError
+from cbir.core.errors import DataError
+from cbir.core.files import replacing
 
 RUN_SCHEMA = pa.schema(
     [
@@ -36,11 +36,6 @@ CONFUSION_SCHEMA = pa.schema(
         pa.field("share", pa.float64(), nullable=False),  # of the first 10 results
     ]
 )
-
-
-def run_path(reports: Path, task: str, encoder: str, search: str) -> Path:
-    """Where the run of a search lies.  search : "index" or "exact"."""
-    return reports / "runs" / f"run_{task}_{encoder}{'_exact' if search == 'exact' else ''}.parquet"
 
 
 def write_run(path: Path, table: pa.Table) -> None:

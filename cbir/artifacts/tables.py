@@ -5,8 +5,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cbir.artifacts.files import replacing
-from cbir.errors import DataError
+from cbir.core.errors import DataError
+from cbir.core.files import replacing
 
 
 def write_table(

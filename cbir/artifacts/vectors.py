@@ -15,9 +15,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cbir.artifacts.files import hash_ids, read_json, replacing, write_json
 from cbir.artifacts.tables import read_table, shard_paths, write_table
-from cbir.errors import DataError, PassportError
+from cbir.core.errors import DataError, PassportError
+from cbir.core.files import hash_ids, read_json, replacing, write_json
 
 IDS_SCHEMA = pa.schema([pa.field("id", pa.string(), nullable=False)])
 

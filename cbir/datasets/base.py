@@ -6,12 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-MAX_FILE_BYTES = 256 * 2**20  # a single image file is never larger; stops a zip bomb before it fills the memory
-
 SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp")  # of images
-
-ARCHIVE = "archive.zip"  # the names inside data/raw/
-FOLDER = "folder.json"
 
 Grade = tuple[str, str, int]  # query_id, image_id, relevance
 

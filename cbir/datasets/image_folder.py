@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import PurePosixPath
 
+from cbir.core.errors import ConfigError, DataError
 from cbir.datasets.base import SUFFIXES, Grade, Query, SourceImage, choose
-from cbir.datasets.files import Files
-from cbir.errors import ConfigError, DataError
+from cbir.fetching.archives import Files
 
 
 class ImageFolder:

@@ -1,4 +1,4 @@
-"""Shapes, the embedded data set: drawings made by code from a seed (`cbir.demo.drawing`), packed in one zip.
+"""Shapes, the embedded data set: drawings made by code from a seed (`cbir.drawing.draw`), packed in one zip.
 
 The zip holds gallery/*.jpg, queries/*.jpg and attributes.jsonl, what each drawing shows.
 
@@ -11,56 +11,17 @@ Figures stand apart for labels that images of the demo encoders' training have (
 """
 
 import json
-import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from cbir.artifacts.files import replacing
+from cbir.core.errors import DataError
 from cbir.datasets.base import Grade, Query, SourceImage
-from cbir.datasets.files import Zip
-from cbir.demo.drawing import Attributes, Drawing, sample
-from cbir.demo.unseen import UNSEEN_LABELS
-from cbir.errors import DataError
-from cbir.parallel import ordered_map
-from cbir.progress import progress
-
-_ATTRIBUTES = "attributes.jsonl"
-_CHUNK = 100  # drawings that a process makes at a time
-_ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same bytes whenever it is drawn
-
-
-def draw_archive(out: Path, seed: int, gallery_images: int, query_images: int, workers: int) -> None:
-    """Draw both splits into a zip.  The same seed and numbers give the same bytes, whatever the number of workers."""
-    jobs = [
-        (split, first, min(_CHUNK, number - first))
-        for split, number in (("gallery", gallery_images), ("queries", query_images))
-        for first in range(0, number, _CHUNK)
-    ]
-    lines = []
-    with (
-        replacing(out) as temporary,
-        zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive,
-        ProcessPoolExecutor(workers) as pool,
-        progress(gallery_images + query_images, "draw shapes", "images") as bar,
-    ):
-        for (split, _, _), drawings in zip(
-            jobs, ordered_map(pool, partial(_draw_chunk, seed), jobs, ahead=4 * workers), strict=True
-        ):
-            for drawing in drawings:
-                name = f"{split}/{drawing.name}.jpg"
-                archive.writestr(zipfile.ZipInfo(name, _ZIP_TIME), drawing.jpeg)
-                lines.append(json.dumps({"name": name, **asdict(drawing.attributes)}))
-            bar.advance(len(drawings))
-        archive.writestr(zipfile.ZipInfo(_ATTRIBUTES, _ZIP_TIME), "\n".join(lines) + "\n")
-
-
-def _draw_chunk(seed: int, job: tuple[str, int, int]) -> list[Drawing]:
-    split, first, number = job
-    return list(sample(seed, split, number, first=first))
+from cbir.drawing.archive import ATTRIBUTES
+from cbir.drawing.draw import Attributes
+from cbir.drawing.unseen import UNSEEN_LABELS
+from cbir.fetching.archives import Zip
 
 
 class Shapes:
@@ -69,7 +30,7 @@ class Shapes:
     def __init__(self, archive: Path) -> None:
         self._zip = Zip(archive)
         self._shown: dict[str, Attributes] = {}
-        for line in self._zip.require(_ATTRIBUTES).decode("utf-8").splitlines():
+        for line in self._zip.require(ATTRIBUTES).decode("utf-8").splitlines():
             row = json.loads(line)
             name = row.pop("name")
             self._shown[name] = Attributes(**row)
@@ -118,5 +79,5 @@ class Shapes:
             if name.startswith(f"{split}/"):
                 shown = self._shown.get(name)
                 if shown is None:
-                    raise DataError(f"{self._zip.root}: {name} has no line in {_ATTRIBUTES}")
+                    raise DataError(f"{self._zip.root}: {name} has no line in {ATTRIBUTES}")
                 yield SourceImage(name, shown.label, shown.label, shown.caption, name, partial(self._zip.read, name))

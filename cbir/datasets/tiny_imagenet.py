@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
+from cbir.core.errors import DataError
 from cbir.datasets.base import Grade, Query, SourceImage
-from cbir.datasets.files import Zip
-from cbir.errors import DataError
+from cbir.fetching.archives import Zip
 
 
 class TinyImagenet:

@@ -1,6 +1,1 @@
-"""What makes the default run mean something offline: the drawn data set and its small encoders."""
-
-from pathlib import Path
-
-DEMO_WEIGHTS = Path(__file__).parent / "weights"
-DEMO_MOBILENET_PX = 96  # trained at this side, and worth little at another
+"""The demo encoders: their training, their weights, and the weights' card."""

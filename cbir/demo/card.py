@@ -15,19 +15,20 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from safetensors.numpy import load_file
 
-from cbir.artifacts.files import read_json, replacing
-from cbir.compose import composed
-from cbir.config import ENCODERS, PARAMS_FILE, REAL_ENCODERS, Params, checked, load_params
-from cbir.demo import DEMO_WEIGHTS
-from cbir.demo.drawing import COLOURS, SHAPES, Attributes
-from cbir.demo.unseen import UNSEEN_LABELS
-from cbir.errors import DataError, told_in_one_line
+from cbir.artifacts.names import ENCODERS, REAL_ENCODERS
+from cbir.compose import GROUPS, checked, composed
+from cbir.core.errors import DataError, one_line_errors
+from cbir.core.files import read_json, replacing
+from cbir.core.params import PARAMS_FILE, read_yaml
+from cbir.drawing.draw import COLOURS, SHAPES, Attributes
+from cbir.drawing.unseen import UNSEEN_LABELS
+from cbir.encoders.demo import DEMO_WEIGHTS
 from cbir.report.figures import figure
 
 CARD = DEMO_WEIGHTS / "README.md"
 METRICS = Path("reports/metrics.json")
 _SHARED = ("cbir", "stages", "data/images", "data/queries")
-_REMEDY = "run `python -m cbir.compose`, then `make repro`"
+_REMEDY = "run `cbir compose`, then `make repro`"
 
 FIGURES = [  # what is shown: a title, where it stands in metrics.json, and the metric
     *((f"cbir {name}", ("cbir", name), metric) for name in ENCODERS for metric in ("precision@10", "map_at_r")),
@@ -42,8 +43,8 @@ FIGURES = [  # what is shown: a title, where it stands in metrics.json, and the 
 
 def check_parameters(root: Path) -> None:
     """Raise DataError unless params.yaml is the default; the group `device` is free, for it changes no result."""
-    groups = [field.name for field in fields(Params) if field.name != "device"]
-    found = load_params(groups, root / PARAMS_FILE)
+    groups = [name for name in GROUPS if name != "device"]
+    found = checked(read_yaml(root / PARAMS_FILE), PARAMS_FILE.name)
     expected = checked(yaml.safe_load(composed(conf_dir=root / "conf")), "conf/")
     if others := [name for name in groups if getattr(found, name) != getattr(expected, name)]:
         raise DataError(f"{PARAMS_FILE}: expected the default, found another {', '.join(others)}; {_REMEDY}")
@@ -141,5 +142,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with told_in_one_line():
+    with one_line_errors():
         main()

@@ -1,6 +1,6 @@
 """`python -m cbir.demo.train`: the recipe of the demo encoders, from nothing to `cbir/demo/weights/`.
 
-Draws training images (a split that gallery and queries never use, without the labels of `cbir.demo.unseen`), trains both
+Draws training images (a split that gallery and queries never use, without the labels of `cbir.drawing.unseen`), trains both
 encoders on two CPU cores in well under 45 minutes, and writes their weights as fp16 safetensors with the log beside them.
 
 Both are trained on one idea: an embedding is the sum of what the image shows.  Each value of an attribute has a prototype
@@ -33,17 +33,17 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from cbir.artifacts.files import fresh_folder, replacing, write_json
-from cbir.config import ENCODERS
-from cbir.demo import DEMO_MOBILENET_PX, DEMO_WEIGHTS
-from cbir.demo.drawing import BACKGROUNDS, COLOURS, SHAPES, SIZES, TEXTURES, Attributes, sample
-from cbir.demo.unseen import UNSEEN_LABELS
+from cbir.artifacts.names import ENCODERS
+from cbir.core.errors import ConfigError, one_line_errors
+from cbir.core.files import fresh_folder, replacing, write_json
+from cbir.core.parallel import cores, ordered_map
+from cbir.core.progress import progress
+from cbir.drawing.draw import BACKGROUNDS, COLOURS, SHAPES, SIZES, TEXTURES, Attributes, sample
+from cbir.drawing.unseen import UNSEEN_LABELS
 from cbir.encoders.base import file_sha256
+from cbir.encoders.demo import DEMO_MOBILENET_PX, DEMO_WEIGHTS
 from cbir.encoders.layers import Normalise
 from cbir.encoders.preprocessing import Pixels, Preprocessing
-from cbir.errors import ConfigError, told_in_one_line
-from cbir.parallel import cores, ordered_map
-from cbir.progress import progress
 
 VALUES = {"shape": SHAPES, "colour": COLOURS, "texture": TEXTURES, "size": SIZES, "background": BACKGROUNDS}
 _CHUNK = 200
@@ -274,7 +274,7 @@ def train_mobilenet(recipe: Recipe, out: Path, steps: int | None = None) -> Log:
 
 def train_clip(recipe: Recipe, out: Path, steps: int | None = None) -> Log:
     """Train the small CLIP of `clip_demo.json` and write `clip.safetensors`."""
-    config = json.loads((Path(__file__).parent / "clip_demo.json").read_text(encoding="utf-8"))
+    config = json.loads((DEMO_WEIGHTS.parent / "clip_demo.json").read_text(encoding="utf-8"))
     side_px = config["vision_cfg"]["image_size"]
     preprocessing = Preprocessing(
         side_px, side_px, "shortest", "bicubic", open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
@@ -334,5 +334,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    with told_in_one_line():
+    with one_line_errors():
         main()

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cbir.artifacts.files import hash_ids, read_json, write_json
+from cbir.core.errors import ConfigError, DataError, WeightsError
+from cbir.core.files import hash_ids, read_json, write_json
 from cbir.encoders.preprocessing import Pixels, Preprocessing
 from cbir.encoders.runtime import Runtime
-from cbir.errors import ConfigError, DataError, WeightsError
 
 Embeddings = npt.NDArray[np.float32]
 Tokens = npt.NDArray[np.int64]

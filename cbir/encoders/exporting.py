@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cbir.artifacts.files import fresh_folder, write_json
-from cbir.config import Family, first_line
+from cbir.core.files import fresh_folder, write_json
+from cbir.core.params import first_line
 from cbir.encoders.base import EncoderCard
 from cbir.encoders.opening import TOWERS, build_modules, made_of
 from cbir.encoders.openvino_towers import import_openvino, tower_sha256
+from cbir.encoders.params import Family
 from cbir.encoders.tokens import tokenizer_sha256, write_tokenizer
 
 _MOST_ROWS = 4096  # in a batch

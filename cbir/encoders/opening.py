@@ -5,14 +5,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cbir.artifacts.files import read_json
-from cbir.config import Backend, DeviceParams, Family, Precision
+from cbir.core.device import DeviceParams
+from cbir.core.errors import ConfigError, WeightsError
+from cbir.core.files import read_json
+from cbir.core.parallel import cores
 from cbir.encoders.base import Encoder, EncoderCard, Tokens
 from cbir.encoders.openvino_towers import OpenvinoTower
+from cbir.encoders.params import Backend, Family, Precision
 from cbir.encoders.runtime import Runtime, pick_backend, pick_device
 from cbir.encoders.tokens import TextTokenizer
-from cbir.errors import ConfigError, WeightsError
-from cbir.parallel import cores
 
 if TYPE_CHECKING:
     from cbir.encoders.layers import Modules
@@ -94,10 +95,10 @@ def _left_out(towers: Mapping[str, Mapping[str, str]]) -> str | None:
 def build_modules(folder: Path, family: Family) -> "Modules":
     """What torch builds of the weights in `folder`.  Raises WeightsError when the files do not agree."""
     if family is Family.torchvision:
-        from cbir.encoders.mobilenet import build_mobilenet
+        from cbir.encoders.families.torchvision import build_mobilenet
 
         return build_mobilenet(folder)
-    from cbir.encoders.clip import build_clip
+    from cbir.encoders.families.open_clip import build_clip
 
     return build_clip(folder)
 

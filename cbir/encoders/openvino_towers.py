@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cbir.errors import WeightsError
+from cbir.core.errors import WeightsError
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 # OpenVINO's Python side makes its tables of types when they are first needed, and lets go of the interpreter's lock meanwhile:

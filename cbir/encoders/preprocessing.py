@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cbir.errors import WeightsError
+from cbir.core.errors import WeightsError
 
-Image.MAX_IMAGE_PIXELS = None  # cbir.images bounded them before they were packed
-PACKED_FORMATS = ("JPEG", "PNG")  # as cbir.images packs them
+Image.MAX_IMAGE_PIXELS = None  # cbir.datasets.decoding bounded them before they were packed
+PACKED_FORMATS = ("JPEG", "PNG")  # as cbir.datasets.decoding packs them
 Pixels = npt.NDArray[np.uint8]
 _INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _LONGEST = 64  # times the shorter side

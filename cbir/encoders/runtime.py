@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from cbir.core.errors import ConfigError
 from cbir.encoders.openvino_towers import import_openvino
-from cbir.errors import ConfigError
 
 # NVIDIA's on cards and on boards, AMD's, and either's below Windows: where Linux has none, torch need not be asked
 _GPU_DRIVERS = ("/dev/nvidiactl", "/dev/nvgpu", "/dev/nvhost-gpu", "/dev/kfd", "/dev/dxg")

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import regex
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from cbir.artifacts.files import read_json, write_json
-from cbir.errors import WeightsError
+from cbir.core.errors import WeightsError
+from cbir.core.files import read_json, write_json
 
 Tokens = npt.NDArray[np.int64]
 

@@ -46,7 +46,7 @@ _GROUP_IDS = re.compile(r'(<g) id="[^"]*"')  # nothing refers to them, and they 
 
 
 @dataclass(frozen=True)
-class Line:
+class Series:
     """A series: points (x, y), and for each the bounds of its interval where it has one.  ceiling : the best possible."""
 
     name: str
@@ -63,7 +63,7 @@ class Line:
         values: Mapping[str, float | None],
         intervals: Mapping[str, Sequence[float]],
         ceilings: Mapping[str, float],
-    ) -> "Line":
+    ) -> "Series":
         """A metric at every k that it has a value at; all three hold it under names such as "precision@10"."""
         at = {int(key.partition("@")[2]): key for key in values if key.startswith(f"{family}@")}
         known = [(k, at[k], value) for k in sorted(at) if (value := values[at[k]]) is not None]
@@ -77,7 +77,7 @@ class Line:
         )
 
 
-def line_chart(lines: Sequence[Line], title: str, x_label: str, y_label: str) -> str:
+def line_chart(lines: Sequence[Series], title: str, x_label: str, y_label: str) -> str:
     """Lines over x with bands of their intervals, ceilings dotted."""
 
     def draw(axes: Axes) -> None:

@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cbir.artifacts.images import read_columns
+from cbir.artifacts.paths import ReportPaths
 from cbir.artifacts.queries import read_qrels, read_query_list
-from cbir.artifacts.runs import read_confusions, read_open_table, read_run, run_path
+from cbir.artifacts.runs import read_confusions, read_open_table, read_run
 from cbir.artifacts.vectors import MISSING, positions_of
-from cbir.errors import DataError
-from cbir.retrieval import Relevance
+from cbir.core.errors import DataError
+from cbir.evaluation.relevance import Relevance
 
 SHOWN_RESULTS: Final = 10
 SAMPLE: Final = "sample"
@@ -23,7 +24,7 @@ _VALUES = ("query_id", "label", "map_at_r", "mrr")
 Row = dict[str, Any]
 
 
-class Asked(NamedTuple):
+class ExampleQuery(NamedTuple):
     """A query: an image or a text."""
 
     query_id: str
@@ -52,7 +53,7 @@ class Example:
     kind: str
     task: str
     encoder: str
-    query: Asked
+    query: ExampleQuery
     map_at_r: float | None
     found: tuple[Found, ...]
 
@@ -68,12 +69,12 @@ class Judge:
         self._relevance = Relevance(self._ids, self._labels, queries, read_qrels(data / "queries" / "qrels.parquet"))
         self._rows = {row["query_id"]: row for row in queries.to_pylist()}
 
-    def asked(self, query_id: str) -> Asked:
+    def asked(self, query_id: str) -> ExampleQuery:
         """The query of this id.  Raises DataError where the query list has none."""
         if query_id not in self._rows:
             raise DataError(f"{self._data / 'queries'}: expected the query {query_id!r}, found none: run `dvc repro`")
         row = self._rows[query_id]
-        return Asked(query_id, row["image_id"], row["text"], row["label"])
+        return ExampleQuery(query_id, row["image_id"], row["text"], row["label"])
 
     def found(self, run: Path, query_ids: Collection[str]) -> dict[str, tuple[Found, ...]]:
         """query_id -> its first results in a run, with whether they are right.
@@ -98,7 +99,7 @@ class Judge:
             results[row["query_id"]].append(Found(row["rank"], row["score"], row["image_id"], label, is_relevant))
         return {query_id: tuple(found) for query_id, found in results.items()}
 
-    def _relevant(self, asked: Asked) -> set[int]:
+    def _relevant(self, asked: ExampleQuery) -> set[int]:
         own = int(positions_of([asked.image_id], self._ids)[0]) if asked.image_id is not None else MISSING
         return set(self._relevance.of(asked.query_id, own)[0].tolist())
 
@@ -107,7 +108,7 @@ class Shown(Protocol):
     """A query with results."""
 
     @property
-    def query(self) -> Asked: ...
+    def query(self) -> ExampleQuery: ...
 
     @property
     def found(self) -> tuple[Found, ...]: ...
@@ -147,7 +148,7 @@ def _examples_of(
     answered = _of(exact, task, encoder)
     rows = answered.select([name for name in _VALUES if name in answered.column_names]).to_pylist()
     kinds = _choose(rows, _of(confusions, task, encoder)["label"].to_pylist(), sampled, seed)
-    found = judge.found(run_path(reports, task, encoder, "exact"), kinds)
+    found = judge.found(ReportPaths(reports).run(task, encoder, "exact"), kinds)
     values = {row["query_id"]: row.get("map_at_r") for row in rows}
     for query_id, kind in kinds.items():
         yield Example(kind, task, encoder, judge.asked(query_id), values[query_id], found[query_id])

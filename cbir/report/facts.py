@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cbir.artifacts.files import read_json
 from cbir.artifacts.images import read_quarantine
+from cbir.artifacts.names import ENCODERS, REAL_ENCODERS
 from cbir.artifacts.runs import read_confusions, read_duplicates, read_open_table
-from cbir.config import ENCODERS, REAL_ENCODERS
+from cbir.core.files import read_json
+from cbir.core.timing import TIMINGS, read_timings
 from cbir.report.provenance import Provenance, read_provenance
-from cbir.timing import TIMINGS, read_timings
 
 TASKS = {"cbir": "image query -> similar images", "tbir": "text query -> images"}
 MODALITIES = {"cbir": "image", "tbir": "text"}

@@ -6,8 +6,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cbir.artifacts.files import replacing
-from cbir.config import ENCODERS
+from cbir.artifacts.names import ENCODERS
+from cbir.core.files import replacing
 from cbir.report.facts import TASKS
 from cbir.report.figures import ats, counted, figure, megabytes, seconds, whole
 

@@ -8,12 +8,12 @@ from typing import Final
 from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 
-from cbir.artifacts.files import fresh_folder, replacing
+from cbir.core.files import fresh_folder, replacing
+from cbir.core.text import printable
 from cbir.report.examples import SHOWN_RESULTS, Example, Found, images_of
 from cbir.report.facts import Facts, short_name
 from cbir.report.figures import figure
 from cbir.report.thumbnails import small_images
-from cbir.shown import shown
 
 _PAPER, _INK, _GREY, _RIGHT, _WRONG = "#ffffff", "#1d1f23", "#9aa0a8", "#177a3b", "#b3261e"
 _FRAME, _GAP, _LINE, _TEXT_PX = 3, 10, 15, 11
@@ -46,7 +46,7 @@ def _draw(one: Example, facts: Facts, pictures: dict[str, Image.Image], px: int,
     value = "" if one.map_at_r is None else f", MAP@R {figure(one.map_at_r)}"
     asked = one.query.query_id if one.query.text is None else f"“{one.query.text}”"
     label = "" if one.query.label is None else f" ({facts.class_name(one.query.label)})"
-    pen.text((_GAP, _GAP // 2), shown(f"{one.kind}{value}: {asked}{label}"), _INK, font)
+    pen.text((_GAP, _GAP // 2), printable(f"{one.kind}{value}: {asked}{label}"), _INK, font)
     top = _GAP + _LINE
     if one.query.image_id is not None and one.query.image_id in pictures:
         _paste(page, pictures[one.query.image_id], (_GAP, top), _INK)
@@ -58,7 +58,7 @@ def _draw(one: Example, facts: Facts, pictures: dict[str, Image.Image], px: int,
         below = top + px + 2 * _FRAME
         pen.text((left, below), f"{hit.rank}. {hit.score:.3f} {word}", colour, font)
         name = hit.image_id if hit.label is None else short_name(hit.label, facts.names)
-        pen.text((left, below + _LINE), shown(name, _WORDS), _INK, font)
+        pen.text((left, below + _LINE), printable(name, _WORDS), _INK, font)
     return page
 
 

@@ -6,17 +6,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from cbir.artifacts.files import read_json
 from cbir.artifacts.maps import read_map
+from cbir.artifacts.names import ENCODERS
 from cbir.artifacts.runs import read_open_table
-from cbir.config import ENCODERS
-from cbir.report.charts import Dot, Line, bar_chart, line_chart, scatter_chart
+from cbir.core.files import read_json
+from cbir.core.text import printable
+from cbir.report.charts import Dot, Series, bar_chart, line_chart, scatter_chart
 from cbir.report.examples import KINDS, SAMPLE, Example, Judge, images_of
 from cbir.report.facts import Facts, short_name
 from cbir.report.page import drawings, pictures_of, script_json, write_page
 from cbir.report.thumbnails import Sheet, read_sheet
 from cbir.report.verdict import verdict
-from cbir.shown import shown
 
 _TILE_PX = 48
 _BARS = 8  # best and worst classes
@@ -58,7 +58,7 @@ def _over_k(facts: Facts) -> list[str]:
     charts = []
     for family in ("precision", "recall"):
         lines = [
-            Line.over_k(
+            Series.over_k(
                 f"{task} {encoder}",
                 family,
                 facts.metrics[task][encoder],
@@ -104,7 +104,7 @@ def _best_and_worst(facts: Facts, classes: Mapping[tuple[str, str], Sequence[dic
         falling = sorted(rows[_BARS:], key=lambda row: (-row[name], -row["map_at_r"], row["label"]))
         for which, chosen in (("worst", rows[:_BARS]), ("best", falling[:_BARS])):
             if chosen:
-                bars = [(shown(facts.class_name(row["label"])), row[name]) for row in chosen]
+                bars = [(printable(facts.class_name(row["label"])), row[name]) for row in chosen]
                 alike = sum(row[name] == chosen[-1][name] for row in rows)
                 more = f", {alike} of {len(rows)} at {chosen[-1][name]:.2f}" if alike > len(chosen) else ""
                 charts.append(bar_chart(bars, f"{task} {encoder}: {which} classes{more}", name, series))
@@ -134,7 +134,11 @@ def _maps(data: Path, classes: dict[str, str]) -> tuple[list[dict[str, Any]], li
                 "count": len(ids),
                 "sheet": list(sheets).index(ids),
                 "points": script_json(
-                    {"points": points, "names": [shown(name) for name in names], "ids": [shown(one) for one in ids]}
+                    {
+                        "points": points,
+                        "names": [printable(name) for name in names],
+                        "ids": [printable(one) for one in ids],
+                    }
                 ),
             }
         )

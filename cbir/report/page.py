@@ -11,12 +11,12 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from cbir.definitions import FAMILIES
+from cbir.core.text import printable
+from cbir.evaluation.definitions import FAMILIES
 from cbir.report.facts import flat, name_of, short_name
 from cbir.report.figures import signed
 from cbir.report.filling import fill
 from cbir.report.thumbnails import Thumbnail, read_thumbnails
-from cbir.shown import shown
 
 _SCRIPT = Path(__file__).with_name("templates") / "page.js"
 
@@ -31,7 +31,7 @@ def write_page(
         template,
         {
             "signed": signed,
-            "shown": shown,
+            "printable": printable,
             "class_name": partial(name_of, names=names),
             "short_name": partial(short_name, names=names),
             "marked": _marked,

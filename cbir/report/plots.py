@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from cbir.artifacts.files import fresh_folder, replacing
-from cbir.config import ENCODERS
+from cbir.artifacts.names import ENCODERS
+from cbir.core.files import fresh_folder, replacing
 from cbir.report.facts import Facts
 
 Point = dict[str, str | float | None]

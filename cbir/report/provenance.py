@@ -8,8 +8,8 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
-from cbir.errors import DataError
-from cbir.shown import shown
+from cbir.core.errors import DataError
+from cbir.core.text import printable
 
 _RUNS: Final = ("cbir", "stages", "conf", "dvc.yaml", "params.yaml")  # what makes a run, without what a run writes
 _HASHED_BYTES: Final = 64 * 10**6  # a larger file is taken for what it was: an index has a passport
@@ -51,7 +51,7 @@ class Provenance:
             return f"{self.revision}, whether with changes is unknown ({self.doubt})"
         if not self.changed:
             return self.revision
-        names = ", ".join(shown(name) for name in self.changed[:_NAMED_FILES])
+        names = ", ".join(printable(name) for name in self.changed[:_NAMED_FILES])
         more = len(self.changed) - _NAMED_FILES
         rest = f" and {more} more {'file' if more == 1 else 'files'}" if more > 0 else ""
         return f"{self.revision}, with uncommitted changes in {names}{rest}"
@@ -62,7 +62,7 @@ class Provenance:
         if not self.outputs:
             return "there is no dvc.lock, or it is empty"
         if self.differing:
-            names = ", ".join(map(shown, self.differing))
+            names = ", ".join(map(printable, self.differing))
             return f"absent, or other files than dvc.lock names: {names}; dvc repro brings them together"
         return "the files are those of dvc.lock (of folders and large files, that they are there)"
 

@@ -1,6 +1,6 @@
 """The Hydra launcher of `cbir sweep`: hands each batch of jobs, of whatever sweeper, to the function that runs them.
 
-Hydra takes plugins from this folder only, hence the file; everything else is in `cbir.sweep`.
+Hydra takes plugins from this folder only, hence the file; everything else is in `cbir.runs.sweep`.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ class BatchLauncher(Launcher):
     """The sweeper's batch in, one number for each job out (None for a job that failed)."""
 
     def setup(self, *, hydra_context: Any, task_function: Callable[..., Any], config: Any) -> None:
-        """Called by Hydra; `task_function` is `cbir.sweep.Sweep.run_batch`."""
+        """Called by Hydra; `task_function` is `cbir.runs.sweep.Sweep.run_batch`."""
         self._run_batch = task_function
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:

@@ -1,4 +1,4 @@
-"""Registers the typed schema of `cbir.config` with Hydra, so that a wrong type or an unknown key dies in composition.
+"""Registers the typed schema of `cbir.compose` with Hydra, so that a wrong type or an unknown key dies in composition.
 
 DVC imports this file through `hydra.plugins_path = conf` (see .dvc/config) from whichever folder it was started in.
 """
@@ -10,8 +10,6 @@ _ROOT = str(Path(__file__).resolve().parents[2])
 if _ROOT not in sys.path:
     sys.path.insert(0, _ROOT)
 
-from hydra.core.config_store import ConfigStore  # noqa: E402
+from cbir.compose import register_schema  # noqa: E402
 
-from cbir.config import Params  # noqa: E402
-
-ConfigStore.instance().store(name="cbir_schema", node=Params)
+register_schema()

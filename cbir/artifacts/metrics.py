@@ -1,0 +1,131 @@
+"""`reports/metrics.json` and `reports/intervals.json`, typed: the only module that knows their keys.
+
+Both files have the same groups.  metrics.json holds the mean of each metric, intervals.json the bounds of its 95 % interval;
+a metric that is undefined, or has no interval, is absent.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Generic, Self, TypeVar
+
+from cbir.artifacts.names import TASKS
+from cbir.core.errors import DataError
+from cbir.core.files import read_json, write_json
+
+Means = dict[str, float]  # metric -> mean over the queries that have a value
+Bounds = dict[str, list[float]]  # metric -> [low, high]
+V = TypeVar("V")
+
+IMAGE, GALLERY_IMAGE, TEXT = "image", "gallery image", "text"  # kinds of queries to an index
+
+
+@dataclass(kw_only=True)
+class Groups(Generic[V]):
+    """Values by group; V is `Means` or `Bounds`.
+
+    cbir, tbir : encoder -> values of exact search.  subsets : task -> encoder -> subset -> values.
+    categories : encoder -> accuracies of predicted classes.  without_duplicates : encoder -> cbir values of the queries
+    without a copy in the gallery.  ann : encoder -> kind of query -> values of what the index returned.
+    ann_cost : the same, exact search's values less the index's.
+    """
+
+    cbir: dict[str, V] = field(default_factory=dict)
+    tbir: dict[str, V] = field(default_factory=dict)
+    subsets: dict[str, dict[str, dict[str, V]]] = field(default_factory=dict)
+    categories: dict[str, V] = field(default_factory=dict)
+    without_duplicates: dict[str, V] = field(default_factory=dict)
+    ann: dict[str, dict[str, V]] = field(default_factory=dict)
+    ann_cost: dict[str, dict[str, V]] = field(default_factory=dict)
+
+    def of_task(self, task: str) -> dict[str, V]:
+        """encoder -> values of a task."""
+        values: dict[str, dict[str, V]] = {"cbir": self.cbir, "tbir": self.tbir}
+        return values[task]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, in the order of the fields."""
+        return {name.name: _plain(getattr(self, name.name)) for name in fields(self)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], path: Path) -> Self:
+        """The inverse of to_json.  path : for messages.  Raises DataError when a group is absent or no object."""
+        for name in fields(cls):
+            if not isinstance(value.get(name.name), Mapping):
+                raise DataError(
+                    f"{path}: expected the group '{name.name}' of what evaluate writes, found "
+                    f"{type(value.get(name.name)).__name__}: run `dvc repro --force evaluate`"
+                )
+        return cls(**{name.name: value[name.name] for name in fields(cls)})
+
+
+@dataclass(kw_only=True)
+class Counts:
+    """What the figures are of.
+
+    queries_without_relevant : task -> queries that no gallery image is relevant to.  duplicates : "queries" with a copy in
+    the gallery, and how many of them each way of comparing detects.  index_bytes : encoder -> size of its index file.
+    """
+
+    gallery_images: int
+    queries: int
+    queries_without_relevant: dict[str, int]
+    duplicates: dict[str, int]
+    index_bytes: dict[str, int]
+
+
+@dataclass(kw_only=True)
+class Metrics(Groups[Means]):
+    """metrics.json.  ceilings : task -> the best that any ranking could reach.  chance : task -> a random ranking's."""
+
+    ceilings: dict[str, Means] = field(default_factory=dict)
+    chance: dict[str, Means] = field(default_factory=dict)
+    data: Counts
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], path: Path) -> Self:
+        """The inverse of to_json.  Raises DataError as `Groups.from_json` does."""
+        metrics = super().from_json(value, path)
+        try:
+            metrics.data = Counts(**value["data"])
+        except TypeError as error:
+            raise DataError(
+                f"{path}: data: not what this version writes ({error}): run `dvc repro --force evaluate`"
+            ) from error
+        return metrics
+
+
+@dataclass(kw_only=True)
+class Intervals(Groups[Bounds]):
+    """intervals.json.  about : level, resamples, seed, and what was drawn."""
+
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+def write_metrics(path: Path, metrics: Metrics) -> None:
+    """Write metrics.json."""
+    write_json(path, metrics.to_json())
+
+
+def read_metrics(path: Path) -> Metrics:
+    """Read metrics.json.  Raises DataError when it is absent, damaged or of another version."""
+    return Metrics.from_json(read_json(path), path)
+
+
+def write_intervals(path: Path, intervals: Intervals) -> None:
+    """Write intervals.json."""
+    write_json(path, intervals.to_json())
+
+
+def read_intervals(path: Path) -> Intervals:
+    """Read intervals.json.  Raises DataError as `read_metrics` does."""
+    return Intervals.from_json(read_json(path), path)
+
+
+def evaluated(groups: Groups[Any]) -> list[tuple[str, str]]:
+    """Every (task, encoder) that has values."""
+    return [(task, encoder) for task in TASKS for encoder in groups.of_task(task)]
+
+
+def _plain(value: Any) -> Any:
+    return dict(value.__dict__) if isinstance(value, Counts) else value

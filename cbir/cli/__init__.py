@@ -1,0 +1,1 @@
+"""The command `cbir`, a module for each of its commands."""

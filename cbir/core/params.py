@@ -1,0 +1,205 @@
+"""Typed parameters: the dataclasses of each package, checked against the groups of `params.yaml`.
+
+Hydra composes `conf/` against these classes (see `cbir.compose`) into `params.yaml`.  A stage loads the groups that it
+declares and no other, so a new field of one group runs no stage of another.  Defaults belong to the composition:
+`params.yaml` holds every key.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_origin
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cbir.core.errors import ConfigError
+
+PARAMS_FILE = Path("params.yaml")
+CONF_DIR = Path("conf")
+NOT_GROUPS = ("experiment", "hydra_plugins")  # folders of conf/ that leave no key of their own
+
+
+class Parameters:
+    """Base of the parameter classes; a stage can read only the keys that it declares (see `load_params`)."""
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(
+                f"parameter '{name}' of {type(self).__name__} is not declared by this stage: "
+                "add it to the stage's PARAMS and to its params in dvc.yaml"
+            )
+
+
+P = TypeVar("P", bound=Parameters)
+
+
+def load_params(
+    group: str, schema: type[P], keys: Iterable[str], path: Path = PARAMS_FILE, *, whole_group: bool = True
+) -> P:
+    """Read a group of `params.yaml`, check it against its schema, and return the declared keys.
+
+    keys : dotted names with the group, of a leaf ("dataset.url") or of a whole part ("index.build"); names of other groups
+    are ignored.  whole_group : whether the schema holds every key of the group; otherwise further keys are allowed.
+
+    Raises ConfigError if the file or the group is absent, or if a key is unknown, missing, of the wrong type or out of
+    range; AttributeError (a bug of ours) when a key is read that was not declared.
+    """
+    values = read_yaml(path).get(group)
+    where = str(path)
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where}: expected the group '{group}', found {values!r}: run `cbir compose`")
+    known = {field.name for field in fields(schema)}  # type: ignore[arg-type]
+    if absent := sorted(known - set(values)):
+        raise ConfigError(f"{where}: expected the parameter '{group}.{absent[0]}', found none: run `cbir compose`")
+    node = build_group(
+        group, schema, values if whole_group else {name: values[name] for name in values if name in known}, where
+    )
+    _restrict(node, f"{group}.", frozenset(keys))
+    return node
+
+
+def check_groups(path: Path = PARAMS_FILE, conf_dir: Path = CONF_DIR) -> None:
+    """Raise ConfigError where `params.yaml` holds a group without a folder in `conf/`: no stage would read it.
+
+    Without `conf/` there is nothing to compare with, and nothing is refused.
+    """
+    if not conf_dir.is_dir():
+        return
+    groups = {folder.name for folder in conf_dir.iterdir() if folder.is_dir()} - set(NOT_GROUPS)
+    for name in read_yaml(path):
+        if name not in groups:
+            raise ConfigError(f"{path}: unknown parameter '{name}'; {nearest(name, groups)}")
+
+
+def build_group(group: str, schema: type[P], values: Mapping[str, Any], where: str) -> P:
+    """Turn plain nested values into the parameters of one group.
+
+    Raises ConfigError (one line) for an unknown key (naming the nearest), a wrong type, a value that is missing or out of
+    range, an interpolation.
+    """
+    _check_keys(values, schema, f"{group}.", leaf_keys(schema, f"{group}."), where)
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(schema), values)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{where}: {group}.{error.full_key}: {first_line(error)}") from error
+    missing = sorted(OmegaConf.missing_keys(merged))
+    if missing:
+        raise ConfigError(f"{where}: {group}.{missing[0]} has no value: add the override `{group}.{missing[0]}=...`")
+    try:
+        return cast(P, OmegaConf.to_object(merged))
+    except ConfigError as error:  # of a range; a group does not know its own name
+        raise ConfigError(f"{group}.{error}") from error
+
+
+def leaf_keys(schema: Any, prefix: str = "") -> list[str]:
+    """The dotted names of all parameters of a schema, in order of definition."""
+    keys: list[str] = []
+    for field in fields(schema):
+        name = prefix + field.name
+        keys += leaf_keys(field.type, name + ".") if is_group(field.type) else [name]
+    return keys
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """A phrase that names the valid word nearest to `name`, or all of them when none is near."""
+    valid = sorted(valid)
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
+    return f"nearest: {close[0]}" if close else f"expected one of {', '.join(valid)}"
+
+
+def nearest_key(name: str, keys: Iterable[str], groups: Iterable[str] = ()) -> str:
+    """A phrase that names the parameter nearest to `name`, or the group.
+
+    keys : every dotted name.  groups : further groups.
+
+    >>> keys = ["mobilenet.weights", "index.search.nprobe", "dataset.url"]
+    >>> nearest_key("mobilenet.wieghts", keys), nearest_key("nprobe", keys), nearest_key("datset", keys)
+    ('nearest: mobilenet.weights', 'nearest: index.search.nprobe', 'nearest: dataset')
+    """
+    keys, (group, dot, _) = list(keys), name.partition(".")
+    same_ending = [key for key in keys if key.endswith(f".{name.rpartition('.')[2]}")]
+    within = [key for key in keys if key.startswith(f"{group}.")]
+    close = difflib.get_close_matches(name, same_ending or within, n=1, cutoff=0.0)
+    if dot and not close:
+        close = difflib.get_close_matches(name, keys, n=1)
+    return f"nearest: {close[0]}" if close else nearest(group, {*(key.partition(".")[0] for key in keys), *groups})
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message."""
+    return str(error).strip().partition("\n")[0]
+
+
+def in_one_line(error: BaseException) -> str:
+    """An exception of YAML, OmegaConf or Hydra as one line, without the details meant for developers."""
+    lines = [line.strip() for line in str(error).partition("Config search path:")[0].splitlines()]
+    hidden = ("full_key:", "object_type=", "reference_type=")
+    return " ".join(line for line in lines if line and not line.startswith(hidden))
+
+
+def is_group(kind: Any) -> bool:
+    """Whether the type of a field is a part with fields of its own."""
+    return isinstance(kind, type) and is_dataclass(kind) and not issubclass(kind, Enum)
+
+
+def at_least(least: float, node: Parameters, *names: str, part: str = "") -> None:
+    """Raise ConfigError where a field is below `least`; null is allowed.  part : "build." of a nested part."""
+    for name in names:
+        value = getattr(node, name)
+        if value is not None and value < least:
+            raise ConfigError(f"{part}{name}: expected a number >= {least}, found {value}")
+
+
+def at_most(most: float, node: Parameters, *names: str) -> None:
+    """Raise ConfigError where a field is above `most`; null is allowed."""
+    for name in names:
+        value = getattr(node, name)
+        if value is not None and value > most:
+            raise ConfigError(f"{name}: expected at most {most}, found {value}")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a mapping of groups.  Raises ConfigError when the file is absent, damaged or holds something else."""
+    try:
+        loaded = OmegaConf.to_container(OmegaConf.load(path))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} is not here: run `cbir compose` in the repository's root") from None
+    except Exception as error:  # yaml's and omegaconf's parse errors share no base class
+        raise ConfigError(f"{path} is not readable as YAML: {in_one_line(error)}") from error
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path}: expected a mapping of groups, found {type(loaded).__name__}")
+    return cast(dict[str, Any], loaded)
+
+
+def _check_keys(values: Mapping[str, Any], node: Any, prefix: str, keys: Iterable[str], where: str) -> None:
+    known = {field.name: field.type for field in fields(node)}
+    for name, value in values.items():
+        if name not in known:
+            raise ConfigError(f"{where}: unknown parameter '{prefix}{name}'; {nearest_key(f'{prefix}{name}', keys)}")
+        if value == "???":
+            continue
+        if is_group(known[name]):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{where}: {prefix}{name}: expected keys with values, found {value!r}")
+            _check_keys(value, known[name], f"{prefix}{name}.", keys, where)
+        elif get_origin(known[name]) is list and not isinstance(value, list):
+            raise ConfigError(f"{where}: {prefix}{name}: expected a list, as [a, b], found {value!r}")
+        elif "${" in str(value):
+            raise ConfigError(
+                f"{where}: {prefix}{name}: expected a plain value, found {value!r}: DVC would not see it change"
+            )
+
+
+def _restrict(node: Parameters, prefix: str, keys: frozenset[str]) -> None:
+    for field in fields(node):  # type: ignore[arg-type]
+        name = prefix + field.name
+        if name in keys or prefix.removesuffix(".") in keys:
+            continue
+        if any(key.startswith(name + ".") for key in keys):
+            _restrict(getattr(node, field.name), name + ".", keys)
+        else:
+            delattr(node, field.name)

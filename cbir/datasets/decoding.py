@@ -1,0 +1,114 @@
+"""Decode, validate and pack single images; say why when one cannot be decoded.
+
+An image is decoded whole, turned by its EXIF orientation, made RGB (transparency over white, 16 bits to 8), and bounded
+in pixels before decoding and in side after it.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from cbir.artifacts.images import FINGERPRINT_SIDE
+from cbir.core.errors import UndecodableImage
+
+Image.MAX_IMAGE_PIXELS = None  # the bound is ours, dataset.max_pixels, checked before decoding
+# Only decoders that parse bytes: Pillow's others start programs (EPS) or follow references.  MPO comes with JPEG.
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
+_KEPT_FORMATS = ("JPEG", "PNG")
+_KEPT_MODES = ("RGB", "L")
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """An image ready for packing: encoded bytes that decode to its RGB pixels; width and height in pixels.
+
+    fingerprint : its mean grey in 16 x 16 fields, row by row, one byte each.
+    """
+
+    data: bytes
+    width: int
+    height: int
+    fingerprint: bytes
+
+    @property
+    def sha256(self) -> str:
+        """sha256 of the encoded bytes."""
+        return hashlib.sha256(self.data).hexdigest()
+
+
+def encode_for_packing(data: bytes, max_pixels: int, max_side_px: int) -> EncodedImage:
+    """Decode an image file's bytes whole and return what is packed of it.
+
+    The bytes are kept as they came when they already decode to the wanted pixels (RGB or grey JPEG or PNG, upright,
+    within max_side_px); otherwise the image is encoded anew: PNG when it came lossless and stays
+    its size, else JPEG 95 4:4:4.
+
+    Raises UndecodableImage with the reason for the quarantine.
+    """
+    image = _open(data, max_pixels)
+    kind = image.format or ""
+    fits = max(image.size) <= max_side_px
+    try:
+        image.load()
+        upright = image.getexif().get(ExifTags.Base.Orientation, 1) in (0, 1)
+        if (
+            kind in _KEPT_FORMATS
+            and image.mode in _KEPT_MODES
+            and upright
+            and fits
+            and "transparency" not in image.info
+        ):
+            return EncodedImage(data, *image.size, _fingerprint(image))
+        pixels = _to_rgb(ImageOps.exif_transpose(image))
+    except UndecodableImage:
+        raise
+    except (
+        Exception
+    ) as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, IndexError, ...
+        raise UndecodableImage("damaged or truncated", f"{type(error).__name__}: {error}") from error
+    if not fits:
+        pixels.thumbnail((max_side_px, max_side_px), Image.Resampling.LANCZOS)
+    pixels.info = {}  # or Pillow writes the old comment, which may be longer than a JPEG allows, and colour profile
+    packed = BytesIO()
+    if fits and kind not in ("JPEG", "MPO", "WEBP"):
+        pixels.save(packed, "PNG")
+    else:
+        pixels.save(packed, "JPEG", quality=95, subsampling=0)
+    return EncodedImage(packed.getvalue(), *pixels.size, _fingerprint(pixels))
+
+
+def _fingerprint(image: Image.Image) -> bytes:
+    side = (FINGERPRINT_SIDE, FINGERPRINT_SIDE)
+    return image.convert("L").resize(side, Image.Resampling.BOX).tobytes()
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
+    if not data:
+        raise UndecodableImage("empty file")
+    try:
+        image = Image.open(BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        detail = f"no whole header of {', '.join(FORMATS)}; begins with {data[:16]!r}"
+        raise UndecodableImage("not an image", detail) from error
+    except Exception as error:  # a damaged header raises whatever its parser met
+        raise UndecodableImage("damaged or truncated", f"{type(error).__name__}: {error}") from error
+    width, height = image.size
+    if width * height > max_pixels:
+        raise UndecodableImage("too many pixels", f"{width} x {height} is more than dataset.max_pixels = {max_pixels}")
+    return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F"):  # 32 bits: which value is white cannot be known
+        raise UndecodableImage("unsupported pixel values", f"32 bits a pixel (mode {image.mode}), expected 8 or 16")
+    if image.mode.startswith("I;16"):
+        values: Any = np.asarray(image)
+        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")  # Pillow's own conversion clips at 255
+    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+        opaque = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,64 @@
+"""The groups `dataset` and `queries`."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from cbir.core.errors import ConfigError
+from cbir.core.params import Parameters, at_least, at_most
+from cbir.fetching.params import SourceParams
+
+MAX_SIDE_PX = 65_500  # JPEG holds no more
+
+
+class Reader(Enum):
+    """The form of the data set: a module of `cbir.datasets`."""
+
+    shapes = "shapes"
+    tiny_imagenet = "tiny_imagenet"
+    image_folder = "image_folder"
+
+
+class QuerySource(Enum):
+    """Who writes the query list: the data set, or the user in a file."""
+
+    dataset = "dataset"
+    file = "file"
+
+
+@dataclass(kw_only=True)
+class DatasetParams(SourceParams):
+    """Group `dataset`; see the comments in `conf/dataset/`."""
+
+    reader: Reader
+    query_folder: str | None = None
+    seed: int = 0
+    gallery_per_class: int | None = None
+    queries_per_class: int | None = None
+    max_side_px: int = 512
+    max_pixels: int = 50_000_000
+    max_bad_fraction: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(1, self, "gallery_per_class", "max_side_px", "max_pixels")
+        at_least(0, self, "queries_per_class", "seed")
+        at_most(MAX_SIDE_PX, self, "max_side_px")
+        if not 0.0 <= self.max_bad_fraction <= 1.0:
+            raise ConfigError(f"max_bad_fraction: expected a share in [0, 1], found {self.max_bad_fraction}")
+
+
+@dataclass
+class QueriesParams(Parameters):
+    """Group `queries`: which queries are asked; see the comments in `conf/queries/`."""
+
+    source: QuerySource
+    path: str | None = None
+    qrels: str | None = None
+    templates: list[str] = field(default_factory=list)
+    captions: bool = False
+    prompt_sets: list[str] = field(default_factory=lambda: ["bare", "photo", "clip_80", "synonyms"])
+
+    def __post_init__(self) -> None:
+        for template in self.templates:
+            if template.count("{}") != 1:
+                raise ConfigError(f"templates: expected exactly one {{}} where the class name goes, found {template!r}")

@@ -1,0 +1,47 @@
+"""The groups `mobilenet` and `clip`: one encoder each."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from cbir.core.params import Parameters, at_least
+
+
+class Family(Enum):
+    """Which library builds the encoder: a module of `cbir.encoders.families`."""
+
+    torchvision = "torchvision"
+    open_clip = "open_clip"
+
+
+class Precision(Enum):
+    """Arithmetic of the forward pass; it changes the vectors, so it is part of the passport."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+
+
+class Backend(Enum):
+    """What runs the towers; `auto` takes the fastest that the device and the precision have."""
+
+    auto = "auto"
+    torch = "torch"
+    openvino = "openvino"
+
+
+@dataclass
+class EncoderParams(Parameters):
+    """An encoder; see the comments in `conf/mobilenet/` and `conf/clip/`."""
+
+    family: Family
+    architecture: str
+    weights: str
+    weights_sha256: str | None = None
+    weights_tag: str | None = None
+    tokenizer: str | None = None
+    image_px: int | None = None
+    precision: Precision = Precision.fp32
+    backend: Backend = Backend.auto
+
+    def __post_init__(self) -> None:
+        at_least(8, self, "image_px")

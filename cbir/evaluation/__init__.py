@@ -1,0 +1,1 @@
+"""From ranked results and judgements to metrics, intervals and what explains them."""

@@ -1,0 +1,275 @@
+"""Somebody else's run and qrels, in trec_eval's format, evaluated by the code that evaluates ours (`cbir evaluate`).
+
+Like trec_eval: ranked by score, the highest first, equal scores by image_id, descending in the order of code points; the
+columns Q0, rank and tag are not read.  A judged query that the run does not answer counts 0 in every metric (trec_eval -c); a
+query of the run without qrels is left out.  A grade below 1 is not relevant.  As everywhere in cbir, a query without relevant
+images is left out of the mean, where trec_eval counts 0.
+
+Scores are compared as float64, like in trec_eval's newest sources (usnistgov/trec_eval#38); trec_eval 9.0.7 and pytrec_eval
+hold float32, in which more of them are equal.  Where that could matter, the queries are counted.
+"""
+
+import math
+import re
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cbir.core.errors import DataError
+from cbir.datasets.query_list import cut, judged_twice, qrels_lines, text_lines
+from cbir.evaluation.metrics import RelevantRanks, mean, per_query
+from cbir.evaluation.statistics import LEVEL, Interval, interval_of_means
+
+_GRADES = range(-127, 128)  # a negative one is not relevant: some collections mark spam with it
+_FIELD = re.compile(r"\S+", re.ASCII)  # as trec_eval: a no-break space ends no field
+_BLOCK_CELLS = 2_000_000  # bounds memory where one query has many more relevant images than the others
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was read.
+
+    queries : those evaluated, judged with a relevant image.  unanswered : of them, those absent from the run, which count 0.
+    without_relevant : queries of the qrels left out, as they have no relevant image.  unjudged : queries of the run left out,
+    as they have no qrels.  results, relevant, found : of the evaluated queries, the run's lines, the relevant images, and
+    those of them that the run holds.  float32_ties : evaluated queries with scores that differ but are equal as float32.
+    """
+
+    queries: int
+    unanswered: int
+    without_relevant: int
+    unjudged: int
+    results: int
+    relevant: int
+    found: int
+    float32_ties: int
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """query_ids, values : (n,) the evaluated queries in the order of the qrels, and name -> (n,) float64.
+
+    intervals : of the means; None with fewer than two queries.
+    """
+
+    query_ids: list[str]
+    values: dict[str, Floats]
+    intervals: dict[str, Interval | None]
+    counts: Counts
+    resamples: int
+    seed: int
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Name -> mean over the evaluated queries."""
+        return mean(self.values)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, under the names of metrics.json and intervals.json."""
+        bounds = {name: one and one.bounds for name, one in self.intervals.items()}
+        about = {"level": LEVEL, "resamples": self.resamples, "seed": self.seed, "drawn": "queries"}
+        return {"metrics": self.means, "intervals": bounds, "counts": asdict(self.counts), "about": about}
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Lines of a file in columns, (n,) each: numbers that stand for query and image, grade or score, number of the line."""
+
+    queries: Ints
+    images: Ints
+    values: Floats
+    lines: Ints
+
+    def taken(self, rows: npt.NDArray[Any]) -> "_Rows":
+        return _Rows(self.queries[rows], self.images[rows], self.values[rows], self.lines[rows])
+
+
+class _Ids:
+    """A number for each id, the same in both files."""
+
+    def __init__(self) -> None:
+        self.queries: dict[str, int] = {}
+        self.images: dict[str, int] = {}
+
+    def read(self, lines: Iterable[tuple[int, tuple[str, str, float]]]) -> _Rows:
+        """Rows in the order of the lines, as much memory each as four numbers take."""
+        numbers, values = array("q"), array("d")
+        for line, (query_id, image_id, value) in lines:
+            numbers.append(self.queries.setdefault(query_id, len(self.queries)))
+            numbers.append(self.images.setdefault(image_id, len(self.images)))
+            numbers.append(line)
+            values.append(value)
+        columns = np.array(numbers, np.int64).reshape(-1, 3)
+        return _Rows(columns[:, 0].copy(), columns[:, 1].copy(), np.array(values, np.float64), columns[:, 2].copy())
+
+    def keys(self, rows: _Rows) -> Ints:
+        """One number for each pair of query and image."""
+        return rows.queries * len(self.images) + rows.images
+
+    def repeated(self, rows: _Rows) -> tuple[int, str, str] | None:
+        """Line, query_id and image_id of the first pair that an earlier line holds."""
+        keys = self.keys(rows)
+        order = np.argsort(keys, kind="stable")
+        again = order[1:][np.diff(keys[order]) == 0]
+        if not len(again):
+            return None
+        row = again.min()
+        return int(rows.lines[row]), list(self.queries)[rows.queries[row]], list(self.images)[rows.images[row]]
+
+
+def evaluate_run(run: Path, qrels: Path, ks: Sequence[int], resamples: int, seed: int) -> Evaluation:
+    """Every metric of the report over a run and qrels in trec_eval's format, as the head of this file tells.
+
+    Intervals are drawn over queries, for the files tell no classes.
+    Raises DataError in one line, naming file and line: text that is not such a line, a score that is no finite number, a pair
+    of query and image given twice, a file that is empty or cannot be read, files that share no query.
+    """
+    ids = _Ids()
+    judged = ids.read(qrels_lines(qrels, _GRADES))
+    if again := ids.repeated(judged):
+        raise judged_twice(qrels, *again)
+    if not (judged.values >= 1).any():
+        raise DataError(f"{qrels}: expected a relevance of 1 or more in at least one line, found {_number(judged)}")
+    n_judged = len(ids.queries)
+    retrieved = ids.read(_run_lines(run))
+    if again := ids.repeated(retrieved):
+        raise DataError(f"{run} line {again[0]}: query {again[1]!r} has image {again[2]!r} in an earlier line already")
+    if not (retrieved.queries < n_judged).any():
+        raise DataError(
+            f"{run}: expected results for queries of {qrels}, found none: {_example(ids, n_judged, retrieved)}"
+        )
+
+    relevant = judged.taken(judged.values >= 1)
+    chosen = np.unique(relevant.queries)
+    results = retrieved.taken(np.isin(retrieved.queries, chosen))
+    results = results.taken(_order(results, _places(ids.images)))
+    ranks = _ranks(results.queries)
+    gains = _gains(ids.keys(results), ids.keys(relevant), relevant.values)
+    hits = gains > 0
+    values = _values(chosen, relevant, results.taken(hits), ranks[hits], gains[hits], ks)
+    found = interval_of_means(np.column_stack([*values.values()]), np.arange(len(chosen)), resamples, seed)
+    counts = Counts(
+        queries=len(chosen),
+        unanswered=len(chosen) - len(np.unique(results.queries)),
+        without_relevant=n_judged - len(chosen),
+        unjudged=len(ids.queries) - n_judged,
+        results=len(results.lines),
+        relevant=len(relevant.lines),
+        found=int(hits.sum()),
+        float32_ties=_float32_ties(results),
+    )
+    names = list(ids.queries)
+    return Evaluation(
+        [names[query] for query in chosen], values, dict(zip(values, found, strict=True)), counts, resamples, seed
+    )
+
+
+def _run_lines(path: Path) -> Iterator[tuple[int, tuple[str, str, float]]]:
+    """Between tabs a field may hold spaces, as in qrels."""
+    for number, line in text_lines(path):
+        fields = [field.strip() for field in line.split("\t")]
+        if len(fields) != 6 or not all(fields):
+            fields = _FIELD.findall(line)
+        if len(fields) != 6:
+            raise DataError(
+                f"{path} line {number}: expected the 6 fields 'query_id Q0 image_id rank score tag', "
+                f"found {len(fields)}: {cut(line)}"
+            )
+        yield number, (fields[0], fields[2], _score(path, number, fields[4]))
+
+
+def _score(path: Path, line: int, text: str) -> float:
+    try:
+        score = float(text) if text.isascii() and "_" not in text else math.nan  # Python reads 1_0 as 10
+    except ValueError:
+        score = math.nan
+    if not math.isfinite(score):
+        raise DataError(f"{path} line {line}, column score: expected a finite number, found {cut(text)}")
+    return score
+
+
+def _number(rows: _Rows) -> str:
+    return f"none in {len(rows.lines):,} lines" if len(rows.lines) else "an empty file"
+
+
+def _example(ids: _Ids, n_judged: int, retrieved: _Rows) -> str:
+    if not len(retrieved.lines):
+        return "the file is empty"
+    names = list(ids.queries)
+    return f"a query there is {cut(names[n_judged])}, in the qrels {cut(names[0])}"
+
+
+def _places(images: dict[str, int]) -> Ints:
+    """The place of each image among all ids in ascending order."""
+    places = np.empty(len(images), np.int64)
+    places[[images[image_id] for image_id in sorted(images)]] = np.arange(len(images))
+    return places
+
+
+def _order(results: _Rows, places: Ints) -> Ints:
+    """By query, then score descending, then image_id descending."""
+    return np.lexsort((-places[results.images], -results.values, results.queries))
+
+
+def _ranks(queries: Ints) -> Ints:
+    """1-based ranks of rows that stand in order."""
+    starts = np.flatnonzero(np.diff(queries, prepend=-1))
+    lengths = np.diff(starts, append=len(queries))
+    return np.arange(1, len(queries) + 1) - np.repeat(starts, lengths)
+
+
+def _gains(results: Ints, relevant: Ints, grades: Floats) -> Floats:
+    """The grade of each result, by its key; 0 where it is not relevant."""
+    order = np.argsort(relevant)
+    places = order[np.minimum(np.searchsorted(relevant, results, sorter=order), len(order) - 1)]
+    return np.where(relevant[places] == results, grades[places], 0.0)
+
+
+def _values(
+    chosen: Ints, relevant: _Rows, hits: _Rows, ranks: Ints, gains: Floats, ks: Sequence[int]
+) -> dict[str, Floats]:
+    """Name -> (n_chosen,) float64.  hits : the relevant results, by query; ranks, gains : theirs."""
+    relevant = relevant.taken(np.argsort(relevant.queries, kind="stable"))
+    parts = []
+    for rows in _blocks(np.diff(np.searchsorted(relevant.queries, chosen), append=len(relevant.queries))):
+        block = chosen[rows]
+        judged = RelevantRanks.from_ranks(
+            _by_query(block, hits.queries, ranks),
+            _by_query(block, hits.queries, gains),
+            _by_query(block, relevant.queries, relevant.values),
+        )
+        parts.append(per_query(judged, ks))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _blocks(widths: Ints) -> Iterator[slice]:
+    """Neighbouring queries, so many that the widest of them times their number is at most _BLOCK_CELLS; at least one."""
+    start = widest = 0
+    for end, width in enumerate(widths.tolist()):
+        if end > start and max(widest, width) * (end + 1 - start) > _BLOCK_CELLS:
+            yield slice(start, end)
+            start, widest = end, 0
+        widest = max(widest, width)
+    yield slice(start, len(widths))
+
+
+def _by_query(chosen: Ints, queries: Ints, values: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    """The values of each chosen query.  queries : of each value, ascending."""
+    firsts, ends = (np.searchsorted(queries, chosen, side) for side in ("left", "right"))
+    return [values[first:end] for first, end in zip(firsts, ends, strict=True)]
+
+
+def _float32_ties(results: _Rows) -> int:
+    """results : in order."""
+    with np.errstate(over="ignore"):
+        single = results.values.astype(np.float32)
+    same_query, same_single, same = (column[1:] == column[:-1] for column in (results.queries, single, results.values))
+    return len(np.unique(results.queries[1:][same_query & same_single & ~same]))

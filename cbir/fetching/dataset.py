@@ -1,0 +1,30 @@
+"""Bring a data set into `data/raw/`: fetch its archive, note its folder, or draw it."""
+
+from pathlib import Path
+
+from cbir.core.errors import ConfigError
+from cbir.core.files import fresh_folder, hash_ids, write_json
+from cbir.drawing.archive import draw_archive
+from cbir.fetching.addresses import local_path
+from cbir.fetching.archives import ARCHIVE, FOLDER, Folder
+from cbir.fetching.fetch import fetch
+from cbir.fetching.params import SourceParams
+
+
+def fetch_dataset(params: SourceParams, raw: Path, workers: int) -> None:
+    """Leave `archive.zip` in `raw`, or `folder.json` where the data set is a folder on this machine."""
+    fresh_folder(raw)
+    if params.draw_gallery_images is not None:
+        images = (params.draw_gallery_images, params.draw_query_images or 0)
+        draw_archive(raw / ARCHIVE, params.draw_seed or 0, *images, workers)
+        return
+    if params.url is None:
+        raise ConfigError("dataset.url: expected the address of an archive or a folder, found null")
+    folder = local_path(params.url)
+    if folder is not None and folder.is_dir():
+        files = Folder(folder.resolve())
+        write_json(raw / FOLDER, {"folder": files.root, "fingerprint": hash_ids(files.fingerprint())})
+    elif folder is not None and not folder.exists():
+        raise ConfigError(f"dataset.url: expected a folder or a zip archive, found nothing at {folder.absolute()}")
+    else:
+        fetch(params.url, raw / ARCHIVE, sha256=params.sha256, md5=params.md5)

@@ -1,0 +1,21 @@
+"""The part of the group `dataset` that says where the images come from."""
+
+from dataclasses import dataclass
+
+from cbir.core.params import Parameters, at_least
+
+
+@dataclass(kw_only=True)
+class SourceParams(Parameters):
+    """Where a data set is fetched from, or how many images are drawn; see the comments in `conf/dataset/`."""
+
+    url: str | None = None
+    sha256: str | None = None
+    md5: str | None = None
+    draw_seed: int | None = None
+    draw_gallery_images: int | None = None
+    draw_query_images: int | None = None
+
+    def __post_init__(self) -> None:
+        at_least(1, self, "draw_gallery_images")
+        at_least(0, self, "draw_seed", "draw_query_images")

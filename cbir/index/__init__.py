@@ -1,0 +1,1 @@
+"""FAISS indexes and exact search: build, store, search, time."""

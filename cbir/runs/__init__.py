@@ -1,0 +1,1 @@
+"""Several runs against each other: comparisons, sweeps, DVC experiments."""

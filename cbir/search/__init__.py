@@ -1,0 +1,1 @@
+"""One query in, ranked images out: the Searcher, its command line and its contact sheet."""

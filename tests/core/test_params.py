@@ -1,0 +1,423 @@
+"""load_params: what a wrong params.yaml is told, and what a stage gets; and the rules that every file of conf/ keeps."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cbir.compose import checked, composed
+from cbir.core.device import DeviceName, load_device
+from cbir.core.errors import ConfigError
+from cbir.core.params import leaf_keys, load_params, nearest_key
+from cbir.datasets.params import QuerySource, Reader
+from cbir.encoders.params import Family, Precision
+from cbir.index.params import IndexKind
+from tests.support.imports import ROOT
+
+CONF = ROOT / "conf"
+GROUPS = ("dataset", "mobilenet", "clip", "index", "device", "queries", "evaluate", "map", "report")
+OPTIONS = sorted((group, file.stem) for group in GROUPS for file in (CONF / group).glob("*.yaml"))
+NEEDED = {"dataset=image_folder": ["dataset.url=/photos"], "queries=file": ["queries.path=/asked.csv"]}
+
+
+@pytest.fixture(autouse=True)
+def _in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(scope="module")
+def composition() -> str:
+    return composed(conf_dir=CONF)
+
+
+@pytest.fixture
+def params_yaml(tmp_path: Path, composition: str) -> Path:
+    """A params.yaml without a fault, to be spoiled."""
+    path = tmp_path / "params.yaml"
+    path.write_text(composition, encoding="utf-8")
+    return path
+
+
+def spoil(path: Path, key: str, value: Any) -> None:
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    *parts, last = key.split(".")
+    node = values
+    for part in parts:
+        node = node.setdefault(part, {})
+    node[last] = value
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+
+
+# ---- what a stage is handed
+
+
+def test_a_leaf_that_was_asked_for_has_its_value_and_type(params_yaml: Path) -> None:
+    params = load_params(["dataset.seed", "dataset.max_bad_fraction", "evaluate.ks", "queries.captions"], params_yaml)
+    assert params.dataset.seed == 0
+    assert params.dataset.max_bad_fraction == 0.01
+    assert params.evaluate.ks == [1, 5, 10, 20, 50]
+    assert params.queries.captions is True
+
+
+@pytest.mark.parametrize(
+    ("read", "key"),
+    [
+        (lambda params: params.dataset.url, "url"),
+        (lambda params: params.index.kind, "kind"),
+        (lambda params: params.index.search, "search"),
+        (lambda params: params.device, "device"),
+        (lambda params: params.encoder("mobilenet"), "mobilenet"),
+    ],
+)
+def test_what_was_not_asked_for_cannot_be_read(params_yaml: Path, read: Any, key: str) -> None:
+    params = load_params(["dataset.seed", "index.build"], params_yaml)
+    with pytest.raises(AttributeError, match=f"parameter '{key}' of .* was not handed to this stage"):
+        read(params)
+
+
+def test_no_leaf_but_those_asked_for_is_in_the_object_at_all(params_yaml: Path) -> None:
+    params = load_params(["dataset.seed"], params_yaml)
+    assert list(vars(params)) == ["dataset"]
+    assert vars(params.dataset) == {"seed": 0}
+
+
+def test_a_part_that_was_asked_for_comes_whole(params_yaml: Path) -> None:
+    spoil(params_yaml, "index.build.hnsw_m", 16)
+    params = load_params(["index.build"], params_yaml)
+    assert vars(params.index.build) == {
+        "nlist": None,
+        "pq_m": None,
+        "hnsw_m": 16,
+        "ef_construction": None,
+        "train_rows": None,
+        "seed": 0,
+    }
+    assert list(vars(params.index)) == ["build"]
+
+
+def test_a_leaf_of_a_nested_part_comes_alone(params_yaml: Path) -> None:
+    params = load_params(["index.build.seed"], params_yaml)
+    assert vars(params.index.build) == {"seed": 0}
+
+
+def test_words_become_members_of_their_enum(params_yaml: Path) -> None:
+    keys = ["dataset.reader", "mobilenet.family", "clip.precision", "index.kind", "device.name", "queries.source"]
+    params = load_params(keys, params_yaml)
+    assert params.dataset.reader is Reader.shapes
+    assert params.mobilenet.family is Family.torchvision
+    assert params.clip.precision is Precision.fp32
+    assert params.index.kind is IndexKind.flat
+    assert params.device.name is DeviceName.auto
+    assert params.queries.source is QuerySource.dataset
+
+
+def test_the_two_encoders_are_reached_by_name(params_yaml: Path) -> None:
+    params = load_params(["mobilenet.architecture", "clip.family"], params_yaml)
+    assert params.encoder("mobilenet").architecture == "mobilenet_v3_small"
+    assert params.encoder("clip").family is Family.open_clip
+
+
+def test_device_comes_whole_and_alone(params_yaml: Path) -> None:
+    device = load_device(params_yaml)
+    assert (device.name, device.batch_images, device.threads, device.workers) == (DeviceName.auto, None, None, None)
+
+
+def test_leaf_keys_are_the_keys_of_params_yaml_in_their_order(params_yaml: Path) -> None:
+    assert leaf_keys() == list(flat_keys(yaml.safe_load(params_yaml.read_text(encoding="utf-8"))))
+
+
+# ---- what is refused, and how
+
+
+def test_an_absent_file_names_the_command_that_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"params\.yaml is not here: run `python -m cbir\.compose`"):
+        load_params([], tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("dataset: [1\nindex: 2\n", "line 2, column 6"),
+        ("dataset:\n\tseed: 1\n", "line 2, column 1"),
+        ("dataset:\n  seed: 0\n  seed: 1\n", "duplicate key seed .*line 3"),
+        ("dataset: !!python/object:os.system x\n", "line 1, column 10"),
+        ("dataset: \xff".encode("latin-1"), "can't decode byte 0xff"),
+    ],
+)
+def test_broken_yaml_is_told_with_its_place(tmp_path: Path, text: str | bytes, where: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    with pytest.raises(ConfigError, match=rf"params\.yaml is not readable as YAML: .*{where}") as caught:
+        load_params([], path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_list_in_place_of_groups_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("- dataset\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="expected a mapping of groups, found list"):
+        load_params([], path)
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("datset", "unknown parameter 'datset'; nearest: dataset"),
+        ("mobilenet.wieghts", "unknown parameter 'mobilenet.wieghts'; nearest: mobilenet.weights"),
+        ("clip.image_size", "unknown parameter 'clip.image_size'; nearest: clip.image_px"),
+        ("index.nprobe", "unknown parameter 'index.nprobe'; nearest: index.search.nprobe"),
+        ("index.build.m", r"unknown parameter 'index\.build\.m'; nearest: index\.build\."),
+        ("evaluate.zzzz", r"unknown parameter 'evaluate\.zzzz'; nearest: evaluate\."),
+        ("datset.sed", "unknown parameter 'datset'; nearest: dataset"),
+        (
+            "zzzz",
+            "unknown parameter 'zzzz'; expected one of clip, dataset, device, evaluate, index, map, mobilenet, queries",
+        ),
+    ],
+)
+def test_an_unknown_key_is_refused_and_the_nearest_named(params_yaml: Path, key: str, message: str) -> None:
+    spoil(params_yaml, key, 1)
+    with pytest.raises(ConfigError, match=rf"params\.yaml: {message}"):
+        load_params(["dataset.seed"], params_yaml)
+
+
+def test_an_unknown_key_is_refused_even_where_no_stage_reads_its_group(params_yaml: Path) -> None:
+    spoil(params_yaml, "clip.wieghts", "openai")
+    with pytest.raises(ConfigError, match=r"unknown parameter 'clip\.wieghts'"):
+        load_params(["evaluate.ks"], params_yaml)
+
+
+@pytest.mark.parametrize(
+    ("name", "phrase"),
+    [
+        ("datset.seed", "nearest: dataset.seed"),
+        ("dataset.sed", "nearest: dataset.seed"),
+        ("nprobe", "nearest: index.search.nprobe"),
+        ("evalute", "nearest: evaluate"),
+    ],
+)
+def test_the_nearest_key_is_found_by_its_group_or_its_last_word(name: str, phrase: str) -> None:
+    assert nearest_key(name) == phrase
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("dataset.seed", "abc", "dataset.seed: Value 'abc' of type 'str' could not be converted to Integer"),
+        ("dataset.seed", 1.5, "dataset.seed: Value '1.5' of type 'float' could not be converted to Integer"),
+        ("dataset.seed", True, "dataset.seed: Value 'True' of type 'bool' could not be converted to Integer"),
+        ("dataset.seed", None, "dataset.seed: Incompatible value 'None' for field of type 'int'"),
+        ("dataset.seed", {"a": 1}, "dataset.seed: Value .* could not be converted to Integer"),
+        ("dataset.max_bad_fraction", "much", "dataset.max_bad_fraction: Value 'much' .* Float"),
+        ("dataset.reader", "imagenet", "dataset.reader: Invalid value 'imagenet', expected one of .shapes, "),
+        ("index.kind", "HNSW", "index.kind: Invalid value 'HNSW', expected one of .flat, ivf_flat, ivf_pq, hnsw, sq8"),
+        ("clip.precision", "fp64", "clip.precision: Invalid value 'fp64', expected one of .fp32, fp16, bf16"),
+        ("mobilenet.weights", None, "mobilenet.weights: Incompatible value 'None' for field"),
+        ("evaluate.ks", 5, r"evaluate\.ks: expected a list, as \[a, b\], found 5"),
+        ("evaluate.ks", [1, "ten"], r"evaluate\.ks\[1\]: Value 'ten' of type 'str' could not be converted to Integer"),
+        ("queries.captions", "perhaps", "queries.captions: Value 'perhaps' is not a valid bool"),
+        ("queries.templates", "a {}", r"queries\.templates: expected a list, .*, found 'a \{\}'"),
+        ("index.build", None, "index.build: expected keys with values, found None"),
+        ("index.build", [1], r"index\.build: expected keys with values, found \[1\]"),
+        ("dataset", 5, "dataset: expected keys with values, found 5"),
+    ],
+)
+def test_a_wrong_type_is_refused_by_name(params_yaml: Path, key: str, value: Any, message: str) -> None:
+    spoil(params_yaml, key, value)
+    with pytest.raises(ConfigError, match=rf"params\.yaml: {message}") as caught:
+        load_params([], params_yaml)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("dataset.gallery_per_class", 0, "expected a number >= 1, found 0"),
+        ("dataset.queries_per_class", -1, "expected a number >= 0, found -1"),
+        ("dataset.draw_gallery_images", 0, "expected a number >= 1, found 0"),
+        ("dataset.draw_query_images", -1, "expected a number >= 0, found -1"),
+        ("dataset.draw_seed", -1, "expected a number >= 0, found -1"),
+        ("dataset.seed", -1, "expected a number >= 0, found -1"),
+        ("dataset.max_side_px", 0, "expected a number >= 1, found 0"),
+        ("dataset.max_pixels", 0, "expected a number >= 1, found 0"),
+        ("dataset.max_bad_fraction", 1.01, r"expected a share in \[0, 1\], found 1.01"),
+        ("dataset.max_bad_fraction", -0.01, r"expected a share in \[0, 1\], found -0.01"),
+        ("dataset.max_bad_fraction", float("nan"), r"expected a share in \[0, 1\], found nan"),
+        ("mobilenet.image_px", 7, "expected a number >= 8, found 7"),
+        ("clip.image_px", 0, "expected a number >= 8, found 0"),
+        ("index.build.nlist", 0, "expected a number >= 1, found 0"),
+        ("index.build.pq_m", -8, "expected a number >= 1, found -8"),
+        ("index.build.hnsw_m", 0, "expected a number >= 1, found 0"),
+        ("index.build.ef_construction", 0, "expected a number >= 1, found 0"),
+        ("index.build.train_rows", 0, "expected a number >= 1, found 0"),
+        ("index.build.seed", -1, "expected a number >= 0, found -1"),
+        ("index.search.nprobe", 0, "expected a number >= 1, found 0"),
+        ("index.search.ef_search", 0, "expected a number >= 1, found 0"),
+        ("device.batch_images", 0, "expected a number >= 1, found 0"),
+        ("device.threads", 0, "expected a number >= 1, found 0"),
+        ("device.workers", -1, "expected a number >= 1, found -1"),
+        ("queries.templates", ["no place"], r"expected exactly one \{\} .*, found 'no place'"),
+        ("queries.templates", ["{} and {}"], r"expected exactly one \{\} .*, found '\{\} and \{\}'"),
+        ("evaluate.ks", [], r"expected ascending numbers >= 1, found \[\]"),
+        ("evaluate.ks", [0, 1], r"expected ascending numbers >= 1, found \[0, 1\]"),
+        ("evaluate.ks", [5, 1], r"expected ascending numbers >= 1, found \[5, 1\]"),
+        ("evaluate.ann_ks", [1, 1], r"expected ascending numbers >= 1, found \[1, 1\]"),
+        ("evaluate.run_depth", 0, "expected a number >= 1, found 0"),
+        ("evaluate.latency_queries", 0, "expected a number >= 1, found 0"),
+        ("evaluate.seed", -1, "expected a number >= 0, found -1"),
+        ("map.images", -1, "expected a number >= 0, found -1"),
+        ("map.images", 5001, "expected at most 5000, found 5001"),
+        ("map.perplexity", 0, "expected a number >= 1, found 0"),
+        ("map.perplexity", 101, "expected at most 100, found 101"),
+        ("map.seed", -1, "expected a number >= 0, found -1"),
+        ("report.sampled_queries", -1, "expected a number >= 0, found -1"),
+        ("report.sampled_queries", 51, "expected at most 50, found 51"),
+        ("report.thumbnail_px", 15, "expected a number >= 16, found 15"),
+        ("report.thumbnail_px", 257, "expected at most 256, found 257"),
+        ("report.seed", -1, "expected a number >= 0, found -1"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name(params_yaml: Path, key: str, value: Any, message: str) -> None:
+    spoil(params_yaml, key, value)
+    with pytest.raises(ConfigError, match=f"^{re.escape(key)}: {message}"):
+        load_params([], params_yaml)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("dataset.gallery_per_class", 1),
+        ("dataset.queries_per_class", 0),
+        ("dataset.max_bad_fraction", 0.0),
+        ("dataset.max_bad_fraction", 1.0),
+        ("dataset.max_bad_fraction", 1),
+        ("mobilenet.image_px", 8),
+        ("index.search.nprobe", 1),
+        ("queries.templates", []),
+        ("evaluate.ks", [1]),
+        ("map.images", 0),
+        ("map.images", 5000),
+        ("report.sampled_queries", 0),
+        ("report.thumbnail_px", 256),
+    ],
+)
+def test_the_ends_of_a_range_are_taken(params_yaml: Path, key: str, value: Any) -> None:
+    spoil(params_yaml, key, value)
+    node: Any = load_params([key], params_yaml)
+    for part in key.split("."):
+        node = getattr(node, part)
+    assert node == value
+
+
+def test_a_value_that_the_user_must_give_is_asked_for(params_yaml: Path) -> None:
+    spoil(params_yaml, "dataset.url", "???")
+    with pytest.raises(ConfigError, match=r"params\.yaml: dataset\.url has no value: add the override `dataset\.url="):
+        load_params(["evaluate.ks"], params_yaml)
+
+
+def test_a_group_that_is_missing_is_asked_for() -> None:
+    values = yaml.safe_load(composed())
+    del values["clip"]
+    with pytest.raises(ConfigError, match="here: clip has no value"):
+        checked(values, "here")
+
+
+def test_a_key_that_is_missing_is_asked_for() -> None:
+    values = yaml.safe_load(composed())
+    del values["index"]["search"]["nprobe"]
+    with pytest.raises(ConfigError, match=r"here: index\.search\.nprobe has no value"):
+        checked(values, "here")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("dataset.url", "${oc.env:HOME}"),
+        ("dataset.seed", "${evaluate.seed}"),
+        ("dataset.seed", "${nothing}"),
+        ("queries.templates", ["a {} of ${oc.env:USER}"]),
+    ],
+)
+def test_an_interpolation_in_params_yaml_is_refused(params_yaml: Path, key: str, value: Any) -> None:
+    spoil(params_yaml, key, value)
+    with pytest.raises(ConfigError, match=rf"{re.escape(key)}: expected a plain value, found .*\$\{{"):
+        load_params([], params_yaml)
+
+
+# ---- conf/
+
+
+def flat_keys(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from flat_keys(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def test_every_folder_of_conf_is_a_group_that_is_tested_here() -> None:
+    folders = {path.name for path in CONF.iterdir() if path.is_dir()}
+    assert folders - {"hydra_plugins", "experiment"} == set(GROUPS)
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_file_of_a_group_sets_exactly_its_keys(group: str, option: str) -> None:
+    """Otherwise a switch of the group would leave a key of the old choice behind."""
+    values = yaml.safe_load((CONF / group / f"{option}.yaml").read_text(encoding="utf-8"))
+    expected = [key.removeprefix(f"{group}.") for key in leaf_keys() if key.startswith(f"{group}.")]
+    assert list(flat_keys(values)) == expected
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes(group: str, option: str) -> None:
+    override = f"{group}={option}"
+    values = yaml.safe_load(composed([override, *NEEDED.get(override, [])]))
+    chosen = yaml.safe_load((CONF / group / f"{option}.yaml").read_text(encoding="utf-8"))
+    if override in NEEDED:
+        key, _, value = NEEDED[override][0].partition("=")
+        chosen[key.partition(".")[2]] = value
+    assert values[group] == chosen
+
+
+@pytest.mark.parametrize("option", sorted(file.stem for file in (CONF / "experiment").glob("*.yaml")))
+def test_every_experiment_composes_and_is_another_composition(option: str) -> None:
+    sweeps = "sweeper:" in (CONF / "experiment" / f"{option}.yaml").read_text(encoding="utf-8")  # its jobs differ
+    assert (composed([f"experiment={option}"]) != composed()) is not sweeps
+
+
+@pytest.mark.parametrize("override", NEEDED)
+def test_an_option_that_needs_a_value_asks_for_it(override: str) -> None:
+    key = NEEDED[override][0].partition("=")[0]
+    with pytest.raises(ConfigError, match=f"{re.escape(key)} has no value: add the override `{re.escape(key)}=...`"):
+        composed([override])
+
+
+def test_no_parameter_has_a_name_that_the_run_cache_overlooks() -> None:
+    """DVC leaves `size` and `nfiles` out of the run cache's key: it would restore another value's result (dvc#10296)."""
+    files = sorted(CONF.rglob("*.yaml"))
+    assert len(files) > len(OPTIONS)
+    words = {word for key in leaf_keys() for word in key.split(".")}
+    for file in files:
+        words |= set(all_keys(yaml.safe_load(file.read_text(encoding="utf-8"))))
+    assert not words & {"size", "nfiles"}
+
+
+def all_keys(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        yield from map(str, node)
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from all_keys(child)
+
+
+@pytest.mark.parametrize("file", sorted(CONF.rglob("*.yaml")), ids=lambda file: str(file.relative_to(CONF)))
+def test_no_value_of_conf_depends_on_the_moment_or_the_machine(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert not re.search(r"\$\{\s*(now|hydra|oc\.env|env)\s*:", text)
+
+
+def test_no_group_name_is_a_key_of_a_group() -> None:
+    groups = {path.name for path in CONF.iterdir() if path.is_dir()}
+    assert not groups & {word for key in leaf_keys() for word in key.split(".")[1:]}

@@ -1,0 +1,196 @@
+"""What a stage took: the file that is left, what its figures mean, and dvc.yaml, which must name every one."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cbir.core.errors import DataError
+from cbir.core.files import write_json
+from cbir.core.timing import STAGES, TIMINGS, read_timings, timed
+from tests.support.imports import ROOT
+
+PIPELINE: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+UNTIMED = {"scan", "report"}
+ENCODERS = ("mobilenet", "clip")
+OF_ENCODERS = [stage for stage in STAGES if "matrix" in PIPELINE[stage]]
+EVERY = [
+    f"{stage}_{name}" if name else stage for stage in STAGES for name in (ENCODERS if stage in OF_ENCODERS else [""])
+]
+
+ALLOCATE = "held = bytearray({mb} * 10**6); held[::4096] = bytes([1]) * len(held[::4096])"
+SPIN = "import time\nbegun = time.process_time()\nwhile time.process_time() - begun < {s}: pass"
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def written(stage: str = "trial") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((TIMINGS / f"{stage}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def run_timed(block: str, begin_with: str = "") -> dict[str, Any]:
+    """What is told of a block that has a process of its own."""
+    body = "".join(f"    {line}\n" for line in block.splitlines())
+    script = f"import subprocess, sys\nfrom cbir.core.timing import timed\n{begin_with}\nwith timed('trial'):\n{body}"
+    command = ["/bin/sh", "-c", '"$0" -c "$1"; exit $?', sys.executable, script]  # so that pytest's memory is not seen
+    subprocess.run(command, env={"PYTHONPATH": str(ROOT)}, check=True)
+    return written()
+
+
+# ---- the file
+
+
+def test_a_block_that_ends_well_leaves_its_figures_and_the_machine() -> None:
+    with timed("trial"):
+        assert not TIMINGS.exists()
+    assert list(written()) == ["wall_s", "cpu_s", "peak_mb", "machine"]
+    assert list(written()["machine"]) == ["processor", "cores", "system"]
+    assert all(written()["machine"].values())
+    assert list(TIMINGS.iterdir()) == [TIMINGS / "trial.json"]
+
+
+@pytest.mark.parametrize("error", [DataError("bad"), ValueError(), KeyboardInterrupt(), SystemExit(1)])
+def test_a_block_that_fails_leaves_no_file_and_its_error_is_seen(error: BaseException) -> None:
+    with pytest.raises(type(error)) as raised, timed("trial"):
+        raise error
+    assert raised.value is error
+    assert not TIMINGS.exists()
+
+
+def test_a_block_that_fails_leaves_the_file_of_the_run_before() -> None:
+    with timed("trial"):
+        pass
+    before = written()
+    with pytest.raises(DataError), timed("trial"):
+        raise DataError("bad")
+    assert written() == before
+
+
+def test_what_the_block_tells_stands_beside_the_figures() -> None:
+    with timed("trial") as more:
+        more["rows_from_cache"] = 12
+        more["note"] = "صورة"
+    assert list(written())[-2:] == ["rows_from_cache", "note"]
+    assert (written()["rows_from_cache"], written()["note"]) == (12, "صورة")
+
+
+def test_two_blocks_share_nothing() -> None:
+    with timed("first") as more:
+        more["rows"] = 1
+    with timed("second"):
+        pass
+    assert "rows" not in written("second")
+
+
+# ---- the figures
+
+
+def test_wall_time_is_that_of_the_block_and_waiting_is_no_work() -> None:
+    found = run_timed("time.sleep(0.4)", "import time; time.sleep(1.2)")
+    assert 0.4 <= found["wall_s"] < 1.2
+    assert 0 <= found["cpu_s"] < 0.3
+
+
+def test_work_before_the_block_is_not_counted() -> None:
+    found = run_timed("pass", SPIN.format(s=0.6))
+    assert found["wall_s"] < 0.5
+    assert 0 <= found["cpu_s"] < 0.5
+    assert 0.55 <= run_timed(SPIN.format(s=0.6))["cpu_s"] < 5
+
+
+def test_work_of_child_processes_counts() -> None:
+    child = f"subprocess.run([sys.executable, '-c', {SPIN.format(s=0.6)!r}], check=True)"
+    alone, together = run_timed("pass"), run_timed(child)
+    assert 0.55 <= together["cpu_s"] - alone["cpu_s"] < 5
+    assert together["wall_s"] >= 0.5
+
+
+@pytest.mark.parametrize("mb", [300, 600])
+def test_peak_memory_is_what_was_held_and_little_more(mb: int) -> None:
+    assert mb <= run_timed(ALLOCATE.format(mb=mb) + "\ndel held")["peak_mb"] < mb + 100
+
+
+def test_peak_memory_is_that_of_the_largest_process_not_of_all() -> None:
+    child = f"subprocess.run([sys.executable, '-c', {ALLOCATE.format(mb=300)!r}], check=True)"
+    assert 300 <= run_timed(f"{ALLOCATE.format(mb=200)}\n{child}\n{child}")["peak_mb"] < 400
+
+
+def test_the_memory_of_whoever_starts_a_stage_is_not_the_stages() -> None:
+    """Linux hands ru_maxrss on through exec, and bash, as DVC calls it, begins no process of its own."""
+    script = "from cbir.core.timing import timed\nwith timed('trial'): pass"
+    large = f"import subprocess, sys; {ALLOCATE.format(mb=400)}; subprocess.run(sys.argv[1:], check=True)"
+    command = [sys.executable, "-c", large, sys.executable, "-c", script]
+    subprocess.run(command, env={"PYTHONPATH": str(ROOT)}, check=True)
+    assert written()["peak_mb"] < 100
+
+
+# ---- reading
+
+
+TOOK = {"wall_s": 1, "cpu_s": 0.5, "peak_mb": 9, "machine": {"processor": "p", "cores": 2, "system": "s"}}
+
+
+def test_timings_are_read_in_the_order_of_the_pipeline_whatever_the_files_order(tmp_path: Path) -> None:
+    for name in reversed(EVERY):
+        write_json(tmp_path / f"{name}.json", TOOK | {"wall_s": len(name)})
+    expected = [name for stage in STAGES for name in sorted(one for one in EVERY if one.split("_")[0] == stage)]
+    assert list(read_timings(tmp_path)) == expected
+    assert read_timings(tmp_path) == {name: TOOK | {"wall_s": len(name)} for name in EVERY}
+
+
+@given(present=st.sets(st.sampled_from(EVERY)))
+def test_what_was_not_timed_is_left_out(tmp_path_factory: pytest.TempPathFactory, present: set[str]) -> None:
+    folder = tmp_path_factory.mktemp("timings")
+    for name in present:
+        write_json(folder / f"{name}.json", TOOK)
+    assert list(read_timings(folder)) == sorted(present, key=lambda name: (STAGES.index(name.split("_")[0]), name))
+
+
+def test_without_a_folder_nothing_was_timed(tmp_path: Path) -> None:
+    assert read_timings(tmp_path / "absent") == {}
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "map_clip.json").write_text("{", encoding="utf-8")
+    with pytest.raises(DataError, match=r"map_clip\.json is not readable as JSON"):
+        read_timings(tmp_path)
+
+
+@pytest.mark.parametrize("other", [{}, TOOK | {"wall_s": "x"}, TOOK | {"machine": {"cores": 2}}, TOOK | {"machine": 1}])
+def test_a_file_of_another_shape_is_named(tmp_path: Path, other: dict[str, Any]) -> None:
+    write_json(tmp_path / "map_clip.json", other)
+    with pytest.raises(DataError, match=r"map_clip\.json: expected what a stage took, found .*: run `dvc repro`$"):
+        read_timings(tmp_path)
+
+
+# ---- the pipeline
+
+
+def test_every_stage_is_timed_in_the_order_of_dvc_yaml() -> None:
+    assert list(STAGES) == [stage for stage in PIPELINE if stage not in UNTIMED]
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_a_stage_declares_the_file_that_its_module_writes(stage: str) -> None:
+    module = PIPELINE[stage]["cmd"].split()[2]
+    source = (ROOT / module.replace(".", "/")).with_suffix(".py").read_text(encoding="utf-8")
+    timed_as = [name.replace("{encoder}", "${item.encoder}") for name in re.findall(r'\btimed\(f?"([^"]*)"\)', source)]
+    outs = [out for out in PIPELINE[stage]["outs"] if isinstance(out, str)]
+    assert [out for out in outs if out.startswith(f"{TIMINGS}/")] == [f"{TIMINGS}/{name}.json" for name in timed_as]
+    suffix = "_${item.encoder}" if "matrix" in PIPELINE[stage] else ""
+    assert timed_as == ([] if stage in UNTIMED else [f"{stage}{suffix}"])
+
+
+def test_the_report_depends_on_the_folder_of_timings() -> None:
+    assert str(TIMINGS) in PIPELINE["report"]["deps"]

@@ -1,0 +1,228 @@
+"""Queries that stand in the gallery too: found by their bytes, their pixels, their vectors, and by nothing else."""
+
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image, ImageEnhance
+
+from cbir.artifacts.images import PackedImage
+from cbir.artifacts.runs import read_duplicates
+from cbir.artifacts.vectors import MISSING
+from cbir.core.files import read_json
+from cbir.datasets.decoding import encode_for_packing
+from cbir.evaluation.duplicates import (
+    MOST_COPIES,
+    NEAR_GREYS,
+    DuplicatePair,
+    Pictures,
+    alike,
+    same_bytes,
+    same_pixels,
+    same_vectors,
+)
+from tests.support import world as worlds
+from tests.support.world import PARAMS, World, make_world
+
+NOBODY = np.full(100, MISSING, np.int64)
+
+
+def jpeg(image: Image.Image, quality: int = 95) -> bytes:
+    file = BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+def pictures(*images: bytes) -> Pictures:
+    packed = [encode_for_packing(image, 10**6, 512) for image in images]
+    table = pa.table(
+        {
+            "sha256": pa.array([one.sha256 for one in packed], pa.string()),
+            "fingerprint": pa.array([one.fingerprint for one in packed], pa.binary(256)),
+        }
+    )
+    return Pictures.of(table)
+
+
+@pytest.fixture(scope="module")
+def drawings() -> list[Image.Image]:
+    return [Image.open(BytesIO(image)).convert("RGB") for image in drawn(30)]
+
+
+def drawn(number: int) -> list[bytes]:
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(number):
+        smooth = Image.fromarray(rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)).resize(
+            (96, 80), Image.Resampling.BICUBIC
+        )
+        found.append(jpeg(smooth))
+    return found
+
+
+def test_the_very_same_file_is_found_however_often_it_is_there_and_not_the_querys_own_image() -> None:
+    one, two, three = drawn(3)
+    gallery = pictures(one, two, one, three)
+    assert list(same_bytes(pictures(one, three), gallery, NOBODY[:2])) == [
+        *(DuplicatePair(0, 0, "bytes", 1.0), DuplicatePair(0, 2, "bytes", 1.0), DuplicatePair(1, 3, "bytes", 1.0))
+    ]
+    own = np.array([2, 3])
+    assert list(same_bytes(pictures(one, three), gallery, own)) == [DuplicatePair(0, 0, "bytes", 1.0)]
+
+
+@pytest.mark.parametrize("way", ["compressed anew", "half as large", "larger", "as PNG"])
+def test_a_copy_is_found_by_its_pixels_and_no_other_image(drawings: list[Image.Image], way: str) -> None:
+    copies = {
+        "compressed anew": lambda image: jpeg(image, 40),
+        "half as large": lambda image: jpeg(image.resize((48, 40), Image.Resampling.BICUBIC)),
+        "larger": lambda image: jpeg(image.resize((300, 250), Image.Resampling.LANCZOS)),
+        "as PNG": lambda image: (file := BytesIO(), image.save(file, "PNG"))[0].getvalue(),
+    }
+    asked = pictures(*(copies[way](image) for image in drawings))
+    found = list(same_pixels(asked, pictures(*map(jpeg, drawings)), NOBODY[: len(drawings)]))
+    assert [(pair.query, pair.position) for pair in found] == [(n, n) for n in range(len(drawings))]
+    assert all(0 <= pair.likeness <= NEAR_GREYS for pair in found)
+    assert list(same_pixels(asked, pictures(*map(jpeg, drawings)), np.arange(len(drawings)))) == []
+
+
+def test_pixels_are_compared_as_by_the_definition() -> None:
+    rng = np.random.default_rng(1)
+    base = rng.integers(0, 256, (40, 256))
+    near = np.clip(base + rng.integers(-7, 8, base.shape), 0, 255)
+    digests = pa.array([str(n) for n in range(40)])
+    asked, gallery = Pictures(digests, near.astype(np.uint8)), Pictures(digests, base.astype(np.uint8))
+    differences = np.sqrt(((near[:, None].astype(float) - base) ** 2).mean(2))
+    expected = [(int(q), int(p), differences[q, p]) for q, p in np.argwhere(differences <= NEAR_GREYS)]
+    found = [(pair.query, pair.position, pair.likeness) for pair in same_pixels(asked, gallery, NOBODY[:40])]
+    assert [one[:2] for one in found] == [one[:2] for one in expected]
+    assert [one[2] for one in found] == pytest.approx([one[2] for one in expected])
+    assert 0 < len(found) < 40
+
+
+def test_vectors_are_near_from_the_cosine_on_that_is_asked_for() -> None:
+    scores = np.array([[1.0, 0.999, 0.99], [0.5, 0.4, -np.inf]], np.float32)
+    positions = np.array([[4, 2, 0], [1, 0, MISSING]])
+    found = [(pair.query, pair.position, pair.found_by) for pair in same_vectors(scores, positions, "clip", 0.995)]
+    assert found == [(0, 4, "clip"), (0, 2, "clip")]
+
+
+def test_pictures_without_contrast_are_no_copies_of_each_other_but_by_their_bytes() -> None:
+    plain = [jpeg(Image.new("RGB", (64, 64), colour)) for colour in ("white", (254, 255, 255), (255, 255, 250))]
+    asked, gallery = pictures(plain[0]), pictures(*plain)
+    assert list(same_pixels(asked, gallery, NOBODY[:1])) == []
+    assert [pair.position for pair in same_bytes(asked, gallery, NOBODY[:1])] == [0]
+    dots = []
+    for place in range(0, 60, 6):  # small things on white, each elsewhere
+        image = Image.new("RGB", (256, 256), "white")
+        image.paste("black", (4 * place, 100, 4 * place + 12, 112))
+        dots.append(jpeg(image))
+    found = [(pair.query, pair.position) for pair in same_pixels(pictures(*dots), pictures(*dots), NOBODY[:10])]
+    assert found == [(n, n) for n in range(10)]
+
+
+def test_copies_of_one_picture_are_counted_up_to_a_bound() -> None:
+    (one,) = drawn(1)
+    asked, gallery = pictures(one, one), pictures(*[one] * (MOST_COPIES + 5))
+    for find in (same_bytes, same_pixels):
+        found = [(pair.query, pair.position) for pair in find(asked, gallery, np.array([3, MISSING]))]
+        others = [n for n in range(MOST_COPIES + 1) if n != 3]
+        assert found == [*((0, n) for n in others), *((1, n) for n in range(MOST_COPIES))]
+
+
+@pytest.mark.parametrize("way", ["brighter", "cut", "another"])
+def test_near_vectors_are_of_one_picture_only_where_it_is_alike_from_afar(
+    drawings: list[Image.Image], way: str
+) -> None:
+    change = {
+        "brighter": lambda number: ImageEnhance.Brightness(drawings[number]).enhance(1.15),
+        "cut": lambda number: drawings[number].crop((2, 2, 94, 78)),
+        "another": lambda number: drawings[number - 1],
+    }
+    asked = pictures(*(jpeg(change[way](number)) for number in range(len(drawings))))
+    gallery = pictures(*map(jpeg, drawings))
+    found = [alike(DuplicatePair(number, number, "clip", 1.0), asked, gallery) for number in range(len(drawings))]
+    assert found == [way != "another"] * len(drawings)
+
+
+def test_an_encoder_that_tells_no_images_apart_finds_no_duplicates() -> None:
+    """As a CLIP with random weights: all its cosines are nearly 1."""
+    positions = np.tile(np.arange(MOST_COPIES + 1), (2, 1))
+    scores = np.full(positions.shape, 0.9999, np.float32)
+    scores[1, -1] = 0.5
+    found = [(pair.query, pair.position) for pair in same_vectors(scores, positions, "clip", 0.999)]
+    assert found == [(1, n) for n in range(MOST_COPIES)]
+
+
+def test_nothing_to_compare_finds_nothing() -> None:
+    none, one = pictures(), pictures(*drawn(1))
+    for asked, gallery in ((none, one), (one, none), (none, none)):
+        own = NOBODY[: len(asked.digests)]
+        assert [*same_bytes(asked, gallery, own), *same_pixels(asked, gallery, own)] == []
+
+
+# --- in the report ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def leaking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Two held-out images are copies of gallery images: ask00 as a file, ask01 in mobilenet's vectors alone."""
+    world = make_world(tmp_path)
+    packed = worlds._packed
+
+    def copied(row: tuple[str, str | None]) -> PackedImage:
+        original = packed(("img003", row[1]) if row[0] == "ask00" else row)
+        brighter = bytes(min(255, grey + 40) for grey in packed(("img005", row[1])).fingerprint)
+        return replace(original, image_id=row[0], fingerprint=brighter if row[0] == "ask01" else original.fingerprint)
+
+    monkeypatch.setattr(worlds, "_packed", copied)
+    world.vectors["mobilenet"]["queries"]["ask01"] = world.vectors["mobilenet"]["gallery"]["img005"]
+    # as near, but another picture
+    world.vectors["clip"]["queries"]["ask02"] = world.vectors["clip"]["gallery"]["img006"]
+    return world.write()
+
+
+def test_duplicates_are_listed_counted_and_figures_given_without_them(leaking: World, tmp_path: Path) -> None:
+    metrics = leaking.evaluate(tmp_path / "out")
+    rows = read_duplicates(tmp_path / "out" / "duplicates.parquet").to_pylist()
+    assert [(row["query_id"], row["image_id"], row["found_by"]) for row in rows] == [
+        ("ask00", "img003", "bytes"),
+        ("ask00", "img003", "pixels"),
+        ("ask01", "img005", "mobilenet"),
+    ]
+    assert [row["likeness"] for row in rows] == [1.0, 0.0, pytest.approx(1.0, abs=1e-6)]
+    assert metrics["data"]["duplicates"] == {"queries": 2, "bytes": 1, "pixels": 1, "mobilenet": 1, "clip": 0}
+    per_query = pq.read_table(tmp_path / "out" / "per_query.parquet").to_pylist()
+    for encoder in ("mobilenet", "clip"):
+        kept = [
+            row["map_at_r"]
+            for row in per_query
+            if (row["task"], row["encoder"], row["search"]) == ("cbir", encoder, "exact")
+            and row["query_id"] not in ("ask00", "ask01")
+            and row["map_at_r"] is not None
+        ]
+        found = metrics["without_duplicates"][encoder]["map_at_r"]
+        assert found == pytest.approx(sum(kept) / len(kept), abs=1e-12)
+        assert found != metrics["cbir"][encoder]["map_at_r"]
+    intervals = read_json(tmp_path / "out" / "intervals.json")["without_duplicates"]
+    assert set(intervals["clip"]) == set(metrics["without_duplicates"]["clip"])
+
+
+def test_the_depth_of_the_runs_changes_neither_duplicates_nor_votes(leaking: World, tmp_path: Path) -> None:
+    whole = leaking.evaluate(tmp_path / "whole", params=replace(PARAMS, ks=[1, 5], ann_ks=[1]))
+    short = leaking.evaluate(tmp_path / "short", params=replace(PARAMS, ks=[1, 5], ann_ks=[1], run_depth=5))
+    for name in ("categories", "without_duplicates", "cbir"):
+        assert short[name] == whole[name]
+    assert short["data"]["duplicates"] == whole["data"]["duplicates"]
+    for name in ("duplicates", "confusions"):
+        read = [(tmp_path / where / f"{name}.parquet").read_bytes() for where in ("whole", "short")]
+        assert read[0] == read[1]
+
+
+def test_without_duplicates_there_are_no_figures_without_them(tmp_path: Path) -> None:
+    metrics = make_world(tmp_path).write().evaluate(tmp_path / "out")
+    assert metrics["without_duplicates"] == {}
+    assert metrics["data"]["duplicates"]["queries"] == 0

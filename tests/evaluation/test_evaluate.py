@@ -1,0 +1,837 @@
+"""evaluate_encoder and Findings against naive metrics of a plain full ranking (tests.support.world)."""
+
+import dataclasses
+import math
+import os
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import faiss
+import ir_measures
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+
+from cbir.artifacts.queries import QRELS_SCHEMA, QUERY_SCHEMA
+from cbir.artifacts.runs import read_run
+from cbir.artifacts.vectors import MISSING, open_vectors, write_part
+from cbir.core.errors import ConfigError, DataError, PassportError
+from cbir.core.files import hash_ids, read_json, write_json
+from cbir.datasets.base import Query
+from cbir.evaluation import evaluate as evaluation
+from cbir.evaluation.classes import Classes
+from cbir.evaluation.evaluate import Collection, TaskQueries, check_depths, evaluate_task
+from cbir.evaluation.params import EvaluateParams
+from cbir.evaluation.relevance import Relevance
+from cbir.evaluation.statistics import classes_of, interval_of_means
+from cbir.index.faiss_index import BuildParams, SearchParams, build_index
+from tests.support import oracles
+from tests.support.imports import ROOT
+from tests.support.world import DIMS, KINDS, PARAMS, World, make_world, smallest_gap, unit
+
+KS, ANN_KS = PARAMS.ks, PARAMS.ann_ks
+DEPTH = 100  # of the runs, where evaluate.run_depth is null
+ANSWERED = [("cbir", "mobilenet"), ("cbir", "clip"), ("tbir", "clip")]
+NARROW = {"ivf_flat": SearchParams(nprobe=1), "ivf_pq": SearchParams(nprobe=2), "hnsw": SearchParams(ef_search=1)}
+
+each_kind = pytest.mark.parametrize("kind", KINDS)
+each_search = pytest.mark.parametrize("kind", [*KINDS, "by_grade"])
+each_answer = pytest.mark.parametrize(("task", "encoder"), ANSWERED)
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """A world, and what evaluating it left."""
+
+    world: World
+    out: Path
+    metrics: dict[str, Any]
+
+    def run(self, task: str, encoder: str, suffix: str = "") -> dict[str, list[tuple[str, int, float]]]:
+        """query_id -> (image_id, rank, score), in the order of the file."""
+        found: dict[str, list[tuple[str, int, float]]] = {}
+        for row in read_run(self.out / "runs" / f"run_{task}_{encoder}{suffix}.parquet").to_pylist():
+            found.setdefault(row["query_id"], []).append((row["image_id"], row["rank"], row["score"]))
+        return found
+
+    def per_query(self, task: str, encoder: str, searched: str) -> dict[str, dict[str, Any]]:
+        rows = pq.read_table(self.out / "per_query.parquet").to_pylist()
+        chosen = [row for row in rows if (row["task"], row["encoder"], row["search"]) == (task, encoder, searched)]
+        return {row["query_id"]: row for row in chosen}
+
+
+@pytest.fixture(scope="module")
+def by_label(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    world = make_world(tmp_path_factory.mktemp("by_label")).write(*KINDS)
+    return Done(world, world.root / "out", world.evaluate(world.root / "out"))
+
+
+@pytest.fixture(scope="module")
+def by_grade(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    world = make_world(tmp_path_factory.mktemp("by_grade"), graded=True).write()
+    return Done(world, world.root / "out", world.evaluate(world.root / "out"))
+
+
+@pytest.fixture(params=["by_label", "by_grade"])
+def done(request: pytest.FixtureRequest) -> Done:
+    found: Done = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(scope="module")
+def approximate(by_label: Done, by_grade: Done) -> dict[str, Done]:
+    """The world by label, searched by every kind of index, those that can be narrowed so narrow that they lose much.
+
+    And the world by grade, searched by the flat index.
+    """
+    world, found = by_label.world, {"by_grade": by_grade}
+    for kind in KINDS:
+        out = world.root / f"out_{kind}"
+        found[kind] = Done(world, out, world.evaluate(out, kind, search=NARROW.get(kind, SearchParams())))
+    return found
+
+
+def naive(world: World, task: str, encoder: str) -> dict[str, dict[str, float]]:
+    """query_id -> every metric, from the plain ranking of the whole gallery."""
+    return {
+        query.query_id: oracles.all_metrics(world.ranking(encoder, query), world.relevance(query), KS)
+        for query in world.asked(task)
+    }
+
+
+def askers(world: World, task: str) -> dict[str, list[Query]]:
+    """The queries by what the index holds of them."""
+    if task == "tbir":
+        return {"text": world.asked(task)}
+    inside = [query for query in world.asked(task) if world.own(query) is not None]
+    return {"image": [query for query in world.asked(task) if query not in inside], "gallery image": inside}
+
+
+def mean_of(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Over the queries that have a value."""
+    found = {}
+    for name in rows[0]:
+        values = [row[name] for row in rows if not math.isnan(row[name])]
+        if values:
+            found[name] = sum(values) / len(values)
+    return found
+
+
+def subset(params: EvaluateParams, **changes: Any) -> EvaluateParams:
+    return dataclasses.replace(params, **changes)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+# --- the encoder's own metrics ----------------------------------------------------------------------------------------
+
+
+def test_the_world_has_no_near_ties(by_label: Done) -> None:
+    assert smallest_gap(by_label.world) > 5e-7
+
+
+@each_answer
+def test_means_equal_the_naive_metrics_of_the_full_ranking(done: Done, task: str, encoder: str) -> None:
+    expected = mean_of(list(naive(done.world, task, encoder).values()))
+    found = done.metrics[task][encoder]
+    assert list(found) == list(expected)
+    assert found == pytest.approx(expected, abs=1e-9)
+    assert 0.1 < found["precision@10"] < 0.9  # or the world would tell nothing
+
+
+@each_answer
+def test_every_querys_values_equal_the_naive_metrics(done: Done, task: str, encoder: str) -> None:
+    expected, found = naive(done.world, task, encoder), done.per_query(task, encoder, "exact")
+    assert list(found) == list(expected)
+    for query in done.world.asked(task):
+        row = found[query.query_id]
+        values = [math.nan if row[name] is None else row[name] for name in expected[query.query_id]]
+        np.testing.assert_allclose(values, list(expected[query.query_id].values()), rtol=0, atol=1e-9)
+        assert (row["subset"], row["label"]) == (query.subset, query.label)
+
+
+def test_queries_without_relevant_images_are_counted_and_have_no_value(done: Done) -> None:
+    counts = {}
+    for task in ("cbir", "tbir"):
+        lone = {query.query_id for query in done.world.asked(task) if not any(done.world.relevance(query).values())}
+        counts[task] = len(lone)
+        rows = done.per_query(task, "clip", "exact")
+        assert {query_id for query_id, row in rows.items() if row["mrr"] is None} == lone
+        assert all(rows[query_id][name] is None for query_id in lone for name in ("precision@1", "ndcg@10", "map"))
+    assert done.metrics["data"]["queries_without_relevant"] == counts
+    assert counts == ({"cbir": 2, "tbir": 1} if done.world.qrels is None else {"cbir": 1, "tbir": 1})
+
+
+def test_subsets_hold_the_means_of_their_own_queries(done: Done) -> None:
+    values = naive(done.world, "tbir", "clip")
+    expected = {
+        name: mean_of([values[query.query_id] for query in done.world.asked("tbir") if query.subset == name])
+        for name in ("captions", "class prompts")
+    }
+    assert list(done.metrics["subsets"]) == ["tbir"]  # no image query has one
+    assert list(done.metrics["subsets"]["tbir"]["clip"]) == list(expected)
+    for name, means in expected.items():
+        assert done.metrics["subsets"]["tbir"]["clip"][name] == pytest.approx(means, abs=1e-9)
+
+
+def test_a_subset_within_a_subset_counts_in_both(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    parts = ["captions/unseen", "captions/seen", "captions", "captions/seen/twice", None]
+    texts = [query for query in world.queries if query.task == "tbir"]
+    placed = {query.query_id: parts[number % len(parts)] for number, query in enumerate(texts)}
+    world.queries = [replace(query, subset=placed.get(query.query_id)) for query in world.queries]
+    found = world.write().evaluate(tmp_path / "out")["subsets"]["tbir"]["clip"]
+    assert list(found) == ["captions", "captions/seen", "captions/seen/twice", "captions/unseen"]
+    values = naive(world, "tbir", "clip")
+    for name, means in found.items():
+        within = [id_ for id_, part in placed.items() if part and (part == name or part.startswith(f"{name}/"))]
+        assert means == pytest.approx(mean_of([values[id_] for id_ in within]), abs=1e-9)
+
+
+@pytest.mark.parametrize("task", ["cbir", "tbir"])
+def test_ceilings_equal_the_naive_ones(done: Done, task: str) -> None:
+    rows = []
+    for query in done.world.asked(task):
+        row = {}
+        for k in KS:
+            row[f"precision@{k}"] = oracles.precision_ceiling_at_k([], done.world.relevance(query), k)
+            row[f"recall@{k}"] = oracles.recall_ceiling_at_k([], done.world.relevance(query), k)
+        rows.append(row)
+    assert done.metrics["ceilings"][task] == pytest.approx(mean_of(rows), abs=1e-9)
+    assert done.metrics["ceilings"][task]["precision@60"] < 1
+
+
+@pytest.mark.parametrize("task", ["cbir", "tbir"])
+def test_chance_is_the_mean_share_of_relevant_among_the_other_images(done: Done, task: str) -> None:
+    shares = []
+    for query in done.world.asked(task):
+        n_relevant = oracles.number_of_relevant(done.world.relevance(query))
+        if n_relevant:
+            shares.append(n_relevant / (len(done.world.gallery) - (done.world.own(query) is not None)))
+    assert done.metrics["chance"][task] == pytest.approx({"precision": sum(shares) / len(shares)}, abs=1e-9)
+
+
+def test_data_counts(done: Done) -> None:
+    data = done.metrics["data"]
+    assert (data["gallery_images"], data["queries"]) == (280, 36)
+
+
+def test_an_encoder_without_text_answers_no_text_query(by_label: Done) -> None:
+    assert list(by_label.metrics["tbir"]) == ["clip"]
+    assert list(by_label.metrics["ann"]["mobilenet"]) == ["image", "gallery image"]
+    assert sorted(path.name for path in (by_label.out / "runs").iterdir()) == [
+        *("run_cbir_clip.parquet", "run_cbir_clip_exact.parquet"),
+        *("run_cbir_mobilenet.parquet", "run_cbir_mobilenet_exact.parquet"),
+        *("run_tbir_clip.parquet", "run_tbir_clip_exact.parquet"),
+    ]
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+@each_answer
+@pytest.mark.parametrize("suffix", ["", "_exact"], ids=["flat index", "exact"])
+def test_runs_hold_the_plain_ranking_to_their_depth(done: Done, task: str, encoder: str, suffix: str) -> None:
+    run = done.run(task, encoder, suffix)
+    assert list(run) == [query.query_id for query in done.world.asked(task)]
+    for query in done.world.asked(task):
+        ids, ranks, scores = zip(*run[query.query_id], strict=True)
+        assert list(ids) == done.world.ranking(encoder, query)[:DEPTH]
+        assert ranks == tuple(range(1, DEPTH + 1))
+        truth = done.world.scores(encoder, query)
+        # The exact scores are rounded once; FAISS adds up in float32.
+        assert scores == pytest.approx([truth[i] for i in ids], abs=3e-7 if suffix == "" else 0)
+
+
+def test_no_run_holds_the_querys_own_image(approximate: dict[str, Done]) -> None:
+    for done in approximate.values():
+        for encoder in DIMS:
+            for suffix in ("", "_exact"):
+                run = done.run("cbir", encoder, suffix)
+                for query in done.world.asked("cbir"):
+                    assert query.image_id not in [image_id for image_id, _, _ in run[query.query_id]]
+
+
+def test_run_depth_sets_the_depth_and_may_reach_the_whole_gallery(by_label: Done, tmp_path: Path) -> None:
+    n = len(by_label.world.gallery)
+    by_label.world.evaluate(tmp_path, params=subset(PARAMS, run_depth=n - 1))
+    deep = Done(by_label.world, tmp_path, {})
+    for query in by_label.world.asked("cbir"):
+        found = [image_id for image_id, _, _ in deep.run("cbir", "clip")[query.query_id]]
+        assert found == by_label.world.ranking("clip", query)[: n - 1]
+
+
+def test_the_depth_of_the_runs_changes_no_metric_of_the_encoder(by_label: Done, tmp_path: Path) -> None:
+    found = by_label.world.evaluate(tmp_path, params=subset(PARAMS, run_depth=60))
+    for name in ("cbir", "tbir", "subsets", "ceilings", "chance"):
+        assert found[name] == by_label.metrics[name]
+    assert {name: value for name, value in found["ann"]["clip"]["image"].items() if name != "mrr"} == {
+        name: value for name, value in by_label.metrics["ann"]["clip"]["image"].items() if name != "mrr"
+    }
+
+
+# --- the index --------------------------------------------------------------------------------------------------------
+
+
+@each_search
+@each_answer
+def test_metrics_of_the_index_are_those_of_its_run(
+    approximate: dict[str, Done], kind: str, task: str, encoder: str
+) -> None:
+    done = approximate[kind]
+    run, exact = done.run(task, encoder), naive(done.world, task, encoder)
+    for who, queries in askers(done.world, task).items():
+        rows, costs = [], []
+        for query in queries:
+            ranked = [image_id for image_id, _, _ in run.get(query.query_id, [])]
+            values = oracles.all_metrics(ranked, done.world.relevance(query), KS)
+            rows.append({name: value for name, value in values.items() if "@" in name or name == "mrr"})
+            precisions = {name: value for name, value in rows[-1].items() if name.startswith("precision@")}
+            costs.append({name: exact[query.query_id][name] - value for name, value in precisions.items()})
+        found, cost = (done.metrics[name][encoder][who] for name in ("ann", "ann_cost"))
+        assert list(found) == [*rows[0], "map_at_r", *(f"ann_recall@{k}" for k in ANN_KS)]
+        expected, lost = mean_of(rows), mean_of(costs)
+        assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-9)
+        assert {name: cost[name] for name in lost} == pytest.approx(lost, abs=1e-9)
+        assert set(cost) == {*lost, "map_at_r"}
+
+
+@each_search
+@each_answer
+def test_map_at_r_of_the_index_asks_it_for_all_relevant(
+    approximate: dict[str, Done], kind: str, task: str, encoder: str
+) -> None:
+    done = approximate[kind]
+    world, rows = done.world, done.per_query(task, encoder, "index")
+    for query in world.asked(task):
+        wide = 2 ** math.ceil(math.log2(max(1, oracles.number_of_relevant(world.relevance(query)))))
+        kept = by_faiss(world, kind, encoder, [query], wide)[0]
+        expected = oracles.all_metrics(kept, world.relevance(query), KS)["map_at_r"]
+        told = rows[query.query_id]["map_at_r"]
+        assert math.isnan(expected) if told is None else told == pytest.approx(expected, abs=1e-9)
+
+
+def test_with_more_relevant_images_than_results_are_asked_for_there_is_no_map_at_r(
+    by_label: Done, tmp_path: Path
+) -> None:
+    with mock.patch.object(evaluation, "_MOST_R", 10):
+        found = by_label.world.evaluate(tmp_path)
+    assert "map_at_r" not in found["ann"]["clip"]["image"]
+    assert "map_at_r" in found["cbir"]["clip"]
+
+
+@each_search
+@each_answer
+@pytest.mark.parametrize("suffix", ["", "_exact"], ids=["index", "exact"])
+def test_trec_eval_of_a_run_gives_the_metrics_that_we_report(
+    approximate: dict[str, Done], kind: str, task: str, encoder: str, suffix: str
+) -> None:
+    done = approximate[kind]
+    # As preprocess leaves them, and as the run is: of gallery images, without the query's own.
+    qrels = {query.query_id: done.world.relevance(query) for query in done.world.asked(task)}
+    qrels = {query_id: grades for query_id, grades in qrels.items() if any(grades.values())}
+    run = {q: {image_id: score for image_id, _, score in rows} for q, rows in done.run(task, encoder, suffix).items()}
+    names = {ir_measures.RR: "mrr"}
+    for k in KS:
+        names |= {ir_measures.P @ k: f"precision@{k}", ir_measures.Success @ k: f"success@{k}"}
+        names |= {ir_measures.R @ k: f"recall@{k}", ir_measures.nDCG @ k: f"ndcg@{k}"}
+    rows = done.per_query(task, encoder, "exact" if suffix else "index")
+    compared = 0
+    for result in ir_measures.pytrec_eval.iter_calc(list(names), qrels, run):
+        if suffix and result.measure == ir_measures.RR:
+            continue  # ours looks at the whole gallery
+        assert rows[result.query_id][names[result.measure]] == pytest.approx(result.value, abs=1e-9), result
+        compared += 1
+    assert compared == len(qrels) * (len(names) - bool(suffix))
+
+
+def faiss_search(path: Path, vectors: NDArray[np.float32], k: int, params: SearchParams) -> NDArray[np.int64]:
+    """As FAISS's own documentation does it, without cbir.index.faiss_index."""
+    index = faiss.read_index(str(path))
+    if params.nprobe:
+        index.nprobe = params.nprobe
+    if params.ef_search:
+        index.hnsw.efSearch = max(k, params.ef_search)
+    found: NDArray[np.int64] = index.search(vectors, k)[1]
+    return found
+
+
+def by_faiss(world: World, kind: str, encoder: str, queries: Sequence[Query], k: int) -> list[list[str]]:
+    """The first k images that FAISS itself returns to each query, its own left out."""
+    ids = list(world.gallery)
+    path = world.indexes("flat" if kind == "by_grade" else kind) / encoder / "index.faiss"
+    vectors = np.stack([world.vector(encoder, query) for query in queries])
+    found = faiss_search(path, vectors, k + (queries[0].task == "cbir"), NARROW.get(kind, SearchParams()))
+    return [
+        [ids[position] for position in row if position != -1 and ids[position] != world.own(query)][:k]
+        for query, row in zip(queries, found, strict=True)
+    ]
+
+
+@each_kind
+@each_answer
+def test_ann_recall_is_the_overlap_with_the_exact_neighbours(
+    approximate: dict[str, Done], kind: str, task: str, encoder: str
+) -> None:
+    done = approximate[kind]
+    world, queries = done.world, done.world.asked(task)
+    for k in ANN_KS:
+        shares = []
+        for query, kept in zip(queries, by_faiss(world, kind, encoder, queries, k), strict=True):
+            shares.append(len(set(kept) & set(world.ranking(encoder, query)[:k])) / k)
+        by_query = dict(zip([query.query_id for query in queries], shares, strict=True))
+        for who, asked in askers(world, task).items():
+            told = done.metrics["ann"][encoder][who][f"ann_recall@{k}"]
+            assert told == pytest.approx(np.mean([by_query[query.query_id] for query in asked]), abs=1e-9)
+            assert (told == 1) if kind == "flat" else (told > 0)
+        rows = done.per_query(task, encoder, "index")
+        assert [rows[query.query_id][f"ann_recall@{k}"] for query in queries] == pytest.approx(shares, abs=1e-9)
+
+
+def test_the_narrowed_indexes_do_lose_neighbours(approximate: dict[str, Done]) -> None:
+    for kind in NARROW:
+        assert approximate[kind].metrics["ann"]["clip"]["image"]["ann_recall@50"] < 0.9
+        assert approximate[kind].metrics["cbir"] == approximate["flat"].metrics["cbir"]  # the encoder's own stay
+
+
+def test_ann_recall_may_look_deeper_than_the_runs(by_label: Done, tmp_path: Path) -> None:
+    n = len(by_label.world.gallery)
+    params = subset(PARAMS, ann_ks=[61, n - 1], run_depth=60)
+    found = by_label.world.evaluate(tmp_path, params=params)["ann"]["clip"]["image"]
+    assert (found["ann_recall@61"], found[f"ann_recall@{n - 1}"]) == (1, 1)
+
+
+# --- duplicates and the query's own image -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Each gallery image five times over, under other ids and in other places; every image query is one of them."""
+    world = make_world(tmp_path_factory.mktemp("twins"))
+    ids = list(world.gallery)
+    for found in world.vectors.values():
+        rows = [found["gallery"][ids[position % 56]] for position in range(len(ids))]
+        found["gallery"] = dict(zip(ids, rows, strict=True))
+        found["queries"] = {image_id: found["gallery"][image_id] for image_id in ids[::13]}
+    world.queries = [
+        *(Query(image_id, "cbir", image_id, None, world.gallery[image_id]) for image_id in ids[::13]),
+        *world.asked("tbir"),
+    ]
+    world.held_out = {image_id: world.gallery[image_id] for image_id in ids[::13]}
+    return world.write(*KINDS)
+
+
+@each_kind
+def test_twins_of_the_querys_image_lead_and_only_the_image_itself_is_left_out(
+    twins: World, kind: str, tmp_path: Path
+) -> None:
+    done = Done(twins, tmp_path, twins.evaluate(tmp_path, kind))
+    ids = list(twins.gallery)
+    for encoder in DIMS:
+        exact, indexed = done.run("cbir", encoder, "_exact"), done.run("cbir", encoder)
+        for query in twins.asked("cbir"):
+            place = ids.index(query.query_id)
+            others = [ids[p] for p in range(place % 56, 280, 56) if p != place]  # some before it, some after
+            assert [image_id for image_id, _, _ in exact[query.query_id][:4]] == others
+            assert [score for _, _, score in exact[query.query_id][:4]] == pytest.approx([1] * 4, abs=1e-6)
+            found = [image_id for image_id, _, _ in indexed[query.query_id]]
+            assert query.query_id not in found
+            if kind in ("flat", "ivf_flat"):
+                assert set(found[:4]) == set(others)
+
+
+def test_ann_recall_of_exact_search_is_1_whichever_twins_it_returns(twins: World, tmp_path: Path) -> None:
+    params = subset(PARAMS, ann_ks=[1, 2, 3, 7, 50])  # amid the twins
+    found = twins.evaluate(tmp_path, params=params)["ann"]
+    for values in (*found["clip"].values(), *found["mobilenet"].values()):
+        assert [values[f"ann_recall@{k}"] for k in params.ann_ks] == [1.0] * 5
+
+
+def test_neighbours_that_differ_by_rounding_only_count_as_found(tmp_path: Path) -> None:
+    """All images lie within float32 rounding of one another: FAISS orders them otherwise than exact search."""
+    world = make_world(tmp_path)
+    rng = np.random.default_rng(3)
+    for encoder, found in world.vectors.items():
+        centre = rng.normal(size=DIMS[encoder])
+        found["gallery"] = {i: unit(centre + 1e-7 * rng.normal(size=DIMS[encoder])) for i in world.gallery}
+    world.queries = [query for query in world.asked("cbir") if world.own(query) is None]
+    found = world.write().evaluate(tmp_path / "out", params=subset(PARAMS, ann_ks=[10, 100]))["ann"]
+    assert found["clip"]["image"]["ann_recall@10"] == found["mobilenet"]["image"]["ann_recall@100"] == 1
+    exact, indexed = (Done(world, tmp_path / "out", {}).run("cbir", "clip", suffix) for suffix in ("_exact", ""))
+    assert any({row[0] for row in exact[i][:10]} != {row[0] for row in indexed[i][:10]} for i in exact)
+
+
+def test_metrics_with_twins_equal_the_naive_ones(twins: World, tmp_path: Path) -> None:
+    found = twins.evaluate(tmp_path)
+    for task, encoder in ANSWERED:
+        expected = mean_of(list(naive(twins, task, encoder).values()))
+        assert found[task][encoder] == pytest.approx(expected, abs=1e-9)
+
+
+# --- blocks, memory, bytes --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"_BLOCK_QUERIES": 1, "_BATCH_QUERIES": 1},
+        {"_BLOCK_QUERIES": 5},
+        {"_BATCH_QUERIES": 4},
+        {"_BLOCK_SCORES": 3 * 280},
+        {"_BLOCK_SCORES": 1},
+    ],
+    ids=["1 query", "5 queries", "4 queries to FAISS", "scores of 3 queries", "fewer scores than one query has"],
+)
+@each_kind
+def test_the_size_of_a_block_changes_no_figure_and_no_ranking(
+    approximate: dict[str, Done], kind: str, limits: dict[str, int], tmp_path: Path
+) -> None:
+    whole = approximate[kind]
+    with mock.patch.multiple(evaluation, **limits):
+        found = Done(
+            whole.world, tmp_path, whole.world.evaluate(tmp_path, kind, search=NARROW.get(kind, SearchParams()))
+        )
+    assert found.metrics == whole.metrics
+    names = {path.name for path in (whole.out / "runs").iterdir()}
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == names
+    for name in names:
+        before, after = read_run(whole.out / "runs" / name), read_run(tmp_path / "runs" / name)
+        assert after.drop_columns("score").equals(before.drop_columns("score")), name
+        # FAISS adds up a few queries otherwise than many: the last bits differ.
+        np.testing.assert_allclose(after["score"], before["score"], rtol=0, atol=0 if "exact" in name else 3e-7)
+
+
+@each_kind
+def test_the_number_of_threads_changes_no_byte(approximate: dict[str, Done], kind: str, tmp_path: Path) -> None:
+    whole = approximate[kind]
+    world, search_params = whole.world, NARROW.get(kind, SearchParams())
+    with mock.patch.object(evaluation, "_BATCH_QUERIES", 4):
+        for threads in (1, 3):
+            world.evaluate(tmp_path / str(threads), kind, search=search_params, threads=threads)
+    names = [path.relative_to(tmp_path / "1") for path in (tmp_path / "1").rglob("*") if path.is_file()]
+    assert len(names) > 5
+    assert all((tmp_path / "1" / name).read_bytes() == (tmp_path / "3" / name).read_bytes() for name in names)
+
+
+def test_a_batch_without_gallery_images_is_asked_as_deep_as_one_with_them(by_label: Done, tmp_path: Path) -> None:
+    """Beyond ef_search, an HNSW index searches as wide as it is asked to reach: 200 and 201 are two searches."""
+    asked: list[tuple[int, int]] = []
+
+    def noted(index: Any, vectors: NDArray[np.float32], k: int, *rest: Any) -> Any:
+        asked.append((len(vectors), k))
+        return search(index, vectors, k, *rest)
+
+    from cbir.index.faiss_index import search
+
+    with mock.patch.multiple(evaluation, _BATCH_QUERIES=4, search=noted):
+        by_label.world.evaluate(tmp_path, "hnsw", subset(PARAMS, ann_ks=[200], run_depth=200), encoders=["clip"])
+    asked = [(n, k) for n, k in asked if k >= 200]  # map_at_r asks less deep
+    assert asked == [(4, 201)] * 5 + [(2, 201)] + [(4, 200)] * 3 + [(2, 200)]  # 22 image queries, then 14 text queries
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Collection, TaskQueries, Any, Any]:
+    """60,000 vectors, memory-mapped, of 400 labels; 1,000 queries."""
+    rng = np.random.default_rng(5)
+    folder = tmp_path_factory.mktemp("large") / "clip"
+    ids = [f"i{number:05d}" for number in range(60_000)]
+    rows = unit(rng.normal(size=(60_000, 32)))
+    write_part(folder / "gallery", "part-00000", ids, rows)
+    counted = {"count": 60_000, "ids_sha256": hash_ids(ids)}
+    write_json(folder / "gallery" / "passport.json", {"encoder": "clip", "dim": 32, "rows": counted})
+    queries = [{"query_id": f"q{n}", "task": "cbir", "label": f"c{n % 400}"} for n in range(1000)]
+    table = pa.Table.from_pylist(queries, QUERY_SCHEMA)
+    labels = pa.array([f"c{number % 400}" for number in range(60_000)])
+    relevance = Relevance(pa.array(ids), labels, table, QRELS_SCHEMA.empty_table())
+    asked = TaskQueries(
+        table["query_id"].to_pylist(), table, unit(rng.normal(size=(1000, 32))), np.full(1000, MISSING, np.int64)
+    )
+    index = build_index([rows], 60_000, 32, BuildParams("flat"), threads=2)
+    return (
+        Collection(pa.array(ids), relevance, table, Classes.of(labels), {}),
+        asked,
+        open_vectors(folder, "clip", "gallery"),
+        index,
+    )
+
+
+def test_memory_holds_a_block_of_queries_against_the_gallery_and_never_all(
+    large: tuple[Collection, TaskQueries, Any, Any],
+) -> None:
+    gallery, asked, vectors, index = large
+    params = subset(PARAMS, ks=[1, 10], ann_ks=[10])
+    tracemalloc.start()
+    try:
+        answers = evaluate_task(asked, gallery, vectors, index, SearchParams(), params, 100, 2, "evaluate")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert answers["exact"].positions.shape == (1000, 100)
+    assert answers["index"].values["ann_recall@10"].min() == 1
+    assert peak < 1000 * 60_000 * 4 / 3
+
+
+# --- how sure, and of what --------------------------------------------------------------------------------------------
+
+
+@each_answer
+def test_intervals_are_of_the_values_of_each_query(done: Done, task: str, encoder: str) -> None:
+    intervals = read_json(done.out / "intervals.json")
+    rows = list(done.per_query(task, encoder, "exact").values())
+    classes = classes_of([row["label"] for row in rows])
+    for name, found in intervals[task][encoder].items():
+        values = np.array([[np.nan if row[name] is None else row[name]] for row in rows])
+        (expected,) = interval_of_means(values, classes, PARAMS.resamples, PARAMS.seed)
+        assert expected is not None
+        assert found == pytest.approx([expected.low, expected.high], abs=1e-6)
+        assert found[0] <= done.metrics[task][encoder][name] <= found[1]
+    assert set(intervals[task][encoder]) == set(done.metrics[task][encoder])
+    assert intervals["about"] == {"level": 0.95, "resamples": PARAMS.resamples, "seed": PARAMS.seed, "drawn": "classes"}
+
+
+def test_every_figure_of_quality_is_defined_with_its_ceiling_and_its_number_of_queries(done: Done) -> None:
+    definitions = read_json(done.out / "definitions.json")
+    groups = [*done.metrics["cbir"].values(), *done.metrics["tbir"].values(), *done.metrics["categories"].values()]
+    names = {name for values in groups for name in values}
+    assert set(definitions) == names | {f"ann_recall@{k}" for k in ANN_KS}
+    for name, found in definitions.items():
+        assert found["definition"]
+        assert found["denominator"]
+        for task, of_task in found["tasks"].items():
+            rows = done.per_query(task, "clip", "index" if name.startswith("ann_") else "exact")
+            assert of_task["queries"] == sum(row[name] is not None for row in rows.values()), name
+            assert of_task["ceiling"] == done.metrics["ceilings"][task].get(name, 1.0)
+    assert definitions["recall@10"]["also_called"] == {"trec_eval": "recall_10", "ir-measures": "R@10"}
+
+
+def test_the_test_collection_is_told_by_its_rows_and_contents(by_label: Done, tmp_path: Path) -> None:
+    found = read_json(by_label.out / "test_collection.json")
+    assert {name: one["rows"] for name, one in found.items()} == {
+        "gallery": 280,
+        "queries": 36,
+        "query images": 22,
+        "judgements": 0,
+    }
+    other = make_world(tmp_path)
+    image_id = next(iter(other.gallery))
+    other.gallery[image_id] = "c9"
+    other.write().evaluate(tmp_path / "out")
+    changed = read_json(tmp_path / "out" / "test_collection.json")
+    assert [name for name in found if changed[name] != found[name]] == ["gallery"]
+
+
+def test_evaluating_twice_gives_the_same_bytes_in_another_process_too(by_label: Done, tmp_path: Path) -> None:
+    first = contents(by_label.out)
+    assert len(first) == 14
+    by_label.world.evaluate(tmp_path / "here")
+    assert contents(tmp_path / "here") == first
+    code = "import sys; from pathlib import Path; from tests.support.world import make_world\n"
+    code += "root, out = map(Path, sys.argv[1:]); make_world(root).evaluate(out)"
+    command = [sys.executable, "-c", code, str(by_label.world.root), str(tmp_path / "there")]
+    for hash_seed in "12":  # the order of sets
+        subprocess.run(
+            command, cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": hash_seed}, capture_output=True, check=True
+        )
+        assert contents(tmp_path / "there") == first
+
+
+def test_no_stage_after_embed_imports_torch() -> None:
+    code = (
+        "import sys, stages.build_index, stages.evaluate, stages.latency, stages.report\n"
+        "print(sorted({'torch', 'torchvision', 'open_clip'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+# --- little to evaluate -----------------------------------------------------------------------------------------------
+
+
+def test_without_queries_there_are_no_figures_but_every_file(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    world.queries = []
+    metrics = world.write().evaluate(tmp_path / "out")
+    assert set(metrics["data"].pop("index_bytes")) == {"mobilenet", "clip"}
+    assert metrics == {
+        "cbir": {},
+        "tbir": {},
+        "subsets": {},
+        "categories": {},
+        "without_duplicates": {},
+        "ann": {},
+        "ann_cost": {},
+        "ceilings": {},
+        "chance": {},
+        "data": {
+            "gallery_images": 280,
+            "queries": 0,
+            "queries_without_relevant": {},
+            "duplicates": {"queries": 0, "bytes": 0, "pixels": 0},
+        },
+    }
+    for name in ("duplicates", "classes", "confusions"):
+        assert pq.read_table(tmp_path / "out" / f"{name}.parquet").num_rows == 0
+    assert (tmp_path / "out" / "runs").is_dir()  # DVC misses an output that is not there
+    table = pq.read_table(tmp_path / "out" / "per_query.parquet")
+    assert (table.num_rows, table.column_names) == (0, ["query_id", "task", "encoder", "search", "subset", "label"])
+    assert table.schema.types == [pa.string()] * 6
+
+
+def test_with_text_queries_only_there_is_no_image_task(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    world.queries = world.asked("tbir")
+    metrics = world.write().evaluate(tmp_path / "out")
+    assert (list(metrics["cbir"]), list(metrics["tbir"])) == ([], ["clip"])
+
+
+def test_without_labels_there_are_no_metrics_but_ann_recall(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    world.gallery = dict.fromkeys(world.gallery)
+    world.queries = [dataclasses.replace(query, label=None) for query in world.queries]
+    metrics = world.write("ivf_flat").evaluate(tmp_path / "out", "ivf_flat")
+    assert metrics["cbir"] == {"mobilenet": {}, "clip": {}}
+    assert metrics["ceilings"] == metrics["chance"] == {"cbir": {}, "tbir": {}}
+    assert metrics["subsets"]["tbir"]["clip"] == {"captions": {}, "class prompts": {}}
+    assert metrics["data"]["queries_without_relevant"] == {"cbir": 22, "tbir": 14}
+    for values in metrics["ann"]["clip"].values():
+        assert list(values) == [f"ann_recall@{k}" for k in ANN_KS]
+        assert 0 < values["ann_recall@10"] <= 1
+    assert len(read_run(tmp_path / "out" / "runs" / "run_tbir_clip_exact.parquet")) == 14 * DEPTH
+
+
+# --- refusals: k and depth --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"ks": [1, 280]},
+            r"evaluate\.ks: k = 280 is larger than .* 280 images, less the query's own image: .* <= 279",
+        ),
+        ({"ann_ks": [10, 281]}, r"evaluate\.ann_ks: k = 281 .* set evaluate\.ann_ks to values <= 279"),
+        ({"run_depth": 280}, r"evaluate\.run_depth: k = 280 .* set evaluate\.run_depth to values <= 279"),
+        (
+            {"run_depth": 59},
+            r"run_depth: expected at least the largest of evaluate\.ks, 60, found 59: .* from 60 to 279",
+        ),
+        ({"ks": [1, 101]}, r"run_depth: expected at least the largest of evaluate\.ks, 101, found 100"),
+    ],
+)
+def test_a_k_that_cannot_be_reached_is_refused_with_the_largest_that_can(
+    by_label: Done, changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        by_label.world.evaluate(tmp_path, params=subset(PARAMS, **changes))
+
+
+def test_every_image_can_be_reached_but_the_querys_own() -> None:
+    params = subset(PARAMS, ks=[1, 50], ann_ks=[50])
+    assert check_depths(params, n_gallery=50, asks_itself=False) == 50
+    assert check_depths(params, n_gallery=51, asks_itself=True) == 50
+    with pytest.raises(
+        ConfigError,
+        match=r"ks: k = 50 is .* of 50 images, less .* <= 49; add 'evaluate\.ks=\[1\]' 'evaluate\.ann_ks=\[49\]' to",
+    ):
+        check_depths(params, n_gallery=50, asks_itself=True)
+    with pytest.raises(ConfigError, match=r"ks: k = 50 is larger than the gallery of 49 images: set .* <= 49; add"):
+        check_depths(params, n_gallery=49, asks_itself=False)
+
+
+def test_the_depth_is_100_or_the_whole_of_a_smaller_gallery() -> None:
+    params = subset(PARAMS, ks=[1], ann_ks=[1])
+    assert check_depths(params, n_gallery=1000, asks_itself=True) == 100
+    assert check_depths(params, n_gallery=100, asks_itself=True) == 99
+    assert check_depths(subset(params, run_depth=7), n_gallery=100, asks_itself=True) == 7
+
+
+# --- refusals: what does not belong together --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> World:
+    """A world to spoil."""
+    world = make_world(tmp_path)
+    world.queries = world.queries[:10]
+    return world.write()
+
+
+def rewrite_passport(folder: Path, **changes: Any) -> None:
+    passport = read_json(folder / "passport.json")
+    write_json(folder / "passport.json", passport | changes)
+
+
+def test_vectors_of_another_gallery_are_refused(fresh: World, tmp_path: Path) -> None:
+    (fresh.data / "images" / "gallery" / "part-00002.parquet").unlink()  # the last 80 images
+    with pytest.raises(PassportError, match="embeddings/mobilenet: made from another gallery than data/images"):
+        fresh.evaluate(tmp_path / "out")
+
+
+def test_vectors_of_another_encoder_are_refused(fresh: World, tmp_path: Path) -> None:
+    (fresh.embeddings / "mobilenet").rename(fresh.embeddings / "aside")
+    (fresh.embeddings / "clip").rename(fresh.embeddings / "mobilenet")
+    with pytest.raises(
+        PassportError, match=r"embeddings/mobilenet/gallery: .* 'encoder': expected 'mobilenet', found 'clip'"
+    ):
+        fresh.evaluate(tmp_path / "out")
+
+
+def test_vectors_whose_ids_are_not_the_passports_are_refused(fresh: World, tmp_path: Path) -> None:
+    rows = dict(list(fresh.vectors["clip"]["gallery"].items())[:70])
+    ids = ["another", *list(rows)[1:]]
+    write_part(fresh.embeddings / "clip" / "gallery", "part-00000", ids, np.stack(list(rows.values())))
+    with pytest.raises(PassportError, match=r"clip/gallery: passport field 'ids_sha256'"):
+        fresh.evaluate(tmp_path / "out", encoders=["clip"])
+
+
+def test_an_index_of_another_encoder_is_refused(fresh: World, tmp_path: Path) -> None:
+    (fresh.indexes() / "mobilenet").rename(tmp_path / "aside")
+    (fresh.indexes() / "clip").rename(fresh.indexes() / "mobilenet")
+    with pytest.raises(PassportError, match=r"index/mobilenet: .* 'encoder': expected 'mobilenet', found 'clip'"):
+        fresh.evaluate(tmp_path / "out")
+
+
+def test_an_index_of_other_weights_is_refused(fresh: World, tmp_path: Path) -> None:
+    rewrite_passport(fresh.embeddings / "clip" / "gallery", weights_sha256="0" * 64)
+    with pytest.raises(PassportError, match=r"index/clip: passport field 'weights_sha256': expected '000.*dvc repro"):
+        fresh.evaluate(tmp_path / "out", encoders=["clip"])
+
+
+def test_queries_of_other_weights_than_the_gallery_s_are_refused(fresh: World, tmp_path: Path) -> None:
+    rewrite_passport(fresh.embeddings / "clip" / "queries", weights_sha256="0" * 64)
+    with pytest.raises(PassportError, match=r"clip/queries beside the gallery's: passport field 'weights_sha256'"):
+        fresh.evaluate(tmp_path / "out", encoders=["clip"])
+
+
+def test_an_index_of_another_preprocessing_is_refused(fresh: World, tmp_path: Path) -> None:
+    changed = fresh.passport("clip")["preprocessing"] | {"crop_px": 7}
+    rewrite_passport(fresh.embeddings / "clip" / "gallery", preprocessing=changed)
+    with pytest.raises(PassportError, match=r"preprocessing: passport field 'crop_px': expected 7, found 8"):
+        fresh.evaluate(tmp_path / "out", encoders=["clip"])
+
+
+def test_an_index_of_another_gallery_is_refused(fresh: World, tmp_path: Path) -> None:
+    other = make_world(tmp_path / "other", n_gallery=290).write()
+    (fresh.indexes() / "clip").rename(tmp_path / "aside")
+    (other.indexes() / "clip").rename(fresh.indexes() / "clip")
+    with pytest.raises(PassportError, match=r"rows: passport field 'count': expected 280, found 290"):
+        fresh.evaluate(tmp_path / "out", encoders=["clip"])
+
+
+def test_a_query_without_a_vector_is_refused(fresh: World, tmp_path: Path) -> None:
+    fresh.queries.append(Query("extra", "cbir", "never-embedded", None, None))
+    fresh.write()
+    with pytest.raises(
+        DataError, match=r"mobilenet cbir: no vector for 'never-embedded'; run `dvc repro --force embed`"
+    ):
+        fresh.evaluate(tmp_path / "out")

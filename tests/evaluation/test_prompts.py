@@ -1,0 +1,116 @@
+"""Prompt sets: what they say, and what they find, against plain loops."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
+
+from cbir.core.errors import ConfigError
+from cbir.core.files import read_json
+from cbir.datasets.prompt_sets import prompt_table, read_templates
+from tests.support import oracles
+from tests.support.world import PROMPT_SETS, World, make_world
+
+NAMES = {"n01": ["goldfish", "Carassius auratus"], "n02": ["cat"]}
+
+
+def test_the_80_templates_are_those_of_open_clip() -> None:
+    assert read_templates("clip_80") == [template("{}") for template in OPENAI_IMAGENET_TEMPLATES]
+    assert read_templates("bare") == ["{}"]
+    assert read_templates("photo") == ["a photo of a {}."]
+
+
+def test_every_class_is_worded_by_every_template_and_synonyms_by_every_name() -> None:
+    rows = prompt_table(["bare", "synonyms"], NAMES).to_pylist()
+    assert [tuple(row.values()) for row in rows] == [
+        ("bare", "n01", 0, "goldfish"),
+        ("bare", "n02", 0, "cat"),
+        ("synonyms", "n01", 0, "a photo of a goldfish."),
+        ("synonyms", "n01", 1, "a photo of a Carassius auratus."),
+        ("synonyms", "n02", 0, "a photo of a cat."),
+    ]
+    assert prompt_table([], NAMES).num_rows == 0
+    assert prompt_table(["clip_80"], NAMES).num_rows == 160
+
+
+def test_a_file_of_your_own_may_hold_templates(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("an engraving of {}\n\n  {} in the snow  \n", encoding="utf-8")
+    assert read_templates(str(tmp_path / "mine.txt")) == ["an engraving of {}", "{} in the snow"]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (
+            b"a photo of a cat",
+            r"mine\.txt line 1: expected exactly one \{\} where the class name goes, found 'a photo of",
+        ),
+        (b"{}\n{} and {}", r"mine\.txt line 2: expected exactly one \{\}"),
+        (b"\n\n", r"mine\.txt: expected a template a line, found none"),
+        (
+            b"\xff{}",
+            r"queries\.prompt_sets: expected bare, clip_80, photo, synonyms or a text file, found '.*mine\.txt'",
+        ),
+        (None, r"queries\.prompt_sets: expected bare, clip_80, photo, synonyms or a text file, found '.*mine\.txt'"),
+    ],
+)
+def test_bad_templates_are_refused(content: bytes | None, told: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "mine.txt").write_bytes(content)
+    with pytest.raises(ConfigError, match=told):
+        read_templates(str(tmp_path / "mine.txt"))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("prompts")).write()
+
+
+def by_hand(world: World, vector: np.ndarray, label: str) -> dict[str, float]:
+    gallery = world.vectors["clip"]["gallery"]
+    scores = {
+        image_id: float(np.float32(vector.astype(float) @ row.astype(float))) for image_id, row in gallery.items()
+    }
+    order = list(world.gallery)
+    ranked = sorted(order, key=lambda image_id: (-scores[image_id], order.index(image_id)))
+    relevance = {image_id: 1 for image_id, of in world.gallery.items() if of == label}
+    values = oracles.all_metrics(ranked, relevance, [1, 10])
+    return {name: values[name] for name in ("success@1", "precision@10", "map_at_r")}
+
+
+def test_means_spreads_ensembles_and_the_worst_class(world: World, tmp_path: Path) -> None:
+    found = world.compare_prompts(tmp_path)
+    assert list(found) == PROMPT_SETS
+    assert [found[name]["wordings"] for name in PROMPT_SETS] == [[1, 1], [1, 1], [2, 2]]
+    labels = sorted({label for label in world.gallery.values() if label is not None})
+    for name, template, names in (
+        ("photo", "a photo of a {}.", ["name of {}"]),
+        ("synonyms", "a photo of a {}.", ["name of {}", "other {}"]),
+    ):
+        means, spreads, ensembles = [], [], []
+        for label in labels:
+            vectors = [world.vectors["clip"]["prompts"][template.format(one.format(label))] for one in names]
+            values = [by_hand(world, vector, label) for vector in vectors]
+            means.append({key: np.mean([value[key] for value in values]) for key in values[0]})
+            spreads.append({key: np.std([value[key] for value in values]) for key in values[0]})
+            mean = np.mean([vector.astype(float) for vector in vectors], axis=0)
+            ensembles.append(by_hand(world, (mean / np.linalg.norm(mean)).astype(np.float32), label))
+        for key in ("success@1", "precision@10", "map_at_r"):
+            assert found[name]["mean"][key] == pytest.approx(np.mean([one[key] for one in means]))
+            assert found[name]["spread"][key] == pytest.approx(np.mean([one[key] for one in spreads]))
+            assert found[name]["ensemble"][key] == pytest.approx(np.mean([one[key] for one in ensembles]))
+            low, high = found[name]["intervals"]["ensemble"][key]
+            assert low <= found[name]["ensemble"][key] <= high
+        worst = min(range(len(labels)), key=lambda row: ensembles[row]["map_at_r"])
+        assert found[name]["worst_class"] == {
+            "label": labels[worst],
+            **{k: pytest.approx(v) for k, v in ensembles[worst].items()},
+        }
+
+
+def test_without_prompts_there_is_nothing_to_compare(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    world.gallery = dict.fromkeys(world.gallery)
+    assert world.write().compare_prompts(tmp_path) == {}
+    assert read_json(tmp_path / "prompts.json") == {}

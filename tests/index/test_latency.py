@@ -1,0 +1,147 @@
+"""cbir.index.latency on the small world of known vectors: what is measured and told, never how long it took."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cbir.core.errors import PassportError
+from cbir.core.files import read_json, write_json
+from cbir.index import latency
+from cbir.index.faiss_index import BuildParams, SearchParams, build_index, kind_of
+from cbir.index.latency import measure_latency, write_latency
+from tests.support.world import DIMS, KINDS, World, make_world
+
+ENCODERS = tuple(DIMS)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("latency")).write(*KINDS)
+
+
+def measured(world: World, out: Path, kind: str = "flat", n_queries: int = 5, seed: int = 0, **search: int) -> Any:
+    write_latency(
+        out,
+        world.embeddings,
+        world.indexes(kind),
+        ENCODERS,
+        SearchParams(**search),
+        threads=1,
+        n_queries=n_queries,
+        seed=seed,
+    )
+    return read_json(out)
+
+
+@pytest.fixture
+def searches() -> Iterator[list[tuple[str, NDArray[np.float32], int, SearchParams]]]:
+    """Every search that is made: kind of index, queries, k and parameters."""
+    made: list[tuple[str, NDArray[np.float32], int, SearchParams]] = []
+
+    def noted(index: Any, queries: NDArray[np.float32], k: int, params: SearchParams, threads: int) -> Any:
+        made.append((kind_of(index), queries, k, params))
+        return search(index, queries, k, params, threads)
+
+    search = latency.search
+    with mock.patch.object(latency, "search", noted):
+        yield made
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_encoder_is_timed_on_image_and_text_queries_by_index_and_exact(
+    world: World, kind: str, tmp_path: Path
+) -> None:
+    told = measured(world, tmp_path / "latency.json", kind)
+    assert (list(told), told["k"], told["threads"]) == (["encoders", "k", "threads"], 10, 1)
+    assert {encoder: list(found) for encoder, found in told["encoders"].items()} == {
+        "mobilenet": ["image"],  # it reads no text
+        "clip": ["image", "text"],
+    }
+    for found in told["encoders"].values():
+        for by_search in found.values():
+            assert list(by_search) == ["index", "exact"]
+            for values in by_search.values():
+                assert list(values) == ["single_ms", "batch_queries_per_s", "queries"]
+                assert list(values["single_ms"]) == ["p50", "p95", "p99"]
+                assert min(*values["single_ms"].values(), values["batch_queries_per_s"]) > 0
+                assert values["queries"] == 5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_exact_is_the_flat_index_with_its_own_parameters(
+    world: World, kind: str, tmp_path: Path, searches: list[Any]
+) -> None:
+    search = {"nprobe": 3} if kind.startswith("ivf") else {"ef_search": 20} if kind == "hnsw" else {}
+    with mock.patch.object(latency, "build_index", wraps=build_index) as builds:
+        measured(world, tmp_path / "latency.json", kind, **search)
+    # A flat index is its own yardstick; to any other, one is built for each encoder.
+    assert [call.args[3] for call in builds.call_args_list] == [BuildParams("flat")] * (0 if kind == "flat" else 2)
+    per_measure = 5 + 5 + 1 + 3  # warm-up, single queries, a batch to warm up, three batches
+    asked = [(kind, SearchParams(**search))] * per_measure + [("flat", SearchParams())] * per_measure
+    assert [(found, params) for found, _, _, params in searches] == 3 * asked
+
+
+def test_queries_are_asked_singly_and_then_all_at_once_after_a_warm_up(searches: list[Any]) -> None:
+    rows = np.eye(30, dtype=np.float32)
+    index = build_index([rows], 30, 30, BuildParams("flat"), threads=1)
+    found = measure_latency(index, rows, 3, SearchParams(), threads=1)
+    assert [len(queries) for _, queries, _, _ in searches] == [1] * 20 + [1] * 30 + [30] * 4
+    assert {k for _, _, k, _ in searches} == {3}
+    for row in range(30):
+        assert searches[20 + row][1].tolist() == rows[row : row + 1].tolist()
+    assert found["queries"] == 30
+
+
+def test_the_sample_is_seeded_and_holds_no_query_twice(world: World, tmp_path: Path, searches: list[Any]) -> None:
+    def batches(seed: int) -> list[list[tuple[float, ...]]]:
+        searches.clear()
+        measured(world, tmp_path / "latency.json", n_queries=8, seed=seed)
+        return [[tuple(row) for row in queries.tolist()] for _, queries, _, _ in searches if len(queries) == 8]
+
+    first, again, other = batches(0), batches(0), batches(1)
+    assert first == again
+    assert len(first) == 24  # three sets of queries, by index and exact, four times
+    assert all(first[start : start + 8] == [first[start]] * 8 for start in range(0, 24, 8))  # both are asked the same
+    assert all(set(mine) != set(yours) for mine, yours in zip(first, other, strict=True))
+    assert all(len(set(batch)) == 8 for batch in first)
+    known = {tuple(row.tolist()) for row in world.vectors["mobilenet"]["queries"].values()}
+    assert set(first[0]) <= known
+
+
+def test_a_sample_larger_than_the_queries_takes_them_all(world: World, tmp_path: Path) -> None:
+    told = measured(world, tmp_path / "latency.json", n_queries=10_000)["encoders"]["clip"]
+    assert (told["image"]["index"]["queries"], told["text"]["exact"]["queries"]) == (22, 14)
+
+
+def test_in_a_gallery_of_fewer_than_ten_images_k_is_all_of_them_and_is_told(
+    tmp_path: Path, searches: list[Any]
+) -> None:
+    small = make_world(tmp_path, n_gallery=20)
+    keep = list(small.gallery)[:7]
+    small.gallery = {image_id: small.gallery[image_id] for image_id in keep}
+    for found in small.vectors.values():
+        found["gallery"] = {image_id: found["gallery"][image_id] for image_id in keep}
+    assert measured(small.write(), tmp_path / "latency.json")["k"] == 7
+    assert {k for _, _, k, _ in searches} == {7}
+
+
+def test_an_encoder_without_queries_has_no_times(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    for found in world.vectors.values():
+        found["queries"] = {}
+    del world.vectors["clip"]["texts"]
+    assert measured(world.write(), tmp_path / "latency.json")["encoders"] == {"mobilenet": {}, "clip": {}}
+
+
+def test_an_index_of_other_weights_is_refused(tmp_path: Path) -> None:
+    world = make_world(tmp_path).write()
+    passport = world.embeddings / "clip" / "gallery" / "passport.json"
+    write_json(passport, read_json(passport) | {"weights_sha256": "0" * 64})
+    with pytest.raises(PassportError, match=r"index/clip: passport field 'weights_sha256'"):
+        measured(world, tmp_path / "latency.json")
+    assert not (tmp_path / "latency.json").exists()

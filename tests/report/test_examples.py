@@ -1,0 +1,387 @@
+"""The queries that a report shows, and what they found, against the known vectors and their definition."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cbir.artifacts.paths import ReportPaths
+from cbir.index.faiss_index import SearchParams
+from cbir.report import examples as module
+from cbir.report.examples import (
+    KINDS,
+    SAMPLE,
+    SHOWN_RESULTS,
+    Example,
+    ExampleQuery,
+    Judge,
+    choose_examples,
+    images_of,
+)
+from tests.support import oracles
+from tests.support.world import PARAMS, World, make_world
+
+SAMPLED = 3
+ORDER = [*KINDS, SAMPLE]
+ANSWERED = [("cbir", "mobilenet"), ("cbir", "clip"), ("tbir", "clip")]
+
+
+@pytest.fixture(scope="module", params=["same label", "graded"])
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Its index misses much, so that what it found is not taken for what exact search did."""
+    made = make_world(tmp_path_factory.mktemp("examples"), graded=request.param == "graded").write("ivf_flat")
+    made.evaluate(made.root / "reports", "ivf_flat", search=SearchParams(nprobe=1))
+    return made
+
+
+@pytest.fixture(scope="module")
+def judge(world: World) -> Judge:
+    return Judge(world.data)
+
+
+@pytest.fixture(scope="module")
+def chosen(world: World, judge: Judge) -> list[Example]:
+    return choose_examples(judge, world.root / "reports", SAMPLED, 0)
+
+
+def examples_of(examples: Sequence[Example], task: str, encoder: str, kind: str | None = None) -> list[Example]:
+    return [one for one in examples if (one.task, one.encoder) == (task, encoder) and kind in (None, one.kind)]
+
+
+def ids_of(examples: Sequence[Example]) -> list[str]:
+    return [one.query.query_id for one in examples]
+
+
+def values_of(world: World, task: str, encoder: str) -> dict[str, tuple[float, float]]:
+    """query_id -> MAP@R and reciprocal rank, of queries with something relevant."""
+    found = {}
+    for query in world.asked(task):
+        ranked, relevance = world.ranking(encoder, query), world.relevance(query)
+        value = oracles.average_precision_at_r(ranked, relevance), oracles.reciprocal_rank(ranked, relevance)
+        if not isnan(value[0]):
+            found[query.query_id] = value
+    return found
+
+
+def most_confused(world: World, task: str, encoder: str) -> list[str]:
+    """Classes by the share of their queries' first ten results that is of one other class, the greatest first."""
+    results: Counter[str] = Counter()
+    taken: Counter[tuple[str, str]] = Counter()
+    for query in world.asked(task):
+        if query.label in world.gallery.values() and query.label is not None:
+            for image_id in world.ranking(encoder, query)[:10]:
+                results[query.label] += 1
+                label = world.gallery[image_id]
+                if label not in (None, query.label):
+                    taken[query.label, str(label)] += 1
+    shares = [(-count / results[label], label, other) for (label, other), count in taken.items()]
+    return list(dict.fromkeys(label for _, label, _ in sorted(shares)))
+
+
+# ---- which queries
+
+
+def test_each_task_and_encoder_has_its_examples_by_kind_in_order(chosen: list[Example]) -> None:
+    assert list(dict.fromkeys((one.task, one.encoder) for one in chosen)) == ANSWERED
+    for answered in ANSWERED:
+        kinds = [one.kind for one in examples_of(chosen, *answered)]
+        assert kinds == sorted(kinds, key=ORDER.index)
+        assert kinds.count("best") == KINDS["best"]
+        assert kinds.count("worst") == KINDS["worst"]
+        assert 0 < kinds.count("confused") <= KINDS["confused"]
+    assert len([one for one in chosen if one.kind == SAMPLE and one.task == "cbir"]) == 2 * SAMPLED
+
+
+@pytest.mark.parametrize("answered", ANSWERED)
+def test_no_query_stands_twice_in_one_task_and_encoder(chosen: list[Example], answered: tuple[str, str]) -> None:
+    assert max(Counter(ids_of(examples_of(chosen, *answered))).values()) == 1
+
+
+@pytest.mark.parametrize("answered", ANSWERED)
+def test_the_best_are_the_best_and_the_worst_the_worst_by_map_at_r_then_mrr(
+    world: World, chosen: list[Example], answered: tuple[str, str]
+) -> None:
+    values = values_of(world, *answered)
+    best, worst = ([values[one] for one in ids_of(examples_of(chosen, *answered, kind))] for kind in ("best", "worst"))
+    ranked = sorted(values.values(), reverse=True)
+    assert best == ranked[:2]
+    assert worst == ranked[:-6:-1]
+    for one in examples_of(chosen, *answered):
+        expected = values.get(one.query.query_id, (None, None))[0]
+        assert one.map_at_r == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("answered", ANSWERED)
+def test_of_the_most_confused_classes_the_worst_query_is_shown_where_it_is_not_yet(
+    world: World, chosen: list[Example], answered: tuple[str, str]
+) -> None:
+    values, labels = values_of(world, *answered), {query.query_id: query.label for query in world.queries}
+    before = ids_of(examples_of(chosen, *answered, "best") + examples_of(chosen, *answered, "worst"))
+    expected = []
+    for label in most_confused(world, *answered):
+        of_class = [query_id for query_id in values if labels[query_id] == label]
+        if of_class:
+            lowest = min(values[query_id] for query_id in of_class)
+            worst = [query_id for query_id in of_class if values[query_id] == lowest]
+            assert len(worst) == 1, "with this seed no two are as bad"
+            expected += [query_id for query_id in worst if query_id not in before]
+    assert ids_of(examples_of(chosen, *answered, "confused")) == expected[: KINDS["confused"]]
+
+
+def test_perfect_queries_are_not_among_the_worst(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    for encoder, found in world.vectors.items():
+        for query in world.asked("cbir"):  # each asks with the vector of an image, and only that one is relevant
+            found["queries"][str(query.image_id)] = found["gallery"]["img020"]
+        assert world.ranking(encoder, world.queries[0])[0] == "img020"
+    world.qrels = {query.query_id: {"img020": 1} for query in world.queries}
+    world.write().evaluate(tmp_path / "reports")
+    found = choose_examples(Judge(world.data), tmp_path / "reports", 2, 0)
+    for encoder in ("mobilenet", "clip"):
+        kinds = Counter(one.kind for one in examples_of(found, "cbir", encoder))
+        assert kinds["best"] == 2
+        assert kinds["worst"] == 0
+        assert all(one.map_at_r in (None, 1.0) for one in examples_of(found, "cbir", encoder))
+
+
+def test_the_same_seed_draws_the_same_and_another_seed_others(
+    world: World, judge: Judge, chosen: list[Example]
+) -> None:
+    reports = world.root / "reports"
+    assert choose_examples(judge, reports, SAMPLED, 0) == chosen
+    assert choose_examples(Judge(world.data), reports, SAMPLED, 0) == chosen
+    samples = set()
+    for seed in range(5):
+        others = choose_examples(judge, reports, SAMPLED, seed)
+        samples.add(tuple(ids_of(examples_of(others, "cbir", "clip", SAMPLE))))
+        for answered in ANSWERED:
+            for kind in ("best", "worst"):
+                told = [[one.map_at_r for one in examples_of(each, *answered, kind)] for each in (chosen, others)]
+                assert told[0] == told[1]
+    assert len(samples) > 1
+
+
+@pytest.mark.parametrize("sampled", [0, 1, 1000])
+def test_so_many_are_sampled_as_there_are_and_no_more(
+    world: World, judge: Judge, chosen: list[Example], sampled: int
+) -> None:
+    found = choose_examples(judge, world.root / "reports", sampled, 0)
+    for task, encoder in ANSWERED:
+        fixed = [one for one in examples_of(chosen, task, encoder) if one.kind != SAMPLE]
+        assert [one for one in examples_of(found, task, encoder) if one.kind != SAMPLE] == fixed
+        n_left = len(world.asked(task)) - len(fixed)
+        assert len(examples_of(found, task, encoder, SAMPLE)) == min(sampled, n_left)
+
+
+def test_a_query_without_an_answer_may_be_in_the_sample_only(world: World, judge: Judge) -> None:
+    found = choose_examples(judge, world.root / "reports", 1000, 0)
+    unanswerable = {
+        query.query_id for query in world.queries if oracles.number_of_relevant(world.relevance(query)) == 0
+    }
+    assert {one.query.query_id for one in found if one.map_at_r is None} == unanswerable
+    assert {one.kind for one in found if one.map_at_r is None} == {SAMPLE}
+
+
+QUERY = st.fixed_dictionaries(
+    {
+        "label": st.sampled_from(["a", "b", "c", "d", None]),
+        "values": st.none() | st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.25, 1.0])),
+    }
+)
+
+
+def rows_of(queries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    rows = []
+    for number, query in enumerate(queries):
+        map_at_r, mrr = query["values"] or (None, None)
+        rows.append({"query_id": f"q{number}", "label": query["label"], "map_at_r": map_at_r, "mrr": mrr})
+    return rows
+
+
+@given(
+    queries=st.lists(QUERY, max_size=30),
+    confused=st.lists(st.sampled_from(["a", "b", "c", "d", "e"]), max_size=6),
+    sampled=st.integers(0, 20),
+    seed=st.integers(0, 2**32),
+)
+def test_whatever_the_figures_each_kind_is_filled_as_far_as_it_goes(
+    queries: list[dict[str, Any]], confused: list[str], sampled: int, seed: int
+) -> None:
+    rows = rows_of(queries)
+    chosen = module._choose(rows, confused, sampled, seed)
+    by_id = {row["query_id"]: row for row in rows}
+
+    def value(query_id: str) -> tuple[float, float]:
+        return by_id[query_id]["map_at_r"], by_id[query_id]["mrr"]
+
+    of = {kind: [query_id for query_id in chosen if chosen[query_id] == kind] for kind in ORDER}
+    assert list(chosen) == [query_id for kind in ORDER for query_id in of[kind]]
+    judged = [row["query_id"] for row in rows if row["map_at_r"] is not None]
+    good = [value(one) for one in judged if by_id[one]["map_at_r"] > 0]
+    most = min(KINDS["best"], (len(judged) + 1) // 2)  # what is among the worse half is not best
+    assert [value(one) for one in of["best"]] == sorted(good, reverse=True)[:most]
+    left = [one for one in judged if one not in of["best"] and by_id[one]["map_at_r"] < 1]
+    assert [value(one) for one in of["worst"]] == sorted(map(value, left))[: KINDS["worst"]]
+    labels = [by_id[one]["label"] for one in of["confused"]]
+    assert labels == [label for label in dict.fromkeys(confused) if label in labels]
+    assert len(labels) <= KINDS["confused"]
+    for one in of["confused"]:
+        assert value(one) == min(value(other) for other in judged if by_id[other]["label"] == by_id[one]["label"])
+    assert len(of[SAMPLE]) == min(sampled, len(rows) - sum(len(of[kind]) for kind in KINDS))
+
+
+def test_of_equal_queries_the_draw_decides() -> None:
+    rows = rows_of([{"label": "a", "values": (0.5, 0.5)}] * 20)
+    first = {next(iter(module._choose(rows, [], 0, seed))) for seed in range(30)}
+    assert len(first) > 5
+    assert module._choose(rows, ["a"], 3, 7) == module._choose(rows, ["a"], 3, 7)
+
+
+def test_every_query_is_drawn_as_often() -> None:
+    rows = rows_of([{"label": None, "values": None}] * 10)
+    drawn = Counter(query_id for seed in range(400) for query_id in module._choose(rows, [], 2, seed))
+    assert drawn.keys() == {row["query_id"] for row in rows}
+    assert 50 < min(drawn.values()) <= max(drawn.values()) < 115  # 80 each, give or take four standard deviations
+
+
+# ---- what they asked and found
+
+
+def test_a_query_is_shown_with_its_image_text_and_label(world: World, chosen: list[Example]) -> None:
+    queries = {query.query_id: query for query in world.queries}
+    for one in chosen:
+        query = queries[one.query.query_id]
+        assert one.task == query.task
+        assert one.query == ExampleQuery(query.query_id, query.image_id, query.text, query.label)
+
+
+def test_the_results_are_the_first_of_the_ranking_with_their_scores_and_labels(
+    world: World, chosen: list[Example]
+) -> None:
+    queries = {query.query_id: query for query in world.queries}
+    for one in chosen:
+        query = queries[one.query.query_id]
+        ranking, scores = world.ranking(one.encoder, query)[:SHOWN_RESULTS], world.scores(one.encoder, query)
+        assert [hit.image_id for hit in one.found] == ranking
+        assert [hit.rank for hit in one.found] == list(range(1, 11))
+        assert [hit.score for hit in one.found] == pytest.approx([scores[image_id] for image_id in ranking], abs=1e-6)
+        assert [hit.label for hit in one.found] == [world.gallery[image_id] for image_id in ranking]
+        assert world.own(query) not in {hit.image_id for hit in one.found}
+
+
+def test_a_result_is_right_where_it_is_relevant_and_unjudged_where_nothing_is(
+    world: World, chosen: list[Example]
+) -> None:
+    queries, words = {query.query_id: query for query in world.queries}, Counter[bool | None]()
+    for one in chosen:
+        relevance = world.relevance(queries[one.query.query_id])
+        is_known = oracles.number_of_relevant(relevance) > 0
+        for hit in one.found:
+            assert hit.is_relevant is (oracles.is_relevant(hit.image_id, relevance) if is_known else None)
+            words[hit.is_relevant] += 1
+    assert words[True] > 20 < words[False]
+
+
+def test_nothing_is_right_or_wrong_where_nothing_is_relevant(world: World, judge: Judge) -> None:
+    found = choose_examples(judge, world.root / "reports", 1000, 0)
+    unanswerable = [one for one in found if one.map_at_r is None]
+    assert {one.task for one in unanswerable} == {"cbir", "tbir"}
+    assert {hit.is_relevant for one in unanswerable for hit in one.found} == {None}
+
+
+def test_a_gallery_image_that_asks_does_not_find_itself(world: World, judge: Judge) -> None:
+    inside = [query for query in world.asked("cbir") if world.own(query) is not None]
+    assert len(inside) == 6
+    found = judge.found(
+        ReportPaths(world.root / "reports").run("cbir", "clip", "exact"), [query.query_id for query in inside]
+    )
+    for query in inside:
+        assert query.image_id not in {hit.image_id for hit in found[query.query_id]}
+        assert len(found[query.query_id]) == SHOWN_RESULTS
+        assert judge.asked(query.query_id).image_id == query.image_id
+
+
+def test_where_a_gallery_image_alone_is_relevant_to_itself_nothing_is_right_or_wrong(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    world.qrels = {"mine:img000": {"img000": 1}, "ask01": {"img001": 1}}
+    world.write().evaluate(tmp_path / "reports")
+    found = Judge(world.data).found(
+        ReportPaths(tmp_path / "reports").run("cbir", "clip", "exact"), ["mine:img000", "ask01"]
+    )
+    assert {hit.is_relevant for hit in found["mine:img000"]} == {None}
+    assert {hit.is_relevant for hit in found["ask01"]} <= {True, False}
+
+
+def test_results_are_given_of_the_queries_that_were_named_and_of_no_other(world: World, judge: Judge) -> None:
+    run = ReportPaths(world.root / "reports").run("cbir", "mobilenet", "exact")
+    assert judge.found(run, []) == {}
+    found = judge.found(run, ["ask03", "class:c0", "ask01"])
+    assert [(query_id, len(hits)) for query_id, hits in found.items()] == [
+        ("ask03", 10),
+        ("class:c0", 0),
+        ("ask01", 10),
+    ]
+
+
+def test_a_gallery_of_few_images_gives_few_results(tmp_path: Path) -> None:
+    whole = make_world(tmp_path)
+    few = {image_id: whole.gallery[image_id] for image_id in list(whole.gallery)[:5]}
+    vectors = {
+        encoder: {
+            "gallery": {image_id: found["gallery"][image_id] for image_id in few},
+            "queries": {"ask00": found["queries"]["ask00"]},
+        }
+        for encoder, found in whole.vectors.items()
+    }
+    vectors["clip"]["prompts"] = whole.vectors["clip"]["prompts"]
+    world = World(tmp_path, few, {"ask00": "c0"}, whole.queries[:1], vectors).write()
+    world.evaluate(tmp_path / "reports", params=replace(PARAMS, ks=[1, 5], ann_ks=[1]))
+    found = choose_examples(Judge(world.data), tmp_path / "reports", 5, 0)
+    assert [(one.encoder, [hit.image_id for hit in one.found]) for one in found] == [
+        (encoder, world.ranking(encoder, world.queries[0])) for encoder in ("mobilenet", "clip")
+    ]
+
+
+def test_images_of_examples_are_all_that_ask_and_all_that_are_found(world: World, chosen: list[Example]) -> None:
+    expected = {hit.image_id for one in chosen for hit in one.found}
+    expected |= {one.query.image_id for one in chosen if one.task == "cbir" and one.query.image_id is not None}
+    assert images_of(chosen) == expected
+    assert images_of([one for one in chosen if one.task == "tbir"]) <= set(world.gallery)
+    assert images_of([]) == set()
+
+
+# ---- little to show
+
+
+def test_an_empty_query_list_has_no_examples(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    world.queries = []
+    for found in world.vectors.values():
+        found["queries"] = {}
+    world.vectors["clip"]["texts"] = {}
+    world.write().evaluate(tmp_path / "reports")
+    assert choose_examples(Judge(world.data), tmp_path / "reports", 5, 0) == []
+
+
+def test_without_labels_there_is_the_sample_alone(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    world.gallery = dict.fromkeys(world.gallery)
+    world.write().evaluate(tmp_path / "reports")
+    found = choose_examples(Judge(world.data), tmp_path / "reports", 4, 0)
+    assert [(one.task, one.encoder, one.kind) for one in found] == [
+        (*answered, SAMPLE) for answered in ANSWERED for _ in range(4)
+    ]
+    assert {one.map_at_r for one in found} == {None}
+    assert {(hit.label, hit.is_relevant) for one in found for hit in one.found} == {(None, None)}
+
+
+def test_an_encoder_that_was_not_evaluated_has_no_examples(world: World, tmp_path: Path) -> None:
+    world.evaluate(tmp_path, "ivf_flat", encoders=["mobilenet"])
+    found = choose_examples(Judge(world.data), tmp_path, 2, 0)
+    assert {(one.task, one.encoder) for one in found} == {("cbir", "mobilenet")}

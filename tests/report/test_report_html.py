@@ -1,0 +1,793 @@
+"""report.html without a browser: read with a strict reader of HTML, and laid beside report.md and the artifacts."""
+
+import itertools
+import json
+import re
+import warnings
+from base64 import b64decode
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from markdown_it.token import Token
+from PIL import Image
+
+from cbir.artifacts.images import Quarantined
+from cbir.core.files import read_json
+from cbir.evaluation.definitions import FAMILIES
+from cbir.index.faiss_index import SearchParams
+from cbir.report.charts import bar_chart
+from cbir.report.facts import TASKS, flat
+from cbir.report.figures import figure
+from cbir.report.provenance import Provenance
+from cbir.report.verdict import verdict
+from tests.report.test_report import HOSTILE, finish, page_of, parsed, tables
+from tests.support.reported import (
+    COPIED,
+    COPY,
+    HARMLESS,
+    MAP_SIDE,
+    PICTURE_PX,
+    WORDS,
+    Element,
+    Reported,
+    class_on_map,
+    colour_of,
+    read,
+    reported,
+    structure,
+    worded,
+    write_maps,
+)
+from tests.support.world import World, make_world
+
+Table = list[list[str]]
+METRIC = re.compile(r"[a-z_]+(@\d+)?")
+
+
+class Made(NamedTuple):
+    """A world's facts and both its pages."""
+
+    reported: Reported
+    page: str
+    tree: Element
+    markdown: str
+
+
+def without_queries(world: World) -> None:
+    world.queries = []
+    for found in world.vectors.values():
+        found["queries"] = {}
+    world.vectors["clip"]["texts"] = {}
+
+
+def without_texts(world: World) -> None:
+    world.queries = world.asked("cbir")
+    del world.vectors["clip"]["texts"]
+
+
+def without_images(world: World) -> None:
+    """Only texts ask."""
+    world.queries = world.asked("tbir")
+    for found in world.vectors.values():
+        found["queries"] = {}
+
+
+def without_labels(world: World) -> None:
+    world.gallery = dict.fromkeys(world.gallery)
+
+
+def without_map(root: Path) -> Reported:
+    made = reported(root)
+    write_maps(made.world, side=0)
+    return made
+
+
+WORLDS: dict[str, Callable[[Path], Reported]] = {
+    "small": reported,
+    "graded": lambda root: reported(root, graded=True),
+    "hostile": lambda root: worded(root, WORDS),
+    "harmless": lambda root: worded(root, HARMLESS),
+    "no queries": lambda root: reported(root, without_queries),
+    "no texts": lambda root: reported(root, without_texts),
+    "no images": lambda root: reported(root, without_images),
+    "no labels": lambda root: reported(root, without_labels),
+    "no map": without_map,
+}
+FULL = ("small", "graded", "hostile", "no map")
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Made]:
+    """Name of a world -> that world, made once."""
+    found: dict[str, Made] = {}
+
+    def made(name: str) -> Made:
+        if name not in found:
+            root = tmp_path_factory.mktemp("html")
+            one = WORLDS[name](root)
+            page = one.write(root / "report.html")
+            found[name] = Made(one, page, read(page), page_of(one.facts, root))
+        return found[name]
+
+    return made
+
+
+@pytest.fixture(params=[name for name in WORLDS if name != "harmless"])
+def every(request: pytest.FixtureRequest, make: Callable[[str], Made]) -> Made:
+    return make(request.param)
+
+
+@pytest.fixture(params=FULL)
+def full(request: pytest.FixtureRequest, make: Callable[[str], Made]) -> Made:
+    return make(request.param)
+
+
+@pytest.fixture
+def small(make: Callable[[str], Made]) -> Made:
+    return make("small")
+
+
+@pytest.fixture
+def hostile(make: Callable[[str], Made]) -> Made:
+    return make("hostile")
+
+
+def cut(text: Any, most: int = 200) -> str:
+    """What a reader should see of a text from data: one line, cut, no invisible characters."""
+    line = " ".join(str(text).split())
+    line = line if len(line) <= most else line[: most - 1] + "…"
+    return "".join(c if c.isprintable() else f"U+{ord(c):04X}" for c in line)
+
+
+def rows_of(table: Element) -> list[Element]:
+    return table.all("tr")
+
+
+def cells_of(row: Element) -> list[Element]:
+    return row.all("th", "td")
+
+
+def table_of(table: Element) -> Table:
+    """The text of its cells, without the lines of ceilings in the headline, which report.md tells elsewhere."""
+    found = [[cell.text for cell in cells_of(row)] for row in rows_of(table)]
+    return [row for row in found if not row[0].endswith(", ceiling")]
+
+
+def tables_of(tree: Element) -> list[Table]:
+    return [table_of(table) for table in tree.all("table")]
+
+
+def table_below(tree: Element, *header: str) -> Table:
+    """The rows below the one header that begins so."""
+    (found,) = [table for table in tables_of(tree) if tuple(table[0][: len(header)]) == header]
+    return found[1:]
+
+
+def by_id(tree: Element, name: str) -> Element:
+    (found,) = [one for one in tree.walk() if one.attributes.get("id") == name]
+    return found
+
+
+def section_of(tree: Element, heading: str) -> Element:
+    """The section with this heading."""
+    (found,) = [one for one in tree.all("section") if heading in [head.text for head in one.all("h2")]]
+    return found
+
+
+def pixels(address: str) -> Image.Image:
+    kind, data = address.split(",", 1)
+    assert kind == "data:image/jpeg;base64"
+    return Image.open(BytesIO(b64decode(data, validate=True)), formats=("JPEG",))
+
+
+def is_coloured(image: Image.Image, image_id: str) -> bool:
+    """Whether the picture is that image's one colour, but for what JPEG changes."""
+    seen = np.asarray(image.convert("RGB")).astype(int)
+    return bool((np.abs(seen - colour_of(image_id)) <= 6).all())
+
+
+# --- one file, sound and alone ----------------------------------------------------------------------------------------
+
+
+def test_nothing_is_asked_for_outside_the_page(every: Made) -> None:
+    for one in every.tree.walk():
+        for name, value in one.attributes.items():
+            if name in ("src", "srcset", "action", "poster", "data", "background", "ping", "cite", "formaction"):
+                assert value.startswith("data:image/"), (one.tag, name, value[:80])
+            if name in ("href", "xlink:href"):
+                assert value.startswith("#"), (one.tag, name, value[:80])
+            if name == "style":
+                assert all(found.startswith("#") for found in re.findall(r"url\(\s*['\"]?([^)]{0,40})", value)), value[
+                    :80
+                ]
+        assert one.tag not in ("link", "base", "iframe", "object", "embed", "image", "foreignobject", "animate"), (
+            one.tag
+        )
+    for style in every.tree.all("style"):
+        assert "@import" not in style.raw
+        for address in re.findall(r"url\(\s*['\"]?([^)]{0,40})", style.raw):
+            assert address.startswith("data:image/"), address
+    assert not [one for one in every.tree.all("meta") if "refresh" in one.attributes.get("http-equiv", "").lower()]
+
+
+def test_the_page_says_what_it_is_and_forbids_the_rest(every: Made) -> None:
+    assert every.page.startswith("<!doctype html>\n")
+    assert every.tree.attributes["lang"] == "en"
+    (policy,) = [
+        one.attributes["content"]
+        for one in every.tree.all("meta")
+        if one.attributes.get("http-equiv") == "Content-Security-Policy"
+    ]
+    rules = {rule.split()[0]: rule.split()[1:] for rule in policy.split(";") if rule.strip()}
+    assert rules["default-src"] == ["'none'"]
+    assert rules["img-src"] == ["data:"]
+    allowed = {source for sources in rules.values() for source in sources}
+    assert not [one for one in allowed if one not in ("'none'", "'unsafe-inline'", "data:") and "'sha256-" not in one]
+    (title,) = (one for one in every.tree.all("title"))
+    (heading,) = every.tree.all("h1")
+    assert title.text == heading.text == f"Retrieval report: {cut(every.reported.facts.summary['dataset'])}".rstrip()
+    assert every.page.index("charset") < 1024
+
+
+def test_no_id_stands_twice(every: Made) -> None:
+    counts = Counter(one.attributes["id"] for one in every.tree.walk() if "id" in one.attributes)
+    assert [name for name, count in counts.items() if count > 1] == []
+
+
+def test_every_link_and_reference_has_its_aim(every: Made) -> None:
+    ids = {one.attributes["id"] for one in every.tree.walk() if "id" in one.attributes}
+    asked = {
+        value[1:]
+        for one in every.tree.walk()
+        for name, value in one.attributes.items()
+        if name in ("href", "xlink:href") and value.startswith("#")
+    }
+    asked |= set(re.findall(r"url\(#([^)]*)\)", every.page))
+    asked |= {one.attributes["for"] for one in every.tree.all("label") if "for" in one.attributes}
+    assert sorted(asked - ids) == []
+
+
+def test_every_picture_says_what_it_shows(every: Made) -> None:
+    for one in every.tree.walk():
+        if one.tag == "img":
+            assert one.attributes["alt"].strip(), one.attributes
+            assert int(one.attributes["width"]) > 0
+            assert int(one.attributes["height"]) > 0
+        if one.tag in ("svg", "canvas") or one.attributes.get("role") == "img":
+            assert one.attributes["aria-label"].strip()
+
+
+def test_every_control_has_a_name(every: Made) -> None:
+    labels = [label for label in every.tree.all("label") if label.text]
+    named = {id(control) for label in labels for control in label.all("select", "input")}
+    for control in every.tree.all("select", "input", "button", "textarea"):
+        assert id(control) in named or control.attributes.get("aria-label"), control.attributes
+
+
+def test_headings_go_down_one_step_at_a_time(every: Made) -> None:
+    steps = [int(one.tag[1]) for one in every.tree.all("h1", "h2", "h3", "h4", "h5")]
+    assert steps[0] == 1
+    assert steps.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(steps))
+
+
+def test_every_row_of_a_table_has_as_many_cells_as_its_head(every: Made) -> None:
+    for table in every.tree.all("table"):
+        assert len(table.all("thead")) == 1
+        for row in rows_of(table):
+            assert sum(int(one.attributes.get("colspan", "1")) for one in cells_of(row)) == len(table_of(table)[0])
+
+
+def test_no_character_that_turns_or_hides_text_reaches_the_page(every: Made) -> None:
+    assert {character for character in every.page if not character.isprintable()} <= {"\n"}
+
+
+def test_the_data_for_scripts_is_json_and_ends_no_script(every: Made) -> None:
+    for script in every.tree.all("script"):
+        if script.attributes.get("type") == "application/json":
+            found = json.loads(script.raw)
+            assert not re.search("[<>&]", script.raw)
+            assert json.loads(json.dumps(found)) == found
+        else:
+            assert script.attributes == {}
+    assert len(every.tree.all("script")) == every.page.count("<script") == every.page.count("</script>")
+
+
+@pytest.mark.parametrize("name", ["graded", "hostile"])
+def test_the_same_facts_give_the_same_bytes(make: Callable[[str], Made], name: str, tmp_path: Path) -> None:
+    assert make(name).reported.write(tmp_path / "again.html") == make(name).page
+
+
+# --- the same facts as report.md --------------------------------------------------------------------------------------
+
+PICTURED = {("class", "queries"), ("query", "class")}  # the worst of them: charts and queries to look at
+ONLY_HERE = {("parameter", "value"), ("stage", "file")}
+
+
+def test_every_table_of_the_markdown_report_stands_in_the_page_with_the_same_figures(every: Made) -> None:
+    def by_header(found: list[Table]) -> dict[tuple[str, ...], list[Table]]:
+        kinds: dict[tuple[str, ...], list[Table]] = {}
+        for table in found:
+            kinds.setdefault(tuple(table[0]), []).append(table)
+        return kinds
+
+    told, shown = by_header(tables(every.markdown)), by_header(tables_of(every.tree))
+    for header, found in told.items():
+        if header[:2] not in PICTURED:
+            here = [table for table in shown.get(header, []) if table not in passports(every)]
+            assert here == found, header
+    more = {header for header in shown if header not in told}
+    assert {header[:2] for header in more} <= ONLY_HERE
+
+
+def passports(made: Made) -> list[Table]:
+    return [table for table in tables_of(made.tree) if table[0] == ["", "mobilenet", "clip"] and table[1][0] == "kind"]
+
+
+def said(markdown: str) -> list[str]:
+    """The texts of report.md that stand in no table."""
+    found = []
+    for before, token in itertools.pairwise(parsed(markdown)):
+        if token.type == "inline" and before.type not in ("th_open", "td_open"):
+            found.append(" ".join(flowing(token).split()))
+    return found
+
+
+def flowing(token: Token) -> str:
+    return "".join(" " if child.type == "softbreak" else child.content for child in token.children or [])
+
+
+@pytest.mark.parametrize(
+    "beginning", ["Data set", "Machine:", "Git revision:", "DVC:", "No ", "Every image was decoded", "... and "]
+)
+def test_what_the_markdown_report_says_of_the_run_stands_in_the_page_word_by_word(every: Made, beginning: str) -> None:
+    here = [one.text for one in every.tree.all("p", "li")]
+    for text in said(every.markdown):
+        if text.startswith(beginning):
+            assert text in here
+
+
+def test_verdict_and_warnings_are_those_of_the_markdown_report(every: Made) -> None:
+    told = said(every.markdown)
+    (found,) = [one.text for one in every.tree.all("p") if "verdict" in one.classes]
+    assert found == " ".join(verdict(every.reported.facts))
+    assert found in told
+    notes = [one.text for one in every.tree.all("p") if "note" in one.classes]
+    assert notes == [text for text in told if text.startswith(("Read this first:", "Note:"))]
+    assert len(notes) == len(every.reported.facts.warnings)
+
+
+def test_warnings_stand_before_the_first_figure_as_in_the_markdown_report(every: Made) -> None:
+    texts = [
+        one for one in every.tree.all("p", "table") if one.tag == "table" or {"note", "verdict"} & set(one.classes)
+    ]
+    notes = [number for number, one in enumerate(texts) if "note" in one.classes]
+    assert notes == list(range(len(notes)))
+
+
+def test_every_headline_figure_with_its_interval_and_ceiling_is_that_of_the_artifacts(full: Made) -> None:
+    metrics, intervals = full.reported.facts.metrics, full.reported.facts.intervals
+    answered = [("cbir", "mobilenet"), ("cbir", "clip"), ("tbir", "clip")]
+    (table,) = by_id(full.tree, "headline").all("table")
+    rows = {cells_of(row)[0].text: [cell.text for cell in cells_of(row)[1:]] for row in rows_of(table)}
+    assert rows[""] == [f"{task} {encoder}" for task, encoder in answered]
+    for name in ("precision@10", "success@1", "map_at_r", "ndcg@10"):
+        assert rows[name] == [
+            "{:.3f} [{:.3f}, {:.3f}]".format(
+                *(round(value, 9) for value in (metrics[task][encoder][name], *intervals[task][encoder][name]))
+            )
+            for task, encoder in answered
+        ]
+        ceilings = [metrics["ceilings"][task].get(name, 1.0) for task, _ in answered]
+        if any(ceiling != 1.0 for ceiling in ceilings):
+            assert rows[f"{name}, ceiling"] == [f"{round(ceiling, 9):.3f}" for ceiling in ceilings]
+        else:
+            assert f"{name}, ceiling" not in rows
+
+
+def test_a_metric_in_a_head_leads_to_its_definition(every: Made) -> None:
+    definitions = read_json(every.reported.reports / "definitions.json")
+    families = {one["family"].removesuffix("@k") for one in definitions.values()}
+    for table in every.tree.all("table"):
+        if table_of(table)[0][0] in ("parameter", "stage"):
+            continue
+        heads = [(row, cell) for row in rows_of(table) for cell in row.all("th")]
+        for row, head in heads:
+            if "ceiling" in row.classes:
+                continue
+            in_thead = any(row is one for thead in table.all("thead") for one in rows_of(thead))
+            words = [word.group() for word in METRIC.finditer(head.text)] if in_thead else [head.text]
+            named = [word for word in words if word in definitions or (word in families and word == head.text)]
+            links = [link for link in head.all("a") if link.text in named]
+            assert [link.text for link in links] == named, head.text
+            for link in links:
+                aims = [one for one in every.tree.walk() if one.attributes.get("id") == link.attributes["href"][1:]]
+                assert [aim.tag for aim in aims] == ["dt"], link.attributes["href"]
+                assert aims[0].text.removesuffix("@k") == link.text.partition("@")[0]
+
+
+def test_every_metric_that_is_used_is_defined_and_called_by_its_other_names(small: Made) -> None:
+    definitions = read_json(small.reported.reports / "definitions.json")
+    (listed,) = by_id(small.tree, "meaning").all("dl")
+    terms, told = listed.all("dt"), listed.all("dd")
+    found = {term.text: text.text for term, text in zip(terms, told, strict=True)}
+    assert set(found) == {one["family"] for one in definitions.values()}
+    for family, text in found.items():
+        defined = FAMILIES[family]
+        assert text.startswith(defined.definition)
+        assert defined.denominator in text
+        assert defined.ties in text
+        for where, name in defined.also_called.items():
+            assert f"{where}: {name}" in text, family  # for every k, not for the first
+
+
+def test_nothing_lost_has_no_sign() -> None:
+    assert [figure(value) for value in (0.0, -0.0, -1e-7, 1e-7)] == ["0.000"] * 4
+    assert figure(-0.0004, [-0.0004, 0.0]) == "0.000 [0.000, 0.000]"
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_example_shows_its_query_and_its_results_in_order(full: Made) -> None:
+    facts, examples = full.reported.facts, full.reported.examples
+    articles = full.tree.all("article")
+    assert len(articles) == len(examples) > 20
+    for article, example in zip(articles, examples, strict=True):
+        (asked,) = [one for one in article.all("div") if "asked" in one.classes]
+        if example.query.image_id is None:
+            (quote,) = asked.all("blockquote")
+            assert quote.text == cut(example.query.text, 300)
+        else:
+            (image,) = asked.all("img")
+            assert is_coloured(pixels(image.attributes["src"]), example.query.image_id)
+        words = asked.text
+        assert f"{example.task} {example.encoder}, {example.kind}" in words
+        assert cut(example.query.query_id, 80) in words
+        if example.map_at_r is not None:
+            assert f"map_at_r {round(example.map_at_r, 9):.3f}" in words
+        results = article.all("li")
+        assert [hit.rank for hit in example.found] == list(range(1, 11)) == list(range(1, len(results) + 1))
+        for result, hit in zip(results, example.found, strict=True):
+            (image,) = result.all("img")
+            assert is_coloured(pixels(image.attributes["src"]), hit.image_id)
+            word = {True: "right", False: "wrong", None: ""}[hit.is_relevant]
+            assert result.text.startswith(f"{hit.rank}. {hit.score:.3f} {word}".rstrip())
+            assert ("right" in result.classes, "wrong" in result.classes) == (word == "right", word == "wrong")
+            assert image.attributes["alt"].endswith(f", {word}" if word else cut(facts.class_name(hit.label)))
+            shown = hit.image_id if not hit.label else facts.names.get(hit.label, hit.label)
+            assert cut(shown, 40) in result.text
+
+
+def test_the_examples_are_the_best_the_worst_the_most_confused_and_a_sample(small: Made) -> None:
+    per_query = pq.read_table(small.reported.reports / "per_query.parquet").to_pylist()
+    for task, encoder in (("cbir", "mobilenet"), ("cbir", "clip"), ("tbir", "clip")):
+        values = sorted(
+            row["map_at_r"]
+            for row in per_query
+            if (row["task"], row["encoder"], row["search"]) == (task, encoder, "exact") and row["map_at_r"] is not None
+        )
+        shown: dict[str, list[float]] = {}
+        for article in small.tree.all("article"):
+            if (article.attributes["data-task"], article.attributes["data-encoder"]) == (task, encoder):
+                found = re.search(r"map_at_r ([0-9.]+)", article.text)
+                shown.setdefault(article.attributes["data-kind"], []).append(float(found[1]) if found else -1.0)
+        assert list(shown) == ["best", "worst", "confused", "sample"]
+        assert shown["best"] == [round(value, 3) for value in values[: -len(shown["best"]) - 1 : -1]]
+        assert shown["worst"] == [round(value, 3) for value in values[: len(shown["worst"])]]
+        assert len(shown["sample"]) == small.reported.sampled
+
+
+def test_a_larger_sample_shows_every_query_once_and_the_page_grows_with_its_pictures_only(
+    small: Made, tmp_path: Path
+) -> None:
+    larger = replace(small.reported, sampled=50)
+    page = larger.write(tmp_path / "larger.html")
+    articles = read(page).all("article")
+    asked = [(one.attributes["data-task"], one.attributes["data-encoder"]) for one in articles]
+    assert Counter(asked) == {("cbir", "mobilenet"): 22, ("cbir", "clip"): 22, ("tbir", "clip"): 14}
+    more = len(articles) - len(small.tree.all("article"))
+    largest = max(len(image.attributes["src"]) for image in small.tree.all("img"))
+    assert 0 < len(page) - len(small.page) < more * 11 * (largest + 1000)
+    assert len(page) < 2_000_000
+
+
+def test_no_thumbnail_is_larger_than_asked_for(small: Made, tmp_path: Path) -> None:
+    page = read(replace(small.reported, thumbnail_px=24).write(tmp_path / "smaller.html"))
+    for tree, px in ((small.tree, PICTURE_PX), (page, 24)):
+        for image in tree.all("img"):
+            size = (int(image.attributes["width"]), int(image.attributes["height"]))
+            assert pixels(image.attributes["src"]).size == size == (px, px)
+
+
+def test_the_map_holds_every_point_its_class_and_its_tile(full: Made) -> None:
+    world, figures = full.reported.world, [one for one in full.tree.all("figure") if "map" in one.classes]
+    addresses = re.findall(r"\.sheet-(\d+) \{ background-image: url\(([^)]*)\)", full.page)
+    if not figures:
+        assert "No map was drawn" in section_of(full.tree, "The gallery in two dimensions").text
+        assert addresses == []
+        return
+    assert [figure.text.split(":")[0] for figure in figures] == ["mobilenet", "clip"]
+    assert [number for number, _ in addresses] == ["0"]  # both maps are of the same images
+    sheet = pixels(addresses[0][1])
+    for encoder, one in zip(("mobilenet", "clip"), figures, strict=True):
+        rows = pq.read_table(world.data / "map" / f"{encoder}.parquet").to_pylist()
+        assert len(rows) == MAP_SIDE**2
+        (script,) = one.all("script")
+        data = json.loads(script.raw)
+        assert [point[:2] for point in data["points"]] == [[round(row["x"], 3), round(row["y"], 3)] for row in rows]
+        told = [data["names"][point[2]] for point in data["points"]]
+        assert told == [cut(class_on_map(row["label"], full.reported.facts)) for row in rows]
+        assert data["ids"] == [cut(row["image_id"]) for row in rows]
+        (tile,) = [span for span in one.all("span") if "sheet-0" in span.classes]
+        px, columns = int(tile.attributes["data-tile"]), int(tile.attributes["data-columns"])
+        for number, row in enumerate(rows):
+            left, top = number % columns * px, number // columns * px
+            assert is_coloured(sheet.crop((left + 4, top + 4, left + px - 4, top + px - 4)), row["image_id"])
+
+
+def test_duplicates_are_shown_side_by_side(make: Callable[[str], Made]) -> None:
+    made = make("hostile")
+    ids = {one.split()[0]: one for one in (*made.reported.world.gallery, *made.reported.world.held_out)}
+    asked = next(one.query_id for one in made.reported.world.queries if one.image_id == ids[COPY])
+    (table,) = [one for one in by_id(made.tree, "duplicates").all("table") if table_of(one)[0][0] == "query"]
+    rows = rows_of(table)[1:]
+    assert [[cell.text for cell in cells_of(row)] for row in rows] == [
+        [cut(asked), cut(ids[COPIED]), by, likeness]
+        for by, likeness in (("clip", "1.000"), ("mobilenet", "1.000"), ("pixels", "0.000"))
+    ]
+    for row in rows:
+        left, right = row.all("img")
+        assert is_coloured(pixels(left.attributes["src"]), ids[COPY])
+        assert is_coloured(pixels(right.attributes["src"]), ids[COPIED])
+        assert cut(asked) in left.attributes["alt"]
+        assert cut(ids[COPIED]) in right.attributes["alt"]
+    assert "(0 by bytes, 1 by pixels, 1 by mobilenet, 1 by clip)" in by_id(made.tree, "duplicates").text
+
+
+# --- charts -----------------------------------------------------------------------------------------------------------
+
+
+def charts(made: Made) -> dict[str, list[str]]:
+    """Name of a chart -> the texts in it."""
+    drawn = [one for one in made.tree.all("svg") if "chart" in one.classes]
+    found = {one.attributes["aria-label"]: [text.text for text in one.all("text")] for one in drawn}
+    assert len(found) == len(drawn)
+    return found
+
+
+def test_charts_name_themselves_their_axes_and_their_lines(small: Made) -> None:
+    found = charts(small)
+    for family in ("precision", "recall"):
+        texts = found[f"{family}@k by exact search"]
+        assert {f"{family}@k by exact search", "k", family, "cbir mobilenet", "cbir clip", "tbir clip"} <= set(texts)
+    (searched,) = [name for name in found if "index finds" in name]
+    assert {"ms of one search, median", "ann_recall@10"} <= set(found[searched])
+
+
+def test_the_class_charts_show_the_worst_and_the_best_with_their_figures(full: Made) -> None:
+    facts = full.reported.facts
+    classes = pq.read_table(full.reported.reports / "classes.parquet").to_pylist()
+    found = charts(full)
+    for task, encoder in facts.answered:
+        rows = [row for row in classes if (row["task"], row["encoder"]) == (task, encoder)]
+        told = [
+            found[name]
+            for name in (f"{task} {encoder}: worst classes", f"{task} {encoder}: best classes")
+            if name in found
+        ]
+        shown = [text for texts in told for text in texts]
+        assert told
+        for row in rows:
+            if row["precision@10"] is not None and len(rows) <= 16:
+                beginning = cut(facts.class_name(row["label"]), 40)[:20]
+                assert any(text.startswith(beginning.strip()) for text in shown)
+                assert f"{row['precision@10']:.2f}" in shown
+
+
+@pytest.mark.parametrize(
+    "name", ["#010203", "#040506", "#0a0b00", "#0a0b05", '<g id="a">', "$x^2$", "var(--ink)", "&amp;"]
+)
+def test_a_class_that_is_called_like_a_colour_or_markup_keeps_its_name_in_a_chart(name: str) -> None:
+    (drawn,) = [read(f"<html>{bar_chart([(name, 0.5), ('b', 0.25)], 'classes', 'precision')}</html>")]
+    assert name in [text.text for text in drawn.all("text")]
+
+
+@pytest.mark.parametrize("letter", ["i", "W", "\N{CJK UNIFIED IDEOGRAPH-732B}"], ids=["i", "W", "Chinese"])
+def test_long_class_names_leave_room_for_their_bars(letter: str, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # matplotlib's, that it could not lay out the chart
+        warnings.filterwarnings("ignore", "Glyph")
+        made = worded(tmp_path, [f"{letter * 60}{number:02d}" for number in range(len(WORDS))])
+        made.write(tmp_path / "report.html")
+
+
+# --- where the figures come from --------------------------------------------------------------------------------------
+
+
+def test_revision_changed_and_differing_files_are_named(hostile: Made) -> None:
+    past = hostile.reported.facts.provenance
+    (revision,) = [one.text for one in by_id(hostile.tree, "run").all("li") if one.text.startswith("Git revision:")]
+    named = ", ".join(cut(path) for path in past.changed[:10])
+    assert revision == " ".join(
+        f"Git revision: {past.revision}, with uncommitted changes in {named} and 7 more files.".split()
+    )
+    (lock,) = [one.text for one in by_id(hostile.tree, "run").all("li") if one.text.startswith("DVC:")]
+    named = ", ".join(cut(path) for path in past.differing)
+    assert lock == " ".join(
+        f"DVC: absent, or other files than dvc.lock names: {named}; dvc repro brings them together.".split()
+    )
+
+
+def test_one_more_file_is_told_in_the_singular(small: Made, tmp_path: Path) -> None:
+    past = Provenance("0123", tuple(f"cbir/{number:02d}.py" for number in range(11)), {}, (), ())
+    made = replace(small.reported, facts=replace(small.reported.facts, provenance=past))
+    page, markdown = made.write(tmp_path / "report.html"), page_of(made.facts, tmp_path)
+    for text in (by_id(read(page), "run").text, " ".join(markdown.split())):
+        assert "cbir/09.py and 1 more file." in text.replace("\\", "")
+
+
+def test_every_parameter_passport_and_output_is_listed(hostile: Made) -> None:
+    facts = hostile.reported.facts
+    assert table_below(hostile.tree, "parameter", "value") == [
+        [cut(name), cut(value, 300)] for name, value in flat(facts.provenance.params).items()
+    ]
+    assert table_below(hostile.tree, "stage", "file") == [
+        [cut(one.stage), cut(one.path), one.md5, "0.0 MB"] for one in facts.provenance.outputs
+    ]
+    (found,) = passports(hostile)
+    told = {row[0]: row[1:] for row in found[1:]}
+    assert told["kind"] == ["flat", "flat"]
+    weights = [facts.vectors(name)["weights_sha256"] for name in ("mobilenet", "clip")]
+    assert told["vectors.weights_sha256"] == weights
+    assert told["vectors.origin"] == [cut(hostile.reported.world.origin)] * 2
+    assert len(told) == len(found) - 1 == len(flat(facts.passports["clip"]))
+
+
+def test_a_run_without_git_without_a_lock_and_without_timings_says_so(small: Made) -> None:
+    text = by_id(small.tree, "run").text
+    assert "Machine: unknown." in text
+    assert "Git revision: unknown (fatal: not a git repository" in text
+    assert "DVC: there is no dvc.lock, or it is empty." in text
+    assert [one.text for one in by_id(small.tree, "run").all("summary")] == [
+        "Passports of the indexes and of their vectors"
+    ]
+    assert "No stage was timed." in by_id(small.tree, "timings").text
+
+
+def test_timings_are_told_as_people_say_them(hostile: Made) -> None:
+    rows = table_below(hostile.tree, "stage", "time")
+    assert rows == [
+        [stage, "1 min 15 s", "12.3 s", "1,234 MB", "1,234 vectors came from the cache"]
+        for stage in ("embed clip", "evaluate")
+    ]
+
+
+# --- little to report -------------------------------------------------------------------------------------------------
+
+
+def test_without_queries_the_page_says_so_and_shows_what_there_is(make: Callable[[str], Made]) -> None:
+    made = make("no queries")
+    text = made.tree.text
+    assert "The query list is empty: nothing was asked, so there is no figure." in text
+    for task in TASKS:
+        assert f"No {task} queries were run." in text
+    assert made.tree.all("article") == []
+    assert made.tree.all("form") == []
+    assert [one.attributes["aria-label"] for one in made.tree.all("canvas")]  # the map needs none
+
+
+def test_without_text_queries_only_the_text_task_is_empty(make: Callable[[str], Made]) -> None:
+    made = make("no texts")
+    assert "No tbir queries were run." in made.tree.text
+    assert {one.attributes["data-task"] for one in made.tree.all("article")} == {"cbir"}
+    assert "No cbir queries were run." not in made.tree.text
+
+
+def test_without_image_queries_only_the_image_task_is_empty(make: Callable[[str], Made]) -> None:
+    made = make("no images")
+    assert "No cbir queries were run." in made.tree.text
+    assert {one.attributes["data-task"] for one in made.tree.all("article")} == {"tbir"}
+
+
+def test_without_labels_results_are_neither_right_nor_wrong(make: Callable[[str], Made]) -> None:
+    made = make("no labels")
+    assert made.tree.text.count("No query has a relevant image: give class folders") == 2
+    results = made.tree.all("li")
+    assert {word for one in results for word in one.classes} == {"unjudged"}
+    assert {one.attributes["data-result"].strip() for one in made.tree.all("article")} == {""}
+    assert not re.search(r"\b(right|wrong)\b", " ".join(one.text for one in made.tree.all("article")))
+
+
+def test_of_a_large_quarantine_the_first_rows_are_shown_and_the_rest_is_counted(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    world.quarantine = [Quarantined(f"bad{number:04d}", None, "truncated", "", 7) for number in range(1234)]
+    facts = finish(world.write())
+    write_maps(world)
+    tree = read(Reported(world, facts, ()).write(tmp_path / "report.html"))
+    rows = table_below(tree, "image", "reason")
+    assert rows == [[f"bad{number:04d}", "truncated", ""] for number in range(50)]
+    assert "... and 1,184 more in data/images/quarantine.parquet." in tree.text
+
+
+def test_an_approximate_index_that_is_no_faster_is_told(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    facts = finish(world.write("flat", "ivf_flat"), kind="ivf_flat", search=SearchParams(nprobe=1))
+    write_maps(world)
+    passed = {name: {**passport, "kind": "ivf_flat"} for name, passport in facts.passports.items()}
+    slow = {
+        by: {"single_ms": {"p50": ms, "p95": ms, "p99": ms}, "batch_queries_per_s": 1.0, "queries": 3}
+        for by, ms in (("index", 1.0), ("exact", 1.05))
+    }
+    times = {"mobilenet": {"image": slow}, "clip": {"image": slow, "text": slow}}
+    facts = replace(facts, passports=passed, latency={**facts.latency, "encoders": times})
+    tree = read(Reported(world, facts, ()).write(tmp_path / "report.html"))
+    text = "exact search would be as fast (p50 1.050 ms, the index 1.000 ms), and misses nothing."
+    assert by_id(tree, "index").text.count(text) == 3
+
+
+# --- text from data ---------------------------------------------------------------------------------------------------
+
+
+def test_hostile_text_makes_the_same_elements_as_harmless_text(make: Callable[[str], Made]) -> None:
+    hostile, harmless = make("hostile"), make("harmless")
+    assert structure(hostile.tree) == structure(harmless.tree)
+    assert hostile.page.count("</script") == harmless.page.count("</script")
+
+
+def test_charts_of_hostile_text_hold_nothing_that_others_do_not(make: Callable[[str], Made]) -> None:
+    def inside(made: Made) -> Iterator[tuple[str, ...]]:
+        for chart in made.tree.all("svg"):
+            yield from ((one.tag, *sorted(one.attributes)) for one in chart.walk())
+
+    hostile, harmless = make("hostile"), make("harmless")
+    assert set(inside(hostile)) == set(inside(harmless))
+    assert [one.tag for one in hostile.tree.all("svg")] == [one.tag for one in harmless.tree.all("svg")]
+
+
+def test_hostile_text_stays_text_where_it_is_shown(hostile: Made) -> None:
+    quarantine = hostile.reported.facts.quarantine
+    assert table_below(hostile.tree, "image", "reason") == [
+        [cut(row["source"]), cut(row["reason"]), cut(row["detail"])] for row in quarantine
+    ]
+    assert len(quarantine) == len(HOSTILE)
+    shown = {cut(word, 80) for word in WORDS}
+    everything = hostile.tree.text
+    assert all(word in everything for word in shown)
+    for article, example in zip(hostile.tree.all("article"), hostile.reported.examples, strict=True):
+        assert article.attributes["data-label"] == cut(hostile.reported.facts.class_name(example.query.label))
+
+
+def test_no_attribute_holds_what_would_run(hostile: Made) -> None:
+    for one in hostile.tree.walk():
+        for name, value in one.attributes.items():
+            assert not name.startswith("on"), name
+            if "alert" in value:
+                assert name in ("alt", "data-label", "title"), (one.tag, name)
+            assert not re.match(r"\s*(javascript|vbscript):", value, re.I)
+
+
+def test_the_text_of_a_long_label_is_cut_everywhere(hostile: Made) -> None:
+    assert "x" * 300 not in hostile.page
+    assert "|&lt;" * 150 not in hostile.page
+    values = [
+        value for one in hostile.tree.walk() for name, value in one.attributes.items() if name in ("alt", "data-label")
+    ]
+    assert max(map(len, values)) < 300
+
+
+def test_a_hostile_page_is_not_much_larger_than_a_harmless_one(make: Callable[[str], Made]) -> None:
+    assert len(make("hostile").page) < 1.3 * len(make("harmless").page)
+
+
+def test_intervals_are_explained_in_the_words_of_the_markdown_report(small: Made) -> None:
+    (told,) = [text for text in said(small.markdown) if text.startswith("In brackets stands the 95 % interval")]
+    here = [one.text for one in by_id(small.tree, "meaning").all("p")]
+    assert any(text.startswith(told.removesuffix(".")) for text in here)

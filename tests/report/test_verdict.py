@@ -1,0 +1,420 @@
+"""What a run says in words, against the numbers that it is written from; and numbers as they are shown."""
+
+import math
+import re
+from copy import deepcopy
+from dataclasses import replace
+from math import nextafter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cbir.index.faiss_index import SearchParams
+from cbir.report.facts import Facts
+from cbir.report.figures import ats, figure, megabytes, seconds, share, signed, whole
+from cbir.report.verdict import verdict
+from tests.report.test_report import finish, timed
+from tests.support.world import PARAMS, make_world
+
+EXACT = "The index is exact: it finds every neighbour."
+NOTHING = ["Nothing was asked that has a right answer, so nothing can be said about quality."]
+UNIT = st.floats(0, 1).map(lambda value: round(value, 6))
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
+    return finish(make_world(tmp_path_factory.mktemp("verdict")).write())
+
+
+@pytest.fixture(scope="module")
+def ivf(tmp_path_factory: pytest.TempPathFactory) -> Facts:
+    world = make_world(tmp_path_factory.mktemp("ivf")).write("flat", "ivf_flat")
+    return of_kind(slower(finish(world, kind="ivf_flat", search=SearchParams(nprobe=1))), "ivf_flat")
+
+
+def of_kind(facts: Facts, kind: str) -> Facts:
+    return replace(facts, passports={name: {**one, "kind": kind} for name, one in facts.passports.items()})
+
+
+def slower(facts: Facts, **index_ms: float) -> Facts:
+    """Exact search takes 2 ms, the index of each encoder so many."""
+    times = {
+        encoder: {modality: timed(index_ms.get(f"{encoder}_{modality}", 1.0), 2.0) for modality in by}
+        for encoder, by in facts.latency["encoders"].items()
+    }
+    return replace(facts, latency={**facts.latency, "encoders": times})
+
+
+def with_values(facts: Facts, task: str, encoder: str, **values: float | None) -> Facts:
+    """precision_10=0.5 sets precision@10; None takes a metric out."""
+    metrics = deepcopy(facts.metrics)
+    for name, value in values.items():
+        key = re.sub(r"_(\d+)$", r"@\1", name)
+        metrics[task][encoder][key] = value
+        if value is None:
+            del metrics[task][encoder][key]
+    return replace(facts, metrics=metrics)
+
+
+def with_ranking(facts: Facts, mobilenet: Any, clip: Any) -> Facts:
+    """MAP@R of image queries and its interval, of both encoders."""
+    found = facts
+    intervals = deepcopy(facts.intervals)
+    for encoder, (value, interval) in {"mobilenet": mobilenet, "clip": clip}.items():
+        found = with_values(found, "cbir", encoder, map_at_r=value)
+        intervals["cbir"][encoder].pop("map_at_r")
+        intervals["cbir"][encoder] |= {} if interval is None else {"map_at_r": interval}
+    return replace(found, intervals=intervals)
+
+
+def without(facts: Facts, task: str, *encoders: str) -> Facts:
+    left = {name: values for name, values in facts.metrics[task].items() if name not in encoders}
+    return replace(facts, metrics={**facts.metrics, task: left})
+
+
+def of_askers(facts: Facts, group: str, name: str, values: dict[tuple[str, str], float]) -> Facts:
+    """Set a metric of "ann" or "ann_cost" for (encoder, who)."""
+    metrics = deepcopy(facts.metrics)
+    for (encoder, who), value in values.items():
+        metrics[group][encoder][who][name] = value
+    return replace(facts, metrics=metrics)
+
+
+def per_cent(value: float) -> str:
+    """One decimal, none where that is 0."""
+    if 0.999 < value < 1 - 6e-10:
+        return "99.9 %"  # not all, so not 100
+    text = f"{math.floor(round(1000 * value, 6) + 0.5) / 10:.1f}"
+    return f"{text.removesuffix('.0')} %"
+
+
+def three(value: float) -> str:
+    return f"{round(value, 9):.3f}"
+
+
+def checked(told: list[str]) -> list[str]:
+    """The verdict, after what must hold for each."""
+    assert 1 <= len(told) <= 3
+    for sentence in told:
+        assert re.fullmatch(r"[A-Z][^\n]*[^ ,;]\.", sentence)
+        assert not re.search(r"None|nan|map_at_r -|  |\{|\}", sentence)
+    return told
+
+
+# ---- the whole
+
+
+def test_two_encoders_and_texts_make_three_sentences_of_the_numbers_of_metrics_json(facts: Facts) -> None:
+    cbir, tbir = facts.metrics["cbir"], facts.metrics["tbir"]
+    assert cbir["clip"]["map_at_r"] > cbir["mobilenet"]["map_at_r"]
+    low, high = facts.intervals["cbir"]["clip"]["map_at_r"][0], facts.intervals["cbir"]["mobilenet"]["map_at_r"][1]
+    assert low > high
+    assert checked(verdict(facts)) == [
+        f"Asked by an image, clip has {per_cent(cbir['clip']['precision@10'])} of its first 10 results right "
+        f"(map_at_r {three(cbir['clip']['map_at_r'])}), ahead of mobilenet (map_at_r {three(cbir['mobilenet']['map_at_r'])}): "
+        "their 95 % intervals are apart.",
+        f"Asked by a text, clip puts a right image first for {per_cent(tbir['clip']['success@1'])} of the queries, and "
+        f"has {per_cent(tbir['clip']['precision@10'])} of its first 10 results right.",
+        EXACT,
+    ]
+
+
+def test_other_ks_are_told_as_they_are(tmp_path: Path) -> None:
+    params = replace(PARAMS, ks=[3, 7, 20], ann_ks=[5, 30])
+    found = finish(make_world(tmp_path, graded=True).write(), params)
+    tbir = found.metrics["tbir"]["clip"]
+    first, second, _ = checked(verdict(found))
+    best = max(found.metrics["cbir"].values(), key=lambda values: values["map_at_r"])
+    assert f"has {per_cent(best['precision@7'])} of its first 7 results right" in first
+    assert second == (
+        f"Asked by a text, clip puts a right image among the first 3 for {per_cent(tbir['success@3'])} of the queries, "
+        f"and has {per_cent(tbir['precision@7'])} of its first 7 results right."
+    )
+    assert f"at least {share(0.5)} of the 5 exact neighbours," in told_of_index(found, 0.5)
+
+
+def told_of_index(facts: Facts, recall: float) -> str:
+    askers = {(one.encoder, one.who): recall for one in facts.askers}
+    return verdict(of_kind(of_askers(facts, "ann", "ann_recall@5", askers), "hnsw"))[-1]
+
+
+def test_nothing_that_has_a_right_answer_is_told_in_one_sentence(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    world.gallery = dict.fromkeys(world.gallery)
+    found = finish(world.write())
+    assert checked(verdict(found)) == NOTHING
+    assert checked(verdict(of_kind(found, "hnsw"))) == NOTHING
+
+
+def test_an_empty_query_list_is_told_in_one_sentence(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    world.queries = []
+    for found in world.vectors.values():
+        found["queries"] = {}
+    world.vectors["clip"]["texts"] = {}
+    assert checked(verdict(finish(world.write()))) == NOTHING
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf_flat"])
+def test_without_text_queries_nothing_is_said_of_texts(tmp_path: Path, kind: str) -> None:
+    world = make_world(tmp_path)
+    world.queries = world.asked("cbir")
+    del world.vectors["clip"]["texts"]
+    told = checked(verdict(of_kind(finish(world.write()), kind)))
+    assert [sentence.split()[0] for sentence in told] == ["Asked", "The"]
+    assert told[0].startswith("Asked by an image, clip has ")
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf_flat"])
+def test_without_image_queries_nothing_is_said_of_images(tmp_path: Path, kind: str) -> None:
+    world = make_world(tmp_path)
+    world.queries = world.asked("tbir")
+    for found in world.vectors.values():
+        found["queries"] = {}
+    told = checked(verdict(of_kind(finish(world.write()), kind)))
+    assert told[0].split(",")[0] == "Asked by a text"
+    assert len(told) == 2
+
+
+def test_where_texts_alone_have_right_answers_images_are_left_out(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    world.qrels = {query.query_id: {"img000": 1} for query in world.asked("tbir")}
+    first, second = checked(verdict(finish(world.write())))
+    assert first.startswith("Asked by a text, clip puts")
+    assert second == EXACT
+
+
+# ---- which encoder
+
+
+RANKED: dict[str, tuple[Any, Any, str]] = {
+    "apart": ((0.25, [0.2, 0.3]), (0.5, [0.4, 0.6]), ", ahead of {other}: their 95 % intervals are apart."),
+    "overlapping": ((0.25, [0.1, 0.45]), (0.5, [0.4, 0.6]), ", {other}; their 95 % intervals overlap."),
+    "within": ((0.45, [0.44, 0.46]), (0.5, [0.1, 0.9]), ", {other}; their 95 % intervals overlap."),
+    "touching": ((0.25, [0.2, 0.4]), (0.5, [0.4, 0.6]), ", {other}; their 95 % intervals overlap."),
+    "the first unknown": (
+        (0.25, [0.2, 0.3]),
+        (0.5, None),
+        ", {other}; there are too few classes to say how sure that is.",
+    ),
+    "the second unknown": (
+        (0.25, None),
+        (0.5, [0.4, 0.6]),
+        ", {other}; there are too few classes to say how sure that is.",
+    ),
+    "both unknown": ((0.25, None), (0.5, None), ", {other}; there are too few classes to say how sure that is."),
+}
+
+
+@pytest.mark.parametrize(("worse", "better", "sure"), RANKED.values(), ids=RANKED)
+@pytest.mark.parametrize("best", ["clip", "mobilenet"])
+def test_how_sure_the_order_is_follows_from_the_intervals(
+    facts: Facts, worse: Any, better: Any, sure: str, best: str
+) -> None:
+    found = with_ranking(facts, worse, better) if best == "clip" else with_ranking(facts, better, worse)
+    other = "mobilenet" if best == "clip" else "clip"
+    right = per_cent(facts.metrics["cbir"][best]["precision@10"])
+    assert checked(verdict(found))[0] == (
+        f"Asked by an image, {best} has {right} of its first 10 results right (map_at_r {three(better[0])})"
+        + sure.format(other=f"{other} (map_at_r {three(worse[0])})")
+    )
+
+
+def test_equal_encoders_are_not_called_one_ahead_of_the_other(facts: Facts) -> None:
+    same = (0.5, [0.4, 0.6])
+    found = with_ranking(facts, same, same)
+    for encoder in ("mobilenet", "clip"):
+        found = with_values(found, "cbir", encoder, precision_10=0.75)
+    sentence = checked(verdict(found))[0]
+    assert sentence.startswith("Asked by an image, ")
+    assert "has 75 % of its first 10 results right (map_at_r 0.500)" in sentence
+    assert {"mobilenet", "clip"} <= set(re.findall(r"\w+", sentence))
+    assert "ahead" not in sentence
+
+
+def test_sums_that_differ_in_their_last_bits_are_equal(facts: Facts) -> None:
+    found = with_ranking(facts, (0.7, [0.6, 0.8]), (nextafter(0.7, 1), [0.6, 0.8]))
+    assert "ahead" not in checked(verdict(found))[0]
+
+
+def test_encoders_of_equal_map_at_r_are_not_said_to_have_as_many_right_where_they_do_not(facts: Facts) -> None:
+    found = with_ranking(facts, (0.5, [0.4, 0.6]), (0.5, [0.4, 0.6]))
+    found = with_values(with_values(found, "cbir", "mobilenet", precision_10=0.5), "cbir", "clip", precision_10=0.9)
+    assert "as many" not in checked(verdict(found))[0]
+
+
+@pytest.mark.parametrize("encoder", ["mobilenet", "clip"])
+def test_an_encoder_alone_is_compared_with_none(facts: Facts, encoder: str) -> None:
+    other = "clip" if encoder == "mobilenet" else "mobilenet"
+    values = facts.metrics["cbir"][encoder]
+    assert checked(verdict(without(facts, "cbir", other)))[0] == (
+        f"Asked by an image, {encoder} has {per_cent(values['precision@10'])} of its first 10 results right "
+        f"(map_at_r {three(values['map_at_r'])})."
+    )
+
+
+def test_an_encoder_without_the_metric_is_left_out(facts: Facts) -> None:
+    found = with_values(facts, "cbir", "clip", map_at_r=None)
+    assert checked(verdict(found))[0].startswith("Asked by an image, mobilenet has ")
+    assert "clip" not in verdict(found)[0]
+
+
+@given(rankings=st.tuples(UNIT, UNIT), right=st.tuples(UNIT, UNIT), bounds=st.tuples(UNIT, UNIT, UNIT, UNIT))
+def test_whatever_the_numbers_the_first_sentence_holds_them(
+    facts: Facts, rankings: tuple[float, float], right: tuple[float, float], bounds: tuple[float, ...]
+) -> None:
+    first, second = sorted(bounds[:2]), sorted(bounds[2:])
+    found = with_ranking(facts, (rankings[0], first), (rankings[1], second))
+    for encoder, value in zip(("mobilenet", "clip"), right, strict=True):
+        found = with_values(found, "cbir", encoder, precision_10=value)
+    sentence = checked(verdict(found))[0]
+    best, other = (0, 1) if rankings[0] > rankings[1] else (1, 0)
+    if rankings[0] != rankings[1]:
+        words = sentence.replace("95 % intervals", "")
+        numbers = [float(number) for number in re.findall(r"(?<![@\w])\d+\.?\d*", words)]
+        expected = [100 * right[best], 10, rankings[best], rankings[other]]
+        assert numbers == [
+            pytest.approx(value, abs=tolerance)
+            for value, tolerance in zip(expected, (0.0501, 0, 0.000501, 0.000501), strict=True)
+        ]
+        names = ("mobilenet", "clip")
+        assert sentence.index(names[best]) < sentence.index(names[other])
+        is_apart = (first, second)[best][0] > (first, second)[other][1]
+        assert is_apart == ("ahead of" in sentence) == ("are apart" in sentence) == ("overlap" not in sentence)
+
+
+# ---- texts
+
+
+@given(success=UNIT, right=UNIT)
+def test_whatever_the_numbers_the_second_sentence_holds_them(facts: Facts, success: float, right: float) -> None:
+    sentence = checked(verdict(with_values(facts, "tbir", "clip", success_1=success, precision_10=right)))[1]
+    assert sentence == (
+        f"Asked by a text, clip puts a right image first for {per_cent(success)} of the queries, and has "
+        f"{per_cent(right)} of its first 10 results right."
+    )
+
+
+# ---- the index
+
+
+def test_an_exact_index_finds_every_neighbour_and_is_not_said_to_be_slow(facts: Facts) -> None:
+    assert checked(verdict(slower(facts, clip_image=9.0)))[-1] == EXACT
+
+
+def test_an_approximate_index_is_told_with_what_it_finds_and_costs_at_worst(ivf: Facts) -> None:
+    recalls = [one.values["ann_recall@10"] for one in ivf.askers]
+    assert min(recalls) < max(recalls)
+    costs = {(one.encoder, one.who): number / 64 for number, one in enumerate(ivf.askers)}
+    assert checked(verdict(of_askers(ivf, "ann_cost", "precision@10", costs)))[-1] == (
+        f"The ivf_flat index finds at least {per_cent(min(recalls))} of the 10 exact neighbours, which costs at most "
+        "0.062 of precision@10."
+    )
+
+
+ASKERS = [("mobilenet", "image"), ("mobilenet", "gallery image"), ("clip", "image"), ("clip", "text")]
+
+
+@pytest.mark.parametrize("worst", ASKERS)
+def test_the_worst_asker_counts_whichever_it_is(ivf: Facts, worst: tuple[str, str]) -> None:
+    every = {(one.encoder, one.who): 0.9 for one in ivf.askers}
+    found = of_askers(ivf, "ann", "ann_recall@10", every | {worst: 0.625})
+    found = of_askers(found, "ann_cost", "precision@10", dict.fromkeys(every, 0.01) | {worst: 0.125})
+    assert checked(verdict(found))[-1] == (
+        "The ivf_flat index finds at least 62.5 % of the 10 exact neighbours, which costs at most 0.125 of precision@10."
+    )
+
+
+@pytest.mark.parametrize(
+    ("cost", "price"),
+    [
+        (0.0, "no precision"),
+        (-0.01, "no precision"),
+        (0.0004, "no precision"),
+        (0.0006, "at most 0.001 of precision@10"),
+        (0.25, "at most 0.250 of precision@10"),
+    ],
+)
+def test_what_an_index_costs_is_told_as_it_is_shown(ivf: Facts, cost: float, price: str) -> None:
+    found = of_askers(ivf, "ann_cost", "precision@10", {(one.encoder, one.who): cost for one in ivf.askers})
+    assert checked(verdict(found))[-1].endswith(f"which costs {price}.")
+
+
+def test_where_exact_search_is_as_fast_that_is_told(ivf: Facts) -> None:
+    ending = "; exact search would be as fast here."
+    assert not checked(verdict(ivf))[-1].endswith(ending)
+    every = {f"{encoder}_{modality}": 2.0 for encoder, by in ivf.latency["encoders"].items() for modality in by}
+    found = slower(ivf, **every)
+    assert checked(verdict(found))[-1] == verdict(ivf)[-1].removesuffix(".") + ending
+
+
+def test_an_index_of_two_kinds_is_called_by_both(ivf: Facts) -> None:
+    passports = {name: {**one, "kind": kind} for (name, one), kind in zip(ivf.passports.items(), "ab", strict=True)}
+    assert checked(verdict(replace(ivf, passports=passports)))[-1].startswith("The a and b index finds ")
+
+
+# ---- numbers
+
+
+@given(value=st.floats(-10, 10))
+def test_a_figure_has_three_decimals_and_is_within_half_of_the_last(value: float) -> None:
+    text = figure(value)
+    assert re.fullmatch(r"-?\d+\.\d{3}", text)
+    assert text != "-0.000"
+    assert float(text) == pytest.approx(value, abs=0.000501)
+
+
+@given(value=st.floats(-10, 10), digits=st.integers(1, 4))
+def test_a_difference_has_its_sign_or_is_nothing(value: float, digits: int) -> None:
+    text = signed(value, digits)
+    assert float(text) == pytest.approx(value, abs=0.51 * 10**-digits)
+    assert text[0] == ("0" if float(text) == 0 else "+" if value > 0 else "-")
+
+
+@given(value=st.floats(0, 1))
+def test_a_share_is_in_per_cent(value: float) -> None:
+    text = share(value)
+    assert re.fullmatch(r"\d{1,3}(\.[1-9])? %", text)
+    assert float(text.removesuffix(" %")) == pytest.approx(100 * value, abs=0.1 if value > 0.9995 else 0.0501)
+    assert (text == "100 %") == (value > 1 - 6e-10)  # a sum that should be 1 may miss it by its last bits
+
+
+SECONDS = re.compile(r"(?:(?P<h>\d+) h )?(?:(?P<min>\d+) min)?(?: ?(?P<s>[\d.]+) s)?")
+
+
+@given(
+    value=st.floats(0, 400_000) | st.floats(0, 130) | st.sampled_from([59.94, 59.96, 59.999, 3599.7, 3629.9, 7199.9])
+)
+def test_a_time_is_told_to_its_last_unit_and_no_unit_is_full(value: float) -> None:
+    found = SECONDS.fullmatch(seconds(value))
+    assert found is not None, seconds(value)
+    hours, minutes, rest = (float(part or 0) for part in found.group("h", "min", "s"))
+    assert rest < 60
+    assert minutes < 60
+    last = 31 if hours else 1 if minutes else 0.051
+    assert 3600 * hours + 60 * minutes + rest == pytest.approx(value, abs=last)
+
+
+def test_sizes_counts_and_names_are_told() -> None:
+    assert [megabytes(value) for value in (0, 49_999, 50_001, 1_234_567_890)] == [
+        "0.0 MB",
+        "0.0 MB",
+        "0.1 MB",
+        "1234.6 MB",
+    ]
+    assert [whole(value) for value in (0, 999.5, 1234567, 12.4)] == ["0", "1,000", "1,234,567", "12"]
+    assert (ats([1, 10], "recall"), ats([])) == (["recall@1", "recall@10"], [])
+    assert figure(0.5, [0.25, None]) == "0.500 [0.250, -]"
+
+
+def test_an_index_that_finds_every_neighbour_is_said_to_find_all(ivf: Facts) -> None:
+    every = {(one.encoder, one.who): 1.0 for one in ivf.askers}
+    told = verdict(of_askers(ivf, "ann", "ann_recall@10", every))[-1]
+    assert told.startswith("The ivf_flat index finds all of the 10 exact neighbours, which costs ")
+
+
+def test_a_figure_and_a_share_of_the_same_number_agree() -> None:
+    assert (figure(0.0125), share(0.0125)) == ("0.013", "1.3 %")

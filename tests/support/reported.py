@@ -1,0 +1,314 @@
+"""Small worlds with pictures, maps, duplicates and a past, their report.html, and a reader of HTML that minds every tag."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import shake_256
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pyarrow as pa
+from PIL import Image
+
+from cbir.artifacts.images import PackedImage, Quarantined
+from cbir.artifacts.maps import MAP_SCHEMA, write_map
+from cbir.core.files import hash_ids, read_json, write_json
+from cbir.report.examples import Example, Judge, choose_examples
+from cbir.report.facts import Facts
+from cbir.report.html import write_html
+from cbir.report.provenance import Output, Provenance
+from tests.report.test_report import HOSTILE, finish
+from tests.support import world as worlds
+from tests.support.world import DIMS, World, make_world
+
+MAP_SIDE = 7  # the map is a grid of so many images a side
+PICTURE_PX = 64
+COPY, COPIED = "ask01", "img005"  # a query that is in the gallery, too
+WORDS = tuple(sorted(HOSTILE.values()))
+# What shows as nothing stays so, and the others are called by their rank: whatever is sorted stands in the same order.
+HARMLESS = tuple(word if not word.strip() else f"w{rank:02d}" for rank, word in enumerate(WORDS))
+STAGE = {"wall_s": 75.0, "cpu_s": 12.34, "peak_mb": 1234}
+
+
+@dataclass
+class Reported:
+    """A world with its facts and what the page of it is made of."""
+
+    world: World
+    facts: Facts
+    words: Sequence[str]
+    seed: int = 0
+    sampled: int = 5
+    thumbnail_px: int = 96
+
+    @property
+    def reports(self) -> Path:
+        return self.world.root / "reports"
+
+    @property
+    def examples(self) -> list[Example]:
+        return choose_examples(Judge(self.world.data), self.reports, self.sampled, self.seed)
+
+    def write(self, out: Path) -> str:
+        """Write report.html as the stage does; return it."""
+        write_html(
+            out, self.facts, Judge(self.world.data), self.examples, self.world.data, self.reports, self.thumbnail_px
+        )
+        return out.read_text(encoding="utf-8")
+
+
+# --- worlds -----------------------------------------------------------------------------------------------------------
+
+
+def colour_of(image_id: str) -> tuple[int, int, int]:
+    """Every image is one colour, its own."""
+    red, green, blue = shake_256(image_id.encode()).digest(3)
+    return red, green, blue
+
+
+def write_maps(world: World, side: int = MAP_SIDE, names: Sequence[str | None] | None = None) -> None:
+    """Write each encoder's map, the first images of the gallery as a grid from top left, row by row.
+
+    names : what people call the class of each, its label where nothing is said.
+    """
+    ids = list(world.gallery)[: side * side]
+    labels = [world.gallery[one] for one in ids]
+    table = pa.table(
+        {
+            "image_id": ids,
+            "label": pa.array(labels, pa.string()),
+            "label_name": pa.array(labels if names is None else names, pa.string()),
+            "x": [2 * (number % side) / max(1, side - 1) - 1 for number in range(len(ids))],
+            "y": [1 - 2 * (number // side) / max(1, side - 1) for number in range(len(ids))],
+        }
+    ).cast(MAP_SCHEMA)
+    for encoder in DIMS:
+        (world.data / "map").mkdir(parents=True, exist_ok=True)
+        write_map(world.data / "map" / f"{encoder}.parquet", table)
+
+
+def reported(root: Path, change: Callable[[World], object] = lambda world: None, **options: Any) -> Reported:
+    """The small world of `tests.support.world.make_world`, changed, with its map; every image one colour."""
+    with mock.patch.object(worlds, "_packed", _coloured):
+        world = make_world(root, **options)
+        change(world)
+        facts = finish(world.write())
+    write_maps(world)
+    return Reported(world, facts, ())
+
+
+def worded(root: Path, words: Sequence[str]) -> Reported:
+    """A world in which every text is one of `words`: labels, their names, captions, ids, what is in quarantine, the past.
+
+    words : of the same length as WORDS.  Two worlds of words that sort alike have the same shape.  One image query has copies
+    in the gallery.
+    """
+    n = len(words)
+    labels = tuple(words[2 * number % n] for number in range(8))  # every other one, and
+    names: dict[str | None, str | None] = {None: None}
+    names |= {label: words[(2 * number + 1) % n] for number, label in enumerate((*labels, "c9"))}  # the others as names
+
+    def packed(row: tuple[str, str | None]) -> PackedImage:
+        found = _coloured(row)
+        seen = hash_ids([COPIED if row[0].split()[0] == COPY else row[0].split()[0]])
+        name, word = names[row[1]], words[len(row[0]) % n]
+        fingerprint = shake_256(seen.encode()).digest(256)
+        return replace(found, label_name=name, caption=word, source=f"{word}.jpg", fingerprint=fingerprint)
+
+    with mock.patch.object(worlds, "LABELS", labels), mock.patch.object(worlds, "_packed", packed):
+        world = make_world(root)
+        _rename(world, words)
+        world.origin = f"https://weights.example/{words[3]}"
+        world.quarantine = [Quarantined(f"{n:02d} {word}", None, word, word[::-1], 7) for n, word in enumerate(words)]
+        world.write()
+        path = world.data / "images" / "summary.json"
+        ignored = {word: 2 for word in words if word.strip()}
+        write_json(path, {**read_json(path), "dataset": words[5], "ignored_files": ignored})
+        for number, stage in enumerate(("embed_clip", "evaluate")):
+            machine = {"processor": words[number], "cores": 2, "system": words[-1]}
+            write_json(
+                world.data / "timings" / f"{stage}.json", {**STAGE, "machine": machine, "rows_from_cache": 1_234}
+            )
+        facts = finish(world)
+    write_maps(world, names=[(*words, None)[number % (n + 1)] for number in range(MAP_SIDE**2)])  # every word
+    past = Provenance(
+        revision="0123456789abcdef0123456789abcdef01234567",
+        changed=tuple(f"cbir/{word}" for word in words),
+        params={f"{number:02d} {word}": [word, None] for number, word in enumerate(words)},
+        outputs=tuple(Output(word, f"data/{word}", f"{number:032x}", 7) for number, word in enumerate(words)),
+        differing=tuple(f"data/{word}" for word in words[:9]),
+    )
+    return Reported(world, replace(facts, provenance=past), words)
+
+
+def _rename(world: World, words: Sequence[str]) -> None:
+    """Give every image, query and caption a word more; what is sorted stays in its order."""
+    known = [*world.gallery, *(one for one in world.held_out if one not in world.gallery)]
+    ids = {one: f"{one} {words[number % len(words)]}" for number, one in enumerate(known)}
+    queries = {one.query_id: f"{one.query_id} {words[n % len(words)]}" for n, one in enumerate(world.queries)}
+    world.gallery = {ids[one]: label for one, label in world.gallery.items()}
+    world.held_out = {ids[one]: label for one, label in world.held_out.items()}
+    for found in world.vectors.values():
+        found["queries"][COPY] = found["gallery"][COPIED]
+        for kind in ("gallery", "queries"):
+            found[kind] = {ids[one]: vector for one, vector in found[kind].items()}
+        if "texts" in found:
+            found["texts"] = {queries[one]: vector for one, vector in found["texts"].items()}
+    world.queries = [
+        replace(
+            one,
+            query_id=queries[one.query_id],
+            image_id=None if one.image_id is None else ids[one.image_id],
+            text=None if one.text is None else words[number % len(words)],
+        )
+        for number, one in enumerate(world.queries)
+    ]
+
+
+def _coloured(row: tuple[str, str | None]) -> PackedImage:
+    image_id, label = row
+    file = BytesIO()
+    Image.new("RGB", (PICTURE_PX, PICTURE_PX), colour_of(image_id)).save(file, "PNG")
+    digest, fingerprint = hash_ids([image_id]), shake_256(image_id.encode()).digest(256)
+    return PackedImage(
+        image_id, label, label, None, f"{image_id}.png", digest, PICTURE_PX, PICTURE_PX, fingerprint, file.getvalue()
+    )
+
+
+# --- a reader of HTML -------------------------------------------------------------------------------------------------
+
+_VOID = {"meta", "img", "input", "br", "hr", "link", "source", "col", "area", "base", "embed", "track", "wbr"}
+# A start tag ends those elements that stand open in front of it.
+_ENDS = {
+    "li": {"li"},
+    "option": {"option"},
+    "dt": {"dt", "dd"},
+    "dd": {"dt", "dd"},
+    "td": {"td", "th"},
+    "th": {"td", "th"},
+    "tr": {"td", "th", "tr"},
+}
+_MAY_STAY_OPEN = {"li", "option", "dt", "dd", "td", "th", "tr"}
+_BLOCKS = {
+    "p",
+    "div",
+    "table",
+    "ul",
+    "ol",
+    "dl",
+    "figure",
+    "form",
+    "section",
+    "article",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "details",
+}
+
+
+@dataclass
+class Element:
+    """tag, attributes and what is inside: elements and texts."""
+
+    tag: str
+    attributes: dict[str, str]
+    inside: list["Element | str"] = field(default_factory=list)
+
+    def walk(self) -> Iterator["Element"]:
+        """This one and all below, in the order of the page."""
+        yield self
+        for child in self.inside:
+            if isinstance(child, Element):
+                yield from child.walk()
+
+    def all(self, *tags: str) -> list["Element"]:
+        """Those below with one of these tags."""
+        return [one for one in self.walk() if one is not self and one.tag in tags]
+
+    @property
+    def classes(self) -> list[str]:
+        return self.attributes.get("class", "").split()
+
+    @property
+    def raw(self) -> str:
+        """The text as it is written."""
+        return "".join(child if isinstance(child, str) else child.raw for child in self.inside)
+
+    @property
+    def text(self) -> str:
+        """The text as a browser flows it: white space is one space."""
+        return " ".join(self.raw.split())
+
+
+class _Reader(HTMLParser):
+    """Builds the tree; a tag that is not closed, or closes nothing, is an error here and not mended as browsers do."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open = [Element("", {})]
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = [name for name, _ in attrs]
+        assert len(names) == len(set(names)), (tag, names)
+        while self.open[-1].tag in _ENDS.get(tag, ()):
+            self.open.pop()
+        assert not (tag in _BLOCKS and self.open[-1].tag == "p"), f"<{tag}> would end the paragraph before it"
+        found = Element(tag, {name: value or "" for name, value in attrs})
+        self.open[-1].inside.append(found)
+        if tag not in _VOID:
+            self.open.append(found)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert any(one.tag == "svg" for one in self.open), f"<{tag}/> closes nothing in HTML"
+        self.handle_starttag(tag, attrs)
+        self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        while self.open[-1].tag in _MAY_STAY_OPEN and self.open[-1].tag != tag:
+            self.open.pop()
+        assert self.open[-1].tag == tag, f"</{tag}> inside <{self.open[-1].tag}>"
+        self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        self.open[-1].inside.append(data)
+
+    def handle_comment(self, data: str) -> None:
+        raise AssertionError(f"a comment: {data[:80]}")
+
+    def handle_decl(self, decl: str) -> None:
+        assert decl == "doctype html"
+
+    def handle_pi(self, data: str) -> None:
+        raise AssertionError(f"a processing instruction: {data[:80]}")
+
+    def unknown_decl(self, data: str) -> None:
+        raise AssertionError(f"a declaration: {data[:80]}")
+
+
+def read(page: str) -> Element:
+    """The page as a tree."""
+    reader = _Reader()
+    reader.feed(page)
+    reader.close()
+    assert [one.tag for one in reader.open] == [""], [one.tag for one in reader.open]
+    (html,) = (one for one in reader.open[0].inside if isinstance(one, Element))
+    return html
+
+
+def structure(tree: Element) -> list[tuple[str, ...]]:
+    """Every element with the names of its attributes, but for the inside of charts: their ticks depend on the texts' widths."""
+    found = [(tree.tag, *sorted(tree.attributes))]
+    if "chart" not in tree.classes:
+        for child in tree.inside:
+            if isinstance(child, Element):
+                found += structure(child)
+    return found
+
+
+def class_on_map(label: str | None, facts: Facts) -> str:
+    """What the map calls an image's class: as people call it, without the label."""
+    return "no class" if label is None else facts.names.get(label, label).strip() or "(blank)"

@@ -1,0 +1,168 @@
+"""A real HTTP server on 127.0.0.1 that behaves, or misbehaves, as it is told.
+
+from tests.support.server import Answer, FileServer, file_server  # noqa: F401  (the fixture `server`)
+
+def test_one_fault_then_the_body(server: FileServer) -> None:
+    url = server.put("/images.zip", Answer(status=503), Answer(b"body"))
+    ...
+    assert [hit.status for hit in server.hits] == [503, 200]
+"""
+
+import re
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+
+@dataclass
+class Answer:
+    """What the server does with one request."""
+
+    body: bytes | Callable[[], Iterable[bytes]] = b""  # a callable makes a body too large to hold, of `length` bytes
+    length: int | None = None  # of the body; a bytes body knows its own
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    etag: str | None = None
+    ranges: bool = True  # False: neither offered nor honoured
+    content_range: str | None = None  # told in place of the right one
+    chunked: bool = False  # no Content-Length
+    stop_after: int | None = None  # bytes of this answer, after which the connection is closed
+    reset: bool = False  # ... with a reset in place of an orderly end
+    stall_s: float = 0.0  # before the first byte of the body
+    pause_s: float = 0.0  # after each `step` bytes
+    step: int = 1 << 16
+
+
+@dataclass
+class Hit:
+    """One request as it came, and what was sent."""
+
+    path: str
+    range: str | None
+    if_range: str | None
+    accept_encoding: str | None
+    status: int = 0
+    sent: int = 0
+    began: float = 0.0
+    ended: float = 0.0
+
+
+class FileServer(ThreadingHTTPServer):
+    """Paths and their answers: each request to a path takes its next answer, the last one stays."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.hits: list[Hit] = []
+        self._answers: dict[str, list[Answer]] = {}
+
+    def put(self, path: str, *answers: Answer) -> str:
+        """Lay answers at path, in place of older ones, and return its address."""
+        self._answers[path] = list(answers)
+        return f"http://127.0.0.1:{self.server_port}{path}"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # a client may leave at any time
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+    def next_answer(self, path: str) -> Answer:
+        answers = self._answers.get(path, [Answer(status=404)])
+        return answers.pop(0) if len(answers) > 1 else answers[0]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: FileServer
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        answer = self.server.next_answer(self.path)
+        asked = self.headers.get
+        hit = Hit(self.path, asked("Range"), asked("If-Range"), asked("Accept-Encoding"), began=time.monotonic())
+        self.server.hits.append(hit)
+        with suppress(ConnectionError):  # the client may be killed in the middle
+            self._send(answer, hit)
+        hit.ended = time.monotonic()
+
+    def _send(self, answer: Answer, hit: Hit) -> None:
+        length = len(answer.body) if isinstance(answer.body, bytes) else answer.length or 0
+        start = self._start(answer, hit)
+        headers = dict(answer.headers)
+        hit.status = answer.status
+        if start is not None and start >= length:
+            hit.status, start, length, headers["Content-Range"] = 416, 0, 0, f"bytes */{length}"
+        elif start is not None:
+            hit.status = 206
+            headers["Content-Range"] = answer.content_range or f"bytes {start}-{length - 1}/{length}"
+        if answer.ranges:
+            headers["Accept-Ranges"] = "bytes"
+        if answer.etag:
+            headers["ETag"] = answer.etag
+        headers |= (
+            {"Transfer-Encoding": "chunked"} if answer.chunked else {"Content-Length": str(length - (start or 0))}
+        )
+        self.send_response(hit.status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if length:
+            time.sleep(answer.stall_s)
+            self._send_body(answer, hit, start or 0)
+
+    @staticmethod
+    def _start(answer: Answer, hit: Hit) -> int | None:
+        """The first byte asked for, or None where the whole body is to be sent."""
+        found = re.fullmatch(r"bytes=(\d+)-", hit.range or "")
+        fresh = hit.if_range in (None, answer.etag, answer.headers.get("Last-Modified"))
+        weak = (hit.if_range or "").startswith("W/")  # never fits, RFC 9110, 13.1.5
+        able = answer.ranges and answer.status == 200 and isinstance(answer.body, bytes)
+        return int(found[1]) if found and able and fresh and not weak else None
+
+    def _send_body(self, answer: Answer, hit: Hit, start: int) -> None:
+        body = answer.body
+        pieces = (
+            [body[i : i + answer.step] for i in range(start, len(body), answer.step)]
+            if isinstance(body, bytes)
+            else body()
+        )
+        for piece in pieces:
+            room = len(piece) if answer.stop_after is None else min(len(piece), answer.stop_after - hit.sent)
+            out = piece[:room]
+            hit.sent += room  # before the write: a test may look as soon as the last byte is there
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(out), out) if answer.chunked and out else out)
+            if hit.sent == answer.stop_after:
+                return self._cut(answer.reset)
+            time.sleep(answer.pause_s)
+        if answer.chunked:
+            self.wfile.write(b"0\r\n\r\n")
+        return None
+
+    def _cut(self, reset: bool) -> None:
+        self.close_connection = True
+        if reset:  # an end with a linger time of 0 is a reset; wait until the client has read what came before it
+            time.sleep(0.1)
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.rfile.close()  # it holds the socket open
+            self.connection.close()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(name="server")
+def file_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    """A FileServer that runs in a thread during one test."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with FileServer() as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield server
+        server.shutdown()

@@ -1,0 +1,341 @@
+"""A small world with known vectors: the artifacts that the stages would leave, written by the real writers.
+
+What is relevant and how an encoder ranks the gallery is worked out here once more, plainly, for the oracles.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from hashlib import sha256, shake_256
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from PIL import Image
+
+from cbir.artifacts import images as image_artifacts
+from cbir.artifacts.images import PackedImage, Quarantined, read_columns, write_quarantine, write_shards
+from cbir.artifacts.queries import (
+    QRELS_SCHEMA,
+    QUERY_SCHEMA,
+    read_prompts,
+    write_prompts,
+    write_qrels,
+    write_query_list,
+)
+from cbir.artifacts.vectors import open_vectors, write_part, write_passport
+from cbir.core.files import hash_ids, read_json, write_json
+from cbir.datasets.base import Query
+from cbir.datasets.prompt_sets import prompt_table
+from cbir.evaluation.evaluate import evaluate_encoder, open_gallery
+from cbir.evaluation.params import EvaluateParams
+from cbir.evaluation.prompts import compare_prompts
+from cbir.evaluation.results import Findings
+from cbir.index.faiss_index import SearchParams
+from cbir.index.params import IndexBuildParams, IndexKind, IndexParams, IndexSearchParams
+from cbir.index.storage import index_vectors
+from tests.support import oracles
+
+Vector = NDArray[np.float32]
+
+PROMPT_SETS = ["bare", "photo", "synonyms"]
+DIMS = {"mobilenet": 16, "clip": 24}
+KINDS = tuple(kind.value for kind in IndexKind)
+LABELS = tuple(f"c{number}" for number in range(8))
+PARAMS = EvaluateParams(
+    ks=[1, 5, 10, 60],
+    ann_ks=[1, 10, 50],
+    run_depth=None,
+    duplicate_cosine=0.9999,
+    resamples=200,
+    latency_queries=10,
+    seed=0,
+)
+
+
+@dataclass
+class World:
+    """Everything in plain Python, and where it lies on disk once `write` has run.
+
+    gallery : image_id -> label.  held_out : query image_id -> label.
+    vectors : encoder -> kind of rows (gallery, queries, texts) -> id -> vector.
+    qrels : query_id -> image_id -> grade, or None where the rule is "same label".
+    """
+
+    root: Path
+    gallery: dict[str, str | None]
+    held_out: dict[str, str | None]
+    queries: list[Query]
+    vectors: dict[str, dict[str, dict[str, Vector]]]
+    qrels: dict[str, dict[str, int]] | None = None
+    quarantine: list[Quarantined] = field(default_factory=list)
+    origin: str = "random:0"
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def embeddings(self) -> Path:
+        return self.data / "embeddings"
+
+    def indexes(self, kind: str = "flat") -> Path:
+        """The folder of the encoders' indexes: flat where the report looks for it, the others beside it."""
+        return self.data / "index" if kind == "flat" else self.root / "indexes" / kind
+
+    def write(self, *kinds: str) -> "World":
+        """Write images, queries, embeddings and indexes of these kinds (flat where none is given)."""
+        with (
+            mock.patch.object(image_artifacts, "MAX_SHARD_ROWS", 100),
+            mock.patch.object(image_artifacts, "_ends_shard", return_value=False),
+        ):
+            write_shards(self.data / "images" / "gallery", map(_packed, self.gallery.items()))
+            write_shards(self.data / "images" / "queries", map(_packed, self.held_out.items()))
+        write_quarantine(self.data / "images" / "quarantine.parquet", self.quarantine)
+        write_json(self.data / "images" / "summary.json", self._summary())
+        table = pa.Table.from_pylist([asdict(query) for query in self.queries], QUERY_SCHEMA)
+        write_query_list(self.data / "queries" / "query_list.parquet", table)
+        rows = [
+            {"query_id": query_id, "image_id": image_id, "relevance": grade}
+            for query_id, grades in (self.qrels or {}).items()
+            for image_id, grade in grades.items()
+        ]
+        write_qrels(self.data / "queries" / "qrels.parquet", pa.Table.from_pylist(rows, QRELS_SCHEMA))
+        labels = [label for label in LABELS if label in self.gallery.values()]
+        table = prompt_table(PROMPT_SETS, {label: [f"name of {label}", f"other {label}"] for label in labels})
+        write_prompts(self.data / "queries" / "prompts.parquet", table)
+        for encoder in self.vectors:
+            self._write_vectors(encoder)
+        for kind in kinds or ("flat",):
+            self.build(kind)
+        return self
+
+    def build(self, kind: str) -> None:
+        for encoder in self.vectors:
+            params = IndexParams(IndexKind(kind), _build_params(kind), IndexSearchParams(None, None))
+            index_vectors(
+                open_vectors(self.embeddings / encoder, encoder, "gallery"), params, self.indexes(kind) / encoder, 1
+            )
+
+    def evaluate(
+        self,
+        out: Path,
+        kind: str = "flat",
+        params: EvaluateParams = PARAMS,
+        search: SearchParams = SearchParams(),  # noqa: B008 - frozen
+        encoders: Sequence[str] | None = None,
+        threads: int = 1,
+    ) -> dict[str, Any]:
+        """Do as stages.evaluate does; return metrics.json."""
+        gallery = open_gallery(self.data / "images", self.data / "queries")
+        findings = Findings(out, gallery, params)
+        indexes = self.indexes(kind)
+        for encoder in encoders or self.vectors:
+            for found in evaluate_encoder(gallery, self.embeddings, indexes, encoder, params, search, threads):
+                findings.add(encoder, *found)
+            findings.add_index(encoder, indexes / encoder)
+        findings.audit(self.data / "images")
+        findings.write()
+        return read_json(out / "metrics.json")
+
+    def compare_prompts(self, out: Path, params: EvaluateParams = PARAMS) -> dict[str, Any]:
+        """Do as stages.prompts does; return prompts.json."""
+        prompts = read_prompts(self.data / "queries" / "prompts.parquet")
+        labels = read_columns(self.data / "images" / "gallery", ["label"])["label"].combine_chunks()
+        vectors, texts = (open_vectors(self.embeddings / "clip", "clip", kind) for kind in ("gallery", "prompts"))
+        compared = compare_prompts(prompts, vectors, labels, texts, params.resamples, params.seed)
+        write_json(out / "prompts.json", compared)
+        return read_json(out / "prompts.json")
+
+    # --- what is true, for the oracles --------------------------------------------------------------------------------
+
+    def asked(self, task: str) -> list[Query]:
+        return [query for query in self.queries if query.task == task]
+
+    def own(self, query: Query) -> str | None:
+        """The query's own image, where that is in the gallery."""
+        return query.image_id if query.image_id in self.gallery else None
+
+    def vector(self, encoder: str, query: Query) -> Vector:
+        kind, row = ("queries", query.image_id) if query.task == "cbir" else ("texts", query.query_id)
+        return self.vectors[encoder][kind][str(row)]
+
+    def relevance(self, query: Query) -> dict[str, int]:
+        """Grades of gallery images other than the query's own."""
+        if self.qrels is not None:
+            found = self.qrels.get(query.query_id, {})
+        else:
+            found = {i: 1 for i, label in self.gallery.items() if label is not None and label == query.label}
+        return {i: grade for i, grade in found.items() if i in self.gallery and i != self.own(query)}
+
+    def scores(self, encoder: str, query: Query) -> dict[str, float]:
+        """The exact score of every gallery image."""
+        asked = self.vector(encoder, query).astype(np.float64)
+        gallery = self.vectors[encoder]["gallery"]
+        return {i: float(np.float32(np.dot(asked, gallery[i].astype(np.float64)))) for i in self.gallery}
+
+    def ranking(self, encoder: str, query: Query) -> list[str]:
+        """The whole gallery but the query's own image, best first."""
+        ids, scores = list(self.gallery), list(self.scores(encoder, query).values())
+        own = self.own(query)
+        return [ids[position] for position in oracles.ranked_positions(scores, None if own is None else ids.index(own))]
+
+    def passport(self, encoder: str, kind: str = "gallery") -> dict[str, Any]:
+        rows = self.vectors[encoder][kind]
+        return {
+            "encoder": encoder,
+            "family": "torchvision" if encoder == "mobilenet" else "open_clip",
+            "architecture": f"{encoder}_known",
+            "origin": self.origin,
+            "tag": None,
+            "weights_sha256": hash_ids([encoder]),
+            "preprocessing": {"resize_px": 8, "crop_px": 8, "resize_mode": "shortest", "interpolation": "bilinear"},
+            "precision": "fp32",
+            "backend": "torch",
+            "device": "cpu",
+            "versions": {"torch": "2.15.0", "numpy": "2.4.0"},
+            "dim": DIMS[encoder],
+            "rows": {
+                "count": len(rows),
+                "ids_sha256": hash_ids(rows),
+                "content_sha256": sha256("".join(hash_ids([name]) for name in rows).encode()).hexdigest(),
+            },
+        }
+
+    def _write_vectors(self, encoder: str) -> None:
+        """In parts of 70 rows; the shards hold 100."""
+        for kind, rows in self.vectors[encoder].items():
+            ids = list(rows)
+            (self.embeddings / encoder / kind).mkdir(parents=True, exist_ok=True)
+            for number, start in enumerate(range(0, len(ids), 70)):
+                chosen = ids[start : start + 70]
+                stacked = np.stack([rows[row] for row in chosen])
+                write_part(self.embeddings / encoder / kind, f"part-{number:05d}", chosen, stacked)
+            write_passport(self.embeddings / encoder / kind, self.passport(encoder, kind))
+
+    def _summary(self) -> dict[str, Any]:
+        """As cbir.datasets.preprocess writes it."""
+        sizes = [list(self.gallery.values()).count(label) for label in {*self.gallery.values()} - {None}]
+        tasks = [query.task for query in self.queries]
+        return {
+            "dataset": "image_folder",
+            "ignored_files": {},
+            "limits": {"max_pixels": 50_000_000, "max_side_px": 512},
+            "gallery": {
+                "images": len(self.gallery),
+                "bytes": 0,
+                "classes": len(sizes),
+                "smallest_class": min(sizes, default=0),
+                "largest_class": max(sizes, default=0),
+                "unlabelled": len(self.gallery) - sum(sizes),
+            },
+            "queries": {"by_task": {task: tasks.count(task) for task in sorted(set(tasks))}},
+            "relevance": "same_label" if self.qrels is None else "qrels",
+        }
+
+
+def unit(rows: NDArray[np.float64]) -> Vector:
+    scaled: Vector = (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
+    return scaled
+
+
+def make_world(root: Path, seed: int = 350, graded: bool = False, n_gallery: int = 280) -> World:
+    """Gallery images of 8 classes (the last ones without a label), 22 cbir and 14 tbir queries; with this seed no two
+    scores of a query nearly tie (see smallest_gap).
+
+    Of the cbir queries six are gallery images, one has no label, and one has a label that no gallery image has. A tbir
+    query is a class prompt or a caption; one caption has no label.  graded : judgements of 0 to 3 for some 40 images a query,
+    two of them not in the gallery; two queries have none above 0.
+    """
+    rng = np.random.default_rng(seed)
+    gallery = {
+        f"img{number:03d}": None if number >= n_gallery - 8 else LABELS[number * 5 % 8] for number in range(n_gallery)
+    }
+    held_out: dict[str, str | None] = {f"ask{number:02d}": LABELS[number % 8] for number in range(14)}
+    held_out |= {"ask-nameless": None, "ask-stranger": "c9"}
+    queries = [Query(image_id, "cbir", image_id, None, label) for image_id, label in held_out.items()]
+    inside = [f"img{number:03d}" for number in np.linspace(0, n_gallery - 9, 6).astype(int)]
+    queries[7:7] = [Query(f"mine:{image_id}", "cbir", image_id, None, gallery[image_id]) for image_id in inside]
+    queries += [Query(f"class:{label}", "tbir", None, f"a {label}", label, "class prompts") for label in LABELS]
+    queries += [
+        Query(f"caption:{n}", "tbir", None, f"caption {n}", (*LABELS[:5], None)[n], "captions") for n in range(6)
+    ]
+    vectors: dict[str, dict[str, dict[str, Vector]]] = {}
+    for encoder, dim in DIMS.items():
+        labels = (*LABELS, "c9", None)
+        centres = dict(zip(labels, rng.normal(size=(len(labels), dim)), strict=True))
+
+        def near(
+            label: str | None, spread: float, centres: Mapping[str | None, NDArray[np.float64]] = centres
+        ) -> Vector:
+            return unit(centres[label] + spread * rng.normal(size=len(centres[label])))
+
+        found = {image_id: near(label, 1.2) for image_id, label in gallery.items()}
+        asked = {image_id: near(label, 1.2) for image_id, label in held_out.items()}
+        vectors[encoder] = {"gallery": found, "queries": asked | {image_id: found[image_id] for image_id in inside}}
+    texts = {query.query_id: near(query.label, 1.5) for query in queries if query.task == "tbir"}
+    vectors["clip"]["texts"] = texts
+    other, centre = np.random.default_rng(seed + 1), vectors["clip"]["gallery"]
+    table = prompt_table(PROMPT_SETS, {label: [f"name of {label}", f"other {label}"] for label in LABELS})
+    vectors["clip"]["prompts"] = {
+        row["text"]: unit(
+            np.mean([centre[image_id] for image_id, label in gallery.items() if label == row["label"]], axis=0)
+            + 0.3 * other.normal(size=DIMS["clip"])
+        )
+        for row in table.to_pylist()
+    }
+    # As preprocess leaves it: gallery images that ask are packed with the queries, too.
+    held_out |= {image_id: gallery[image_id] for image_id in inside}
+    qrels = _grades(rng, queries, gallery) if graded else None
+    return World(root, gallery, dict(sorted(held_out.items())), queries, vectors, qrels)
+
+
+def smallest_gap(world: World) -> float:
+    """The least difference between two scores of one query: where it is well above 2e-7, every search ranks alike."""
+    rankings = [(encoder, q) for encoder, found in world.vectors.items() for q in world.queries if _answers(found, q)]
+    return min(float(np.diff(np.sort(list(world.scores(*pair).values()))).min()) for pair in rankings)
+
+
+def _answers(found: Mapping[str, Any], query: Query) -> bool:
+    return query.task == "cbir" or "texts" in found
+
+
+def _grades(
+    rng: np.random.Generator, queries: Sequence[Query], gallery: Mapping[str, str | None]
+) -> dict[str, dict[str, int]]:
+    """Half of the judged images are of the query's label."""
+    qrels = {}
+    for query in queries[1:]:  # the first has no judgement at all
+        alike = [image_id for image_id, label in gallery.items() if label == query.label]
+        others = [image_id for image_id, label in gallery.items() if label != query.label]
+        judged = [
+            *rng.permutation(alike)[:20].tolist(),
+            *rng.choice(others, 20, replace=False).tolist(),
+            "gone-1",
+            "gone-2",
+        ]
+        grades = rng.integers(0, 4, len(judged)) * (query.query_id != "caption:2")  # nothing above 0
+        qrels[query.query_id] = dict(zip(judged, grades.tolist(), strict=True))
+    return qrels
+
+
+def _build_params(kind: str) -> IndexBuildParams:
+    return IndexBuildParams(None, None, 2 if kind == "hnsw" else None, None, None, seed=0)
+
+
+@cache
+def _jpeg(label: str | None) -> bytes:
+    file = BytesIO()
+    Image.new("L", (8, 8), 0 if label is None else 25 * int(label[1:])).save(file, "JPEG")
+    return file.getvalue()
+
+
+def _packed(row: tuple[str, str | None]) -> PackedImage:
+    image_id, label = row
+    encoded = _jpeg(label)
+    digest, fingerprint = hash_ids([image_id]), shake_256(image_id.encode()).digest(256)
+    return PackedImage(image_id, label, label, None, f"{image_id}.jpg", digest, 8, 8, fingerprint, encoded)
