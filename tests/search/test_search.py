@@ -609,7 +609,8 @@ def test_a_search_imports_nothing_heavy(searchable: Path) -> None:
 
 
 def test_the_package_offers_the_searcher_on_demand() -> None:
-    script = "import sys, cbir; print('cbir.search.searcher' in sys.modules, cbir.Searcher.__name__, 'cbir.search.searcher' in sys.modules)"
+    loaded = "'cbir.search.searcher' in sys.modules"
+    script = f"import sys, cbir; print({loaded}, cbir.Searcher.__name__, {loaded})"
     ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ended.stdout.split() == ["False", "Searcher", "True"]
     import cbir
