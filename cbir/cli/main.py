@@ -43,6 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="cbir", description="Image retrieval: what people do beside `dvc repro`.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
+    compose = commands.add_parser("compose", help="compose conf/ and overrides into params.yaml", add_help=False)
+    compose.add_argument("arguments", nargs=argparse.REMAINDER)
+    compose.set_defaults(run=_compose)
+
     find = commands.add_parser("search", help="the gallery images nearest to a text, an image, or several of them")
     search_arguments.add_arguments(find, DATA)
     find.set_defaults(run=_search)
@@ -141,6 +145,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     app.add_argument("--no-browser", action="store_true", help="open none")
     app.set_defaults(run=_app)
 
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["compose"]:  # its options may come first, which argparse.REMAINDER does not take
+        with one_line_errors():
+            _compose(argparse.Namespace(arguments=arguments[1:]))
+        return
     options, left = parser.parse_known_args(arguments)
     if left and (not hasattr(options, "words") or any(word.startswith("-") for word in left)):
         parser.error(f"unrecognized arguments: {' '.join(left)}")
@@ -152,6 +161,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run: Callable[[argparse.Namespace], None] = options.run
     with one_line_errors():
         run(options)
+
+
+def _compose(options: argparse.Namespace) -> None:
+    from cbir.compose import main as compose  # Hydra takes a while
+
+    compose(options.arguments)
 
 
 def _search(options: argparse.Namespace) -> None:
