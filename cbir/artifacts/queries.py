@@ -37,6 +37,8 @@ PROMPT_SCHEMA = pa.schema(
 )
 RULES = ("same_label", "qrels")
 
+Judgement = tuple[str, str, int]  # query_id, image_id, relevance: a row of the qrels
+
 
 def write_query_list(path: Path, table: pa.Table) -> None:
     """Write the query list in the order given."""

@@ -14,15 +14,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cbir.artifacts.trec import duplicate_judgement, read_qrels_lines
 from cbir.core.errors import DataError
 from cbir.core.params import nearest
+from cbir.core.text_files import decode_utf8, read_lines
 from cbir.datasets.base import Grade, Query, SourceImage
 from cbir.fetching.archives import read_file
 
 COLUMNS = ("query_id", "task", "image", "text", "label")
 TASKS = ("cbir", "tbir")
-_QRELS_LINE = re.compile(r"(\S+)\s+(\S+)\s+(.*\S)\s+(\S+)", re.ASCII)  # as trec_eval: a no-break space ends no field
-_SHOWN_CHARACTERS = 120
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")  # NUL, and halves of a character
 
 
@@ -114,57 +114,11 @@ def read_qrels_file(path: Path) -> Iterator[Grade]:
     if not path.is_file():
         raise DataError(f"queries.qrels: expected a TREC qrels file, found nothing at {path}")
     seen: set[tuple[str, str]] = set()
-    for number, (query_id, image_id, grade) in qrels_lines(path, range(128)):
+    for number, (query_id, image_id, grade) in read_qrels_lines(path, range(128)):
         if (query_id, image_id) in seen:
-            raise judged_twice(path, number, query_id, image_id)
+            raise duplicate_judgement(path, number, query_id, image_id)
         seen.add((query_id, image_id))
         yield query_id, image_id, grade
-
-
-def qrels_lines(path: Path, grades: range) -> Iterator[tuple[int, Grade]]:
-    """The lines of TREC qrels with their numbers, a line in memory at a time; a pair may stand there twice.
-
-    Raises DataError naming file and line: too few fields, a grade that is not in `grades`.
-    """
-    for number, line in text_lines(path):
-        fields = [field.strip() for field in line.split("\t")]
-        if len(fields) != 4:
-            found = _QRELS_LINE.fullmatch(line)
-            fields = list(found.groups()) if found else []
-        if not all(fields) or not fields:
-            raise DataError(f"{path} line {number}: expected 'query_id 0 image_id relevance', found {cut(line)}")
-        query_id, _, image_id, grade = fields
-        if not re.fullmatch("-?[0-9]{1,3}", grade) or int(grade) not in grades:
-            raise DataError(
-                f"{path} line {number}, column relevance: expected a whole number in [{grades[0]}, {grades[-1]}], "
-                f"found {cut(grade)}"
-            )
-        yield number, (query_id, image_id, int(grade))
-
-
-def judged_twice(path: Path, line: int, query_id: str, image_id: str) -> DataError:
-    """The error for a pair that an earlier line of qrels holds."""
-    return DataError(f"{path} line {line}: query {query_id!r} and image {image_id!r} are judged twice")
-
-
-def text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank, with their numbers; str.splitlines would also break at U+2028 and its like.
-
-    Raises DataError when there is no such file, or it is not text in UTF-8.
-    """
-    try:
-        with path.open("rb") as file:
-            for number, data in enumerate(file, start=1):
-                line = _decoded(path, data, number).strip()
-                if line:
-                    yield number, line
-    except OSError as error:
-        raise DataError(f"{path}: expected a file that can be read, found none: {error.strerror}") from error
-
-
-def cut(text: str) -> str:
-    """Text of a user's file for a message: quoted, on one line, the end of what is long left out."""
-    return repr(text) if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]!r}..."
 
 
 def _named_file(path: Path, row: ListedQuery) -> tuple[str, Path]:
@@ -182,7 +136,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.reader(StringIO(_text(path), newline=""), strict=True)
+    reader = csv.reader(StringIO(decode_utf8(path, path.read_bytes()), newline=""), strict=True)
     try:
         names = next(reader, [])
         if len(names) == 1 and re.search("[;\t]", names[0]):
@@ -201,7 +155,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in text_lines(path):
+    for number, line in read_lines(path):
         try:
             row = json.loads(line)
         except ValueError as error:
@@ -219,21 +173,6 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise DataError(f"{path}: not readable as Parquet: {error}") from error
     _check_columns(path, table.column_names)
     yield from enumerate(table.to_pylist(), start=1)
-
-
-def _text(path: Path) -> str:
-    return _decoded(path, path.read_bytes(), 1)
-
-
-def _decoded(path: Path, data: bytes, first_line: int) -> str:
-    """first_line : the number of the line with which `data` begins; a byte order mark may stand before line 1."""
-    try:
-        return data.decode("utf-8-sig" if first_line == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        line = first_line + data.count(b"\n", 0, error.start)
-        raise DataError(
-            f"{path} line {line}: expected text in UTF-8, found the byte 0x{data[error.start]:02x}: save it as UTF-8"
-        ) from error
 
 
 def _check_columns(path: Path, names: Sequence[str], where: str = "") -> None:

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cbir.artifacts.trec import duplicate_judgement, read_qrels_lines
 from cbir.core.errors import DataError
-from cbir.datasets.query_list import cut, judged_twice, qrels_lines, text_lines
+from cbir.core.text_files import excerpt, read_lines
 from cbir.evaluation.metrics import RelevantRanks, mean, per_query
 from cbir.evaluation.statistics import LEVEL, Interval, interval_of_means
 
@@ -133,9 +134,9 @@ def evaluate_run(run: Path, qrels: Path, ks: Sequence[int], resamples: int, seed
     of query and image given twice, a file that is empty or cannot be read, files that share no query.
     """
     ids = _Ids()
-    judged = ids.read(qrels_lines(qrels, _GRADES))
+    judged = ids.read(read_qrels_lines(qrels, _GRADES))
     if again := ids.repeated(judged):
-        raise judged_twice(qrels, *again)
+        raise duplicate_judgement(qrels, *again)
     if not (judged.values >= 1).any():
         raise DataError(f"{qrels}: expected a relevance of 1 or more in at least one line, found {_number(judged)}")
     n_judged = len(ids.queries)
@@ -174,14 +175,14 @@ def evaluate_run(run: Path, qrels: Path, ks: Sequence[int], resamples: int, seed
 
 def _run_lines(path: Path) -> Iterator[tuple[int, tuple[str, str, float]]]:
     """Between tabs a field may hold spaces, as in qrels."""
-    for number, line in text_lines(path):
+    for number, line in read_lines(path):
         fields = [field.strip() for field in line.split("\t")]
         if len(fields) != 6 or not all(fields):
             fields = _FIELD.findall(line)
         if len(fields) != 6:
             raise DataError(
                 f"{path} line {number}: expected the 6 fields 'query_id Q0 image_id rank score tag', "
-                f"found {len(fields)}: {cut(line)}"
+                f"found {len(fields)}: {excerpt(line)}"
             )
         yield number, (fields[0], fields[2], _score(path, number, fields[4]))
 
@@ -192,7 +193,7 @@ def _score(path: Path, line: int, text: str) -> float:
     except ValueError:
         score = math.nan
     if not math.isfinite(score):
-        raise DataError(f"{path} line {line}, column score: expected a finite number, found {cut(text)}")
+        raise DataError(f"{path} line {line}, column score: expected a finite number, found {excerpt(text)}")
     return score
 
 
@@ -204,7 +205,7 @@ def _example(ids: _Ids, n_judged: int, retrieved: _Rows) -> str:
     if not len(retrieved.lines):
         return "the file is empty"
     names = list(ids.queries)
-    return f"a query there is {cut(names[n_judged])}, in the qrels {cut(names[0])}"
+    return f"a query there is {excerpt(names[n_judged])}, in the qrels {excerpt(names[0])}"
 
 
 def _places(images: dict[str, int]) -> Ints:

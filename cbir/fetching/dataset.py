@@ -15,7 +15,9 @@ def fetch_dataset(params: SourceParams, raw: Path, workers: int) -> None:
     """Leave `archive.zip` in `raw`, or `folder.json` where the data set is a folder on this machine."""
     fresh_folder(raw)
     if params.draw_gallery_images is not None:
-        images = (params.draw_gallery_images, params.draw_query_images or 0)
+        if params.draw_query_images is None:
+            raise ConfigError("dataset.draw_query_images: expected a number of images to draw, found null")
+        images = (params.draw_gallery_images, params.draw_query_images)
         draw_archive(raw / ARCHIVE, params.draw_seed or 0, *images, workers)
         return
     if params.url is None:

@@ -775,22 +775,23 @@ def test_an_archive_with_another_hash_is_refused_and_nothing_is_left(tmp_path):
     assert not (tmp_path / "raw" / "archive.zip").exists()
 
 
-def test_tiny_imagenet_from_a_folder_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=f"dataset.url: dataset=tiny_imagenet needs a zip .* the folder {tmp_path}"):
-        fetch_dataset(params(Reader.tiny_imagenet, str(tmp_path)), tmp_path / "raw", workers=1)
+@pytest.mark.parametrize("reader", [Reader.tiny_imagenet, Reader.shapes])
+def test_a_reader_of_archives_refuses_a_folder(tmp_path, reader):
+    photos = folder_of(tmp_path / "photos", CATS_AND_DOGS)
+    fetch_dataset(params(reader, str(photos)), tmp_path / "raw", workers=1)
+    with pytest.raises(ConfigError, match=f"dataset.url: dataset={reader.value} needs a zip .* the folder {photos}"):
+        open_dataset(params(reader), tmp_path / "raw", hold_out=True)
 
 
-@pytest.mark.parametrize("reader", [Reader.tiny_imagenet, Reader.image_folder])
+@pytest.mark.parametrize("reader", list(Reader))
 def test_a_data_set_without_address_is_refused(tmp_path, reader):
-    with pytest.raises(ConfigError, match=f"dataset.url: dataset={reader.value} needs the address of its archive"):
+    with pytest.raises(ConfigError, match=r"dataset\.url: expected the address of an archive or a folder, found null"):
         fetch_dataset(params(reader), tmp_path / "raw", workers=1)
 
 
-def test_shapes_need_both_numbers(tmp_path):
-    for name in ("draw_gallery_images", "draw_query_images"):
-        numbers = {"draw_gallery_images": 2, "draw_query_images": 2, name: None}
-        with pytest.raises(ConfigError, match=f"dataset.{name}: dataset=shapes needs a number, found null"):
-            fetch_dataset(params(Reader.shapes, **numbers), tmp_path, workers=1)
+def test_drawing_needs_a_number_of_query_images(tmp_path):
+    with pytest.raises(ConfigError, match=r"dataset\.draw_query_images: expected a number .*, found null"):
+        fetch_dataset(params(Reader.shapes, draw_gallery_images=2), tmp_path, workers=1)
 
 
 def test_shapes_are_drawn_and_opened(tmp_path):

@@ -1,0 +1,38 @@
+"""Relevance judgements in TREC's text format: "query_id 0 image_id relevance" on each line."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from cbir.artifacts.queries import Judgement
+from cbir.core.errors import DataError
+from cbir.core.text_files import excerpt, read_lines
+
+_QRELS_LINE = re.compile(r"(\S+)\s+(\S+)\s+(.*\S)\s+(\S+)", re.ASCII)  # as in trec_eval: a no-break space ends no field
+
+
+def read_qrels_lines(path: Path, grades: range) -> Iterator[tuple[int, Judgement]]:
+    """Yield (line number, judgement) for each line of TREC qrels, one line in memory at a time.
+
+    An image_id may hold spaces; where tabs separate the fields, the other fields may too.  Duplicates are not checked.
+    Raises DataError naming file and line for a missing field or a relevance that is not in `grades`.
+    """
+    for number, line in read_lines(path):
+        fields = [field.strip() for field in line.split("\t")]
+        if len(fields) != 4:
+            match = _QRELS_LINE.fullmatch(line)
+            fields = list(match.groups()) if match else []
+        if not all(fields) or not fields:
+            raise DataError(f"{path} line {number}: expected 'query_id 0 image_id relevance', found {excerpt(line)}")
+        query_id, _, image_id, relevance = fields
+        if not re.fullmatch("-?[0-9]{1,3}", relevance) or int(relevance) not in grades:
+            raise DataError(
+                f"{path} line {number}, column relevance: expected a whole number in [{grades[0]}, {grades[-1]}], "
+                f"found {excerpt(relevance)}"
+            )
+        yield number, (query_id, image_id, int(relevance))
+
+
+def duplicate_judgement(path: Path, line: int, query_id: str, image_id: str) -> DataError:
+    """The error for a pair of query and image that an earlier line of the qrels has judged."""
+    return DataError(f"{path} line {line}: query {query_id!r} and image {image_id!r} are judged twice")
