@@ -79,9 +79,12 @@ def checked(values: Mapping[str, Any], where: str) -> Params:
     for name in values:
         if name not in GROUPS:
             raise ConfigError(f"{where}: unknown parameter '{name}'; {nearest_key(name, leaf_keys(Params))}")
-    absent = [name for name in GROUPS if not isinstance(values.get(name), Mapping)]
-    if absent:
-        raise ConfigError(f"{where}: expected the group '{absent[0]}', found {values.get(absent[0])!r}")
+    for name in GROUPS:
+        value = values.get(name, "???")
+        if value == "???":
+            raise ConfigError(f"{where}: {name} has no value: add the override `{name}=...`")
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: {name}: expected keys with values, found {value!r}")
     groups: dict[str, Any] = {name: build_group(name, schema, values[name], where) for name, schema in GROUPS.items()}
     return Params(**groups)
 

@@ -13,9 +13,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cbir.compose import _demo_encoders_on_other_images, composed, main, quoted
+from cbir.compose import GROUPS, _demo_encoders_on_other_images, composed, main, quoted
 from cbir.core.errors import ConfigError
-from cbir.core.params import load_params
+from cbir.core.params import check_groups, load_params
+from cbir.datasets.params import QueriesParams
+from cbir.evaluation.params import EvaluateParams
+from cbir.index.params import IndexParams
 from tests.support.imports import ROOT
 
 CONF = ROOT / "conf"
@@ -84,10 +87,11 @@ def test_it_says_whether_anything_changed(repository: Path, capsys: pytest.Captu
 
 def test_what_it_writes_is_what_load_params_reads(repository: Path) -> None:
     main(["index=hnsw", "index.search.ef_search=64", "queries.templates=['a {}.','the {}']", "evaluate.ks=[1,2]"])
-    params = load_params(["index", "queries.templates", "evaluate.ks"], repository / "params.yaml")
-    assert (params.index.kind.value, params.index.search.ef_search) == ("hnsw", 64)
-    assert params.queries.templates == ["a {}.", "the {}"]
-    assert params.evaluate.ks == [1, 2]
+    path = repository / "params.yaml"
+    index = load_params("index", IndexParams, ["index"], path)
+    assert (index.kind.value, index.search.ef_search) == ("hnsw", 64)
+    assert load_params("queries", QueriesParams, ["queries.templates"], path).templates == ["a {}.", "the {}"]
+    assert load_params("evaluate", EvaluateParams, ["evaluate.ks"], path).ks == [1, 2]
 
 
 def test_a_mapping_sets_several_keys_of_a_group() -> None:
@@ -131,7 +135,7 @@ def test_check_passes_on_the_composition_and_writes_nothing(
 def test_check_takes_overrides(repository: Path) -> None:
     main(["index=hnsw"])
     main(["--check", "index=hnsw"])
-    with pytest.raises(ConfigError, match=r"expected 'kind: flat', found 'kind: hnsw'; run `python -m cbir\.compose`"):
+    with pytest.raises(ConfigError, match=r"expected 'kind: flat', found 'kind: hnsw'; run `cbir compose`"):
         main(["--check"])
 
 
@@ -226,7 +230,7 @@ def test_check_as_a_command_ends_with_status_1_and_one_line(repository: Path) ->
         ("experiment=tiny_imagenet dataset.sed=1", "unknown parameter 'dataset.sed'; nearest: dataset.seed"),
     ],
 )
-def test_a_wrong_override_is_told_in_one_line(folder: Path, overrides: str, message: str) -> None:
+def test_a_wrong_override_gets_one_line(folder: Path, overrides: str, message: str) -> None:
     split = [overrides] if "[" in overrides else overrides.split()
     ended = run_compose(*split, cwd=folder)
     assert re.fullmatch(rf"error: (conf/: )?{message}.*\n", ended.stderr), ended.stderr
@@ -248,19 +252,19 @@ def test_outside_the_repository_it_says_where_to_go(tmp_path: Path) -> None:
     [
         (
             "dataset/shapes.yaml",
-            "max_side_px:",
-            "max_side:",
-            "dataset.max_side: .*dataset/shapes.*; nearest: dataset.max_",
+            "draw_seed:",
+            "draw_sed:",
+            "dataset.draw_sed: .*dataset/shapes.*; nearest: dataset.draw_seed",
         ),
         (
-            "index/flat.yaml",
-            "nprobe:",
-            "nprobes:",
-            "index.search.nprobes: .*index/flat.*; nearest: index.search.nprobe",
+            "index/hnsw.yaml",
+            "ef_search:",
+            "ef_serch:",
+            "index.search.ef_serch: .*index/hnsw.*; nearest: index.search.ef_search",
         ),
-        ("index/flat.yaml", "  nprobe: null\n", "", "index.search.nprobe has no value"),
+        ("dataset/shapes.yaml", "url: null\n", "", "dataset.url has no value"),
         ("index/flat.yaml", "kind: flat", "kind: flt", "index.kind: .*Invalid value 'flt', expected one of"),
-        ("dataset/shapes.yaml", "max_side_px: 512", "max_side_px: x", "dataset.max_side_px: .*Value 'x' .*Integer"),
+        ("dataset/shapes.yaml", "draw_seed: 0", "draw_seed: x", "dataset.draw_seed: .*Value 'x' .*Integer"),
         ("dataset/shapes.yaml", "reader: shapes", "reader: [shapes", "not readable as YAML: .*shapes.yaml.*, line 3"),
         (
             "config.yaml",
@@ -272,15 +276,19 @@ def test_outside_the_repository_it_says_where_to_go(tmp_path: Path) -> None:
         ("experiment/tiny_imagenet.yaml", "/clip: vit_b_32", "/clip: vit_32", "Could not find 'clip/vit_32'"),
     ],
 )
-def test_a_fault_in_a_file_of_conf_is_told_in_one_line(
-    repository: Path, file: str, old: str, new: str, message: str
-) -> None:
+def test_a_fault_in_conf_gets_one_line(repository: Path, file: str, old: str, new: str, message: str) -> None:
     path = repository / "conf" / file
     text = path.read_text(encoding="utf-8")
     assert text.count(old) == 1
     path.write_text(text.replace(old, new), encoding="utf-8")
     with pytest.raises(ConfigError, match=message) as caught:
-        composed(["experiment=tiny_imagenet"] if file.startswith("experiment") else [])
+        composed(
+            ["experiment=tiny_imagenet"]
+            if file.startswith("experiment")
+            else [f"index={Path(file).stem}"]
+            if file.startswith("index")
+            else []
+        )
     assert "\n" not in str(caught.value)
 
 
@@ -334,15 +342,23 @@ def test_it_composes_byte_for_byte_what_dvc_does(
 
 
 @pytest.mark.parametrize("overrides", LET_THROUGH_BY_DVC, ids=as_name)
-def test_what_dvc_lets_through_is_refused_here_and_by_every_stage(
+def test_what_dvc_lets_through_is_refused_by_compose_and_by_stages(
     composed_by_dvc: dict[tuple[str, ...], str], tmp_path: Path, overrides: list[str]
 ) -> None:
-    with pytest.raises(ConfigError) as here:
+    """By the stage scan where it is a group, and by each stage that reads the group."""
+    with pytest.raises(ConfigError) as refused:
         composed(overrides, CONF)
     path = tmp_path / "params.yaml"
     path.write_text(composed_by_dvc[tuple(overrides)], encoding="utf-8")
-    with pytest.raises(ConfigError, match=re.escape(str(here.value).removeprefix(f"{CONF}/: "))):
-        load_params([], path)
+    group = re.split(r"[.=]", overrides[0].lstrip("+~"))[0]
+    message = str(refused.value).removeprefix(f"{CONF}/: ")
+    if group not in GROUPS:
+        with pytest.raises(ConfigError, match=re.escape(message.partition(";")[0])):
+            check_groups(path, CONF)
+    else:
+        expected = f"{group}: expected keys with values" if overrides == ["~dataset"] else re.escape(message)
+        with pytest.raises(ConfigError, match=expected):
+            load_params(group, GROUPS[group], [group], path)
 
 
 @pytest.mark.parametrize(
@@ -364,9 +380,12 @@ def test_demo_encoders_on_other_images_are_noted(repository: Path, capsys: pytes
     assert "note:" not in capsys.readouterr().out
 
 
-def test_the_commands_of_the_readme_take_real_encoders_for_real_images() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", "")
-    commands = re.findall(r"(?:python -m cbir\.compose|dvc exp run) [^`\n#]*dataset=image_folder[^`\n#]*", text)
+def test_commands_in_readme_and_docs_take_real_encoders() -> None:
+    files = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    text = "\n".join(file.read_text(encoding="utf-8") for file in files).replace("\\\n", "")
+    commands = re.findall(
+        r"(?:cbir compose|python -m cbir\.compose|dvc exp run) [^`\n#]*dataset=image_folder[^`\n#]*", text
+    )
     assert len(commands) >= 3
     for command in commands:
         overrides = [word for word in shlex.split(command) if "=" in word]
@@ -379,7 +398,7 @@ def test_make_refuses_what_belongs_to_compose(given: list[str]) -> None:
         ["make", "--dry-run", "repro", *given], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert ended.returncode == 2
-    (shown,) = re.findall(r"make takes no parameters: add `([^`]*)` to your `python -m cbir\.compose", ended.stderr)
+    (shown,) = re.findall(r"make takes no parameters: add `([^`]*)` to your `cbir compose", ended.stderr)
     assert sorted(shown.split()) == sorted(given)
 
 

@@ -51,13 +51,14 @@ def load_params(
     values = read_yaml(path).get(group)
     where = str(path)
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{where}: expected the group '{group}', found {values!r}: run `cbir compose`")
+        raise ConfigError(f"{where}: {group}: expected keys with values, found {values!r}: run `cbir compose`")
     known = {field.name for field in fields(schema)}  # type: ignore[arg-type]
-    if absent := sorted(known - set(values)):
-        raise ConfigError(f"{where}: expected the parameter '{group}.{absent[0]}', found none: run `cbir compose`")
-    node = build_group(
-        group, schema, values if whole_group else {name: values[name] for name in values if name in known}, where
-    )
+    if not whole_group:
+        values = {name: value for name, value in values.items() if name in known}
+    node = build_group(group, schema, values, where)
+    for key in leaf_keys(schema):
+        if not _holds(values, key):
+            raise ConfigError(f"{where}: expected the parameter '{group}.{key}', found none: run `cbir compose`")
     _restrict(node, f"{group}.", frozenset(keys))
     return node
 
@@ -173,6 +174,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: expected a mapping of groups, found {type(loaded).__name__}")
     return cast(dict[str, Any], loaded)
+
+
+def _holds(values: Mapping[str, Any], key: str) -> bool:
+    name, _, rest = key.partition(".")
+    return name in values and (not rest or _holds(values[name], rest))
 
 
 def _check_keys(values: Mapping[str, Any], node: Any, prefix: str, keys: Iterable[str], where: str) -> None:

@@ -52,7 +52,7 @@ class QueriesParams(Parameters):
     """Group `queries`: which queries are asked; see the comments in `conf/queries/`."""
 
     source: QuerySource
-    path: str | None = None
+    path: str | None  # each file of conf/queries/ says it: ??? would not replace a default
     qrels: str | None = None
     templates: list[str] = field(default_factory=list)
     captions: bool = False

@@ -9,7 +9,7 @@ from cbir.core.params import Parameters, at_least
 class SourceParams(Parameters):
     """Where a data set is fetched from, or how many images are drawn; see the comments in `conf/dataset/`."""
 
-    url: str | None = None
+    url: str | None  # each file of conf/dataset/ says it: ??? would not replace a default
     sha256: str | None = None
     md5: str | None = None
     draw_seed: int | None = None

@@ -1,4 +1,4 @@
-"""load_params: what a wrong params.yaml is told, and what a stage gets; and the rules that every file of conf/ keeps."""
+"""load_params: what a stage gets, and what a wrong params.yaml is answered; and the rules that every file of conf/ keeps."""
 
 import re
 from collections.abc import Iterator
@@ -8,19 +8,21 @@ from typing import Any
 import pytest
 import yaml
 
-from cbir.compose import checked, composed
+from cbir.compose import GROUPS, Params, checked, composed
 from cbir.core.device import DeviceName, load_device
 from cbir.core.errors import ConfigError
-from cbir.core.params import leaf_keys, load_params, nearest_key
-from cbir.datasets.params import QuerySource, Reader
-from cbir.encoders.params import Family, Precision
-from cbir.index.params import IndexKind
+from cbir.core.params import check_groups, leaf_keys, load_params, nearest_key
+from cbir.datasets.params import DatasetParams, QueriesParams, QuerySource, Reader
+from cbir.encoders.params import EncoderParams, Family, Precision
+from cbir.evaluation.params import EvaluateParams
+from cbir.fetching.params import SourceParams
+from cbir.index.params import IndexKind, IndexParams, LatencyParams
 from tests.support.imports import ROOT
 
 CONF = ROOT / "conf"
-GROUPS = ("dataset", "mobilenet", "clip", "index", "device", "queries", "evaluate", "map", "report")
+KEYS = leaf_keys(Params)
 OPTIONS = sorted((group, file.stem) for group in GROUPS for file in (CONF / group).glob("*.yaml"))
-NEEDED = {"dataset=image_folder": ["dataset.url=/photos"], "queries=file": ["queries.path=/asked.csv"]}
+NEEDED = {"dataset=image_folder": ["dataset.url=/photos"], "queries=file": ["queries.path=/list.csv"]}
 
 
 @pytest.fixture(autouse=True)
@@ -51,43 +53,37 @@ def spoil(path: Path, key: str, value: Any) -> None:
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
 
 
-# ---- what a stage is handed
+def load(key: str, path: Path) -> Any:
+    """The group of a dotted key, loaded by a stage that declares the key."""
+    group = key.partition(".")[0]
+    return load_params(group, GROUPS[group], [key], path)
 
 
-def test_a_leaf_that_was_asked_for_has_its_value_and_type(params_yaml: Path) -> None:
-    params = load_params(["dataset.seed", "dataset.max_bad_fraction", "evaluate.ks", "queries.captions"], params_yaml)
-    assert params.dataset.seed == 0
-    assert params.dataset.max_bad_fraction == 0.01
-    assert params.evaluate.ks == [1, 5, 10, 20, 50]
-    assert params.queries.captions is True
+# ---- what a stage gets
 
 
-@pytest.mark.parametrize(
-    ("read", "key"),
-    [
-        (lambda params: params.dataset.url, "url"),
-        (lambda params: params.index.kind, "kind"),
-        (lambda params: params.index.search, "search"),
-        (lambda params: params.device, "device"),
-        (lambda params: params.encoder("mobilenet"), "mobilenet"),
-    ],
-)
-def test_what_was_not_asked_for_cannot_be_read(params_yaml: Path, read: Any, key: str) -> None:
-    params = load_params(["dataset.seed", "index.build"], params_yaml)
-    with pytest.raises(AttributeError, match=f"parameter '{key}' of .* was not handed to this stage"):
-        read(params)
+def test_a_declared_key_has_its_value_and_type(params_yaml: Path) -> None:
+    assert load_params("dataset", DatasetParams, ["dataset.seed"], params_yaml).seed == 0
+    assert load_params("dataset", DatasetParams, ["dataset.max_bad_fraction"], params_yaml).max_bad_fraction == 0.01
+    assert load_params("evaluate", EvaluateParams, ["evaluate.ks"], params_yaml).ks == [1, 5, 10, 20, 50]
+    assert load_params("queries", QueriesParams, ["queries.captions"], params_yaml).captions is True
 
 
-def test_no_leaf_but_those_asked_for_is_in_the_object_at_all(params_yaml: Path) -> None:
-    params = load_params(["dataset.seed"], params_yaml)
-    assert list(vars(params)) == ["dataset"]
-    assert vars(params.dataset) == {"seed": 0}
+@pytest.mark.parametrize(("group", "key"), [("dataset", "url"), ("index", "kind"), ("index", "search")])
+def test_an_undeclared_key_cannot_be_read(params_yaml: Path, group: str, key: str) -> None:
+    params = load_params(group, GROUPS[group], ["dataset.seed", "index.build"], params_yaml)
+    with pytest.raises(AttributeError, match=f"parameter '{key}' of .* is not declared by this stage"):
+        getattr(params, key)
 
 
-def test_a_part_that_was_asked_for_comes_whole(params_yaml: Path) -> None:
+def test_the_object_holds_no_undeclared_key(params_yaml: Path) -> None:
+    assert vars(load_params("dataset", DatasetParams, ["dataset.seed"], params_yaml)) == {"seed": 0}
+
+
+def test_a_declared_part_comes_whole(params_yaml: Path) -> None:
     spoil(params_yaml, "index.build.hnsw_m", 16)
-    params = load_params(["index.build"], params_yaml)
-    assert vars(params.index.build) == {
+    params = load_params("index", IndexParams, ["index.build"], params_yaml)
+    assert vars(params.build) == {
         "nlist": None,
         "pq_m": None,
         "hnsw_m": 16,
@@ -95,46 +91,60 @@ def test_a_part_that_was_asked_for_comes_whole(params_yaml: Path) -> None:
         "train_rows": None,
         "seed": 0,
     }
-    assert list(vars(params.index)) == ["build"]
+    assert list(vars(params)) == ["build"]
 
 
 def test_a_leaf_of_a_nested_part_comes_alone(params_yaml: Path) -> None:
-    params = load_params(["index.build.seed"], params_yaml)
-    assert vars(params.index.build) == {"seed": 0}
+    params = load_params("index", IndexParams, ["index.build.seed"], params_yaml)
+    assert vars(params.build) == {"seed": 0}
 
 
-def test_words_become_members_of_their_enum(params_yaml: Path) -> None:
-    keys = ["dataset.reader", "mobilenet.family", "clip.precision", "index.kind", "device.name", "queries.source"]
-    params = load_params(keys, params_yaml)
-    assert params.dataset.reader is Reader.shapes
-    assert params.mobilenet.family is Family.torchvision
-    assert params.clip.precision is Precision.fp32
-    assert params.index.kind is IndexKind.flat
-    assert params.device.name is DeviceName.auto
-    assert params.queries.source is QuerySource.dataset
-
-
-def test_the_two_encoders_are_reached_by_name(params_yaml: Path) -> None:
-    params = load_params(["mobilenet.architecture", "clip.family"], params_yaml)
-    assert params.encoder("mobilenet").architecture == "mobilenet_v3_small"
-    assert params.encoder("clip").family is Family.open_clip
-
-
-def test_device_comes_whole_and_alone(params_yaml: Path) -> None:
+def test_a_declared_group_comes_whole(params_yaml: Path) -> None:
     device = load_device(params_yaml)
     assert (device.name, device.batch_images, device.threads, device.workers) == (DeviceName.auto, None, None, None)
 
 
-def test_leaf_keys_are_the_keys_of_params_yaml_in_their_order(params_yaml: Path) -> None:
-    assert leaf_keys() == list(flat_keys(yaml.safe_load(params_yaml.read_text(encoding="utf-8"))))
+def test_words_become_members_of_their_enum(params_yaml: Path) -> None:
+    assert load("dataset.reader", params_yaml).reader is Reader.shapes
+    assert load("mobilenet.family", params_yaml).family is Family.torchvision
+    assert load("clip.precision", params_yaml).precision is Precision.fp32
+    assert load("index.kind", params_yaml).kind is IndexKind.flat
+    assert load("device.name", params_yaml).name is DeviceName.auto
+    assert load("queries.source", params_yaml).source is QuerySource.dataset
+
+
+def test_both_encoders_have_one_schema(params_yaml: Path) -> None:
+    names = ("mobilenet", "clip")
+    families = [load_params(name, EncoderParams, [f"{name}.family"], params_yaml).family for name in names]
+    assert families == [Family.torchvision, Family.open_clip]
+
+
+def test_keys_of_other_groups_are_ignored(params_yaml: Path) -> None:
+    assert vars(load_params("dataset", DatasetParams, ["index.build", "evaluate.seed"], params_yaml)) == {}
+
+
+@pytest.mark.parametrize(
+    ("group", "schema", "key"),
+    [("dataset", SourceParams, "dataset.draw_seed"), ("evaluate", LatencyParams, "evaluate.latency_queries")],
+)
+def test_a_part_of_a_group_can_be_loaded(params_yaml: Path, group: str, schema: Any, key: str) -> None:
+    expected = getattr(load(key, params_yaml), key.partition(".")[2])
+    params = load_params(group, schema, [key], params_yaml, whole_group=False)
+    assert getattr(params, key.partition(".")[2]) == expected
+    with pytest.raises(ConfigError, match=r"unknown parameter"):
+        load_params(group, schema, [key], params_yaml)
+
+
+def test_leaf_keys_are_those_of_params_yaml_in_order(params_yaml: Path) -> None:
+    assert list(flat_keys(yaml.safe_load(params_yaml.read_text(encoding="utf-8")))) == KEYS
 
 
 # ---- what is refused, and how
 
 
-def test_an_absent_file_names_the_command_that_makes_it(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"params\.yaml is not here: run `python -m cbir\.compose`"):
-        load_params([], tmp_path / "params.yaml")
+def test_an_absent_file_names_the_command_that_writes_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"params\.yaml is not here: run `cbir compose`"):
+        load_device(tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize(
@@ -147,11 +157,11 @@ def test_an_absent_file_names_the_command_that_makes_it(tmp_path: Path) -> None:
         ("dataset: \xff".encode("latin-1"), "can't decode byte 0xff"),
     ],
 )
-def test_broken_yaml_is_told_with_its_place(tmp_path: Path, text: str | bytes, where: str) -> None:
+def test_broken_yaml_is_reported_with_its_place(tmp_path: Path, text: str | bytes, where: str) -> None:
     path = tmp_path / "params.yaml"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(ConfigError, match=rf"params\.yaml is not readable as YAML: .*{where}") as caught:
-        load_params([], path)
+        load_device(path)
     assert "\n" not in str(caught.value)
 
 
@@ -159,35 +169,45 @@ def test_a_list_in_place_of_groups_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text("- dataset\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="expected a mapping of groups, found list"):
-        load_params([], path)
+        load_device(path)
 
 
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("datset", "unknown parameter 'datset'; nearest: dataset"),
         ("mobilenet.wieghts", "unknown parameter 'mobilenet.wieghts'; nearest: mobilenet.weights"),
         ("clip.image_size", "unknown parameter 'clip.image_size'; nearest: clip.image_px"),
         ("index.nprobe", "unknown parameter 'index.nprobe'; nearest: index.search.nprobe"),
         ("index.build.m", r"unknown parameter 'index\.build\.m'; nearest: index\.build\."),
         ("evaluate.zzzz", r"unknown parameter 'evaluate\.zzzz'; nearest: evaluate\."),
-        ("datset.sed", "unknown parameter 'datset'; nearest: dataset"),
+    ],
+)
+def test_an_unknown_key_is_refused_naming_the_nearest(params_yaml: Path, key: str, message: str) -> None:
+    spoil(params_yaml, key, 1)
+    with pytest.raises(ConfigError, match=rf"params\.yaml: {message}"):
+        load(key, params_yaml)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("datset", "unknown parameter 'datset'; nearest: dataset"),
+        ("mobilnet", "unknown parameter 'mobilnet'; nearest: mobilenet"),
         (
             "zzzz",
             "unknown parameter 'zzzz'; expected one of clip, dataset, device, evaluate, index, map, mobilenet, queries",
         ),
     ],
 )
-def test_an_unknown_key_is_refused_and_the_nearest_named(params_yaml: Path, key: str, message: str) -> None:
-    spoil(params_yaml, key, 1)
+def test_an_unknown_group_is_refused_naming_the_nearest(params_yaml: Path, name: str, message: str) -> None:
+    """`+mobilnet.weights=...` is what Hydra itself suggests for a misspelt group."""
+    spoil(params_yaml, f"{name}.seed", 1)
     with pytest.raises(ConfigError, match=rf"params\.yaml: {message}"):
-        load_params(["dataset.seed"], params_yaml)
+        check_groups(params_yaml, CONF)
 
 
-def test_an_unknown_key_is_refused_even_where_no_stage_reads_its_group(params_yaml: Path) -> None:
-    spoil(params_yaml, "clip.wieghts", "openai")
-    with pytest.raises(ConfigError, match=r"unknown parameter 'clip\.wieghts'"):
-        load_params(["evaluate.ks"], params_yaml)
+def test_the_groups_of_conf_are_accepted(params_yaml: Path) -> None:
+    check_groups(params_yaml, CONF)
 
 
 @pytest.mark.parametrize(
@@ -199,8 +219,8 @@ def test_an_unknown_key_is_refused_even_where_no_stage_reads_its_group(params_ya
         ("evalute", "nearest: evaluate"),
     ],
 )
-def test_the_nearest_key_is_found_by_its_group_or_its_last_word(name: str, phrase: str) -> None:
-    assert nearest_key(name) == phrase
+def test_the_nearest_key_shares_group_or_last_word(name: str, phrase: str) -> None:
+    assert nearest_key(name, KEYS) == phrase
 
 
 @pytest.mark.parametrize(
@@ -228,7 +248,7 @@ def test_the_nearest_key_is_found_by_its_group_or_its_last_word(name: str, phras
 def test_a_wrong_type_is_refused_by_name(params_yaml: Path, key: str, value: Any, message: str) -> None:
     spoil(params_yaml, key, value)
     with pytest.raises(ConfigError, match=rf"params\.yaml: {message}") as caught:
-        load_params([], params_yaml)
+        load(key, params_yaml)
     assert "\n" not in str(caught.value)
 
 
@@ -283,7 +303,7 @@ def test_a_wrong_type_is_refused_by_name(params_yaml: Path, key: str, value: Any
 def test_a_value_out_of_range_is_refused_by_name(params_yaml: Path, key: str, value: Any, message: str) -> None:
     spoil(params_yaml, key, value)
     with pytest.raises(ConfigError, match=f"^{re.escape(key)}: {message}"):
-        load_params([], params_yaml)
+        load(key, params_yaml)
 
 
 @pytest.mark.parametrize(
@@ -304,32 +324,47 @@ def test_a_value_out_of_range_is_refused_by_name(params_yaml: Path, key: str, va
         ("report.thumbnail_px", 256),
     ],
 )
-def test_the_ends_of_a_range_are_taken(params_yaml: Path, key: str, value: Any) -> None:
+def test_the_ends_of_a_range_are_accepted(params_yaml: Path, key: str, value: Any) -> None:
     spoil(params_yaml, key, value)
-    node: Any = load_params([key], params_yaml)
-    for part in key.split("."):
+    node: Any = load(key, params_yaml)
+    for part in key.split(".")[1:]:
         node = getattr(node, part)
     assert node == value
 
 
-def test_a_value_that_the_user_must_give_is_asked_for(params_yaml: Path) -> None:
+def test_a_value_that_the_user_must_give_is_requested(params_yaml: Path) -> None:
     spoil(params_yaml, "dataset.url", "???")
     with pytest.raises(ConfigError, match=r"params\.yaml: dataset\.url has no value: add the override `dataset\.url="):
-        load_params(["evaluate.ks"], params_yaml)
+        load("dataset.url", params_yaml)
 
 
-def test_a_group_that_is_missing_is_asked_for() -> None:
-    values = yaml.safe_load(composed())
+def test_a_missing_group_is_requested(params_yaml: Path) -> None:
+    values = yaml.safe_load(params_yaml.read_text(encoding="utf-8"))
     del values["clip"]
     with pytest.raises(ConfigError, match="here: clip has no value"):
         checked(values, "here")
+    params_yaml.write_text(yaml.safe_dump(values), encoding="utf-8")
+    with pytest.raises(ConfigError, match="clip: expected keys with values, found None: run `cbir compose`"):
+        load("clip.family", params_yaml)
 
 
-def test_a_key_that_is_missing_is_asked_for() -> None:
-    values = yaml.safe_load(composed())
+def test_a_missing_key_is_not_replaced_by_a_default(params_yaml: Path) -> None:
+    """Or a misspelt key of a params.yaml edited by hand would pass for the default."""
+    values = yaml.safe_load(params_yaml.read_text(encoding="utf-8"))
+    del values["evaluate"]["resamples"]
+    params_yaml.write_text(yaml.safe_dump(values), encoding="utf-8")
+    with pytest.raises(
+        ConfigError, match=r"expected the parameter 'evaluate\.resamples', found none: run `cbir compose`"
+    ):
+        load("evaluate.ks", params_yaml)
+
+
+def test_a_missing_key_of_a_part_is_not_replaced_by_a_default(params_yaml: Path) -> None:
+    values = yaml.safe_load(params_yaml.read_text(encoding="utf-8"))
     del values["index"]["search"]["nprobe"]
-    with pytest.raises(ConfigError, match=r"here: index\.search\.nprobe has no value"):
-        checked(values, "here")
+    params_yaml.write_text(yaml.safe_dump(values), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"expected the parameter 'index\.search\.nprobe', found none"):
+        load("index.kind", params_yaml)
 
 
 @pytest.mark.parametrize(
@@ -344,7 +379,7 @@ def test_a_key_that_is_missing_is_asked_for() -> None:
 def test_an_interpolation_in_params_yaml_is_refused(params_yaml: Path, key: str, value: Any) -> None:
     spoil(params_yaml, key, value)
     with pytest.raises(ConfigError, match=rf"{re.escape(key)}: expected a plain value, found .*\$\{{"):
-        load_params([], params_yaml)
+        load(key, params_yaml)
 
 
 # ---- conf/
@@ -364,22 +399,28 @@ def test_every_folder_of_conf_is_a_group_that_is_tested_here() -> None:
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_every_file_of_a_group_sets_exactly_its_keys(group: str, option: str) -> None:
-    """Otherwise a switch of the group would leave a key of the old choice behind."""
-    values = yaml.safe_load((CONF / group / f"{option}.yaml").read_text(encoding="utf-8"))
-    expected = [key.removeprefix(f"{group}.") for key in leaf_keys() if key.startswith(f"{group}.")]
-    assert list(flat_keys(values)) == expected
+def test_a_file_of_a_group_sets_values_of_its_group(group: str, option: str) -> None:
+    override = f"{group}={option}"
+    values = yaml.safe_load(composed([override, *NEEDED.get(override, [])]))
+    lines = yaml.safe_load((CONF / group / f"{option}.yaml").read_text(encoding="utf-8")) or {}
+    composed_values = dict(zip(flat_keys(values[group]), flat_values(values[group]), strict=True))
+    for key, value in zip(flat_keys(lines), flat_values(lines), strict=True):
+        assert composed_values[key] == value or value == "???", key
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_every_option_composes(group: str, option: str) -> None:
+def test_every_option_composes_all_keys_of_its_group(group: str, option: str) -> None:
     override = f"{group}={option}"
     values = yaml.safe_load(composed([override, *NEEDED.get(override, [])]))
-    chosen = yaml.safe_load((CONF / group / f"{option}.yaml").read_text(encoding="utf-8"))
-    if override in NEEDED:
-        key, _, value = NEEDED[override][0].partition("=")
-        chosen[key.partition(".")[2]] = value
-    assert values[group] == chosen
+    assert list(flat_keys(values)) == KEYS
+
+
+def flat_values(values: dict[str, Any]) -> Iterator[Any]:
+    for value in values.values():
+        if isinstance(value, dict):
+            yield from flat_values(value)
+        else:
+            yield value
 
 
 @pytest.mark.parametrize("option", sorted(file.stem for file in (CONF / "experiment").glob("*.yaml")))
@@ -399,7 +440,7 @@ def test_no_parameter_has_a_name_that_the_run_cache_overlooks() -> None:
     """DVC leaves `size` and `nfiles` out of the run cache's key: it would restore another value's result (dvc#10296)."""
     files = sorted(CONF.rglob("*.yaml"))
     assert len(files) > len(OPTIONS)
-    words = {word for key in leaf_keys() for word in key.split(".")}
+    words = {word for key in KEYS for word in key.split(".")}
     for file in files:
         words |= set(all_keys(yaml.safe_load(file.read_text(encoding="utf-8"))))
     assert not words & {"size", "nfiles"}
@@ -420,4 +461,4 @@ def test_no_value_of_conf_depends_on_the_moment_or_the_machine(file: Path) -> No
 
 def test_no_group_name_is_a_key_of_a_group() -> None:
     groups = {path.name for path in CONF.iterdir() if path.is_dir()}
-    assert not groups & {word for key in leaf_keys() for word in key.split(".")[1:]}
+    assert not groups & {word for key in KEYS for word in key.split(".")[1:]}
