@@ -5,8 +5,8 @@ The grammar of the overrides is Hydra's (`index=hnsw`, `dataset.seed=1`).  `dvc 
 This module is the only one that knows every group; a stage knows those that it declares.
 """
 
-import argparse
 import re
+import runpy
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from yaml import YAMLError
 
 from cbir.artifacts.names import ENCODERS, REAL_ENCODERS
 from cbir.core.device import DeviceParams
-from cbir.core.errors import ConfigError, one_line_errors
+from cbir.core.errors import ConfigError
 from cbir.core.params import (
     CONF_DIR,
     PARAMS_FILE,
@@ -120,29 +120,43 @@ def quoted(override: str) -> str:
     return override
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Write params.yaml, or compare it (`--check`)."""
-    parser = argparse.ArgumentParser(prog="cbir compose", description="Compose conf/ into params.yaml.")
-    parser.add_argument("overrides", nargs="*", metavar="override", help="Hydra override, e.g. index=hnsw")
-    parser.add_argument("--check", action="store_true", help="compare params.yaml instead of writing it")
-    options = parser.parse_args(arguments)
-    text = composed([quoted(override) for override in options.overrides])
-    found = PARAMS_FILE.read_text(encoding="utf-8") if PARAMS_FILE.exists() else None
-    if not options.check:
-        PARAMS_FILE.write_text(text, encoding="utf-8")
-        state = "unchanged" if found == text else f"written, from {CONF_DIR}/ and these overrides alone"
-        print(f"{PARAMS_FILE} is {state}: run `dvc repro`")
-        if demo := _demo_encoders_on_other_images(text):
-            print(
-                f"note: the demo weights of {' and '.join(demo)} know drawn shapes only, not the images of this data set; "
-                f"for real encoders {REAL_ENCODERS}"
-            )
-    elif found != text:
-        line = _first_difference(found or "", text)
-        command = shlex.join(["cbir", "compose", *options.overrides])
+def write_params(overrides: Sequence[str] = ()) -> None:
+    """Compose params.yaml and say what changed.
+
+    Raises ConfigError as `composed` does.
+    """
+    text = composed([quoted(override) for override in overrides])
+    state = "unchanged" if text == _params_text() else f"written, from {CONF_DIR}/ and these overrides alone"
+    PARAMS_FILE.write_text(text, encoding="utf-8")
+    print(f"{PARAMS_FILE} is {state}: run `dvc repro`")
+    if demo := _demo_encoders_on_other_images(text):
+        print(
+            f"note: the demo weights of {' and '.join(demo)} know drawn shapes only, not the images of this data set; "
+            f"for real encoders {REAL_ENCODERS}"
+        )
+
+
+def check_params(overrides: Sequence[str] = ()) -> None:
+    """Compare params.yaml with the composition.
+
+    Raises ConfigError naming the first line that differs, or as `composed` does.
+    """
+    text, present = composed([quoted(override) for override in overrides]), _params_text()
+    if present != text:
+        line = _first_difference(present or "", text)
+        command = shlex.join(["cbir", "compose", *overrides])
         raise ConfigError(f"{PARAMS_FILE} is not what {CONF_DIR}/ composes to: {line}; run `{command}`")
-    else:
-        print(f"{PARAMS_FILE} is the composition of {CONF_DIR}/")
+    print(f"{PARAMS_FILE} is the composition of {CONF_DIR}/")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Write params.yaml, or compare it (`--check`)."""
+    overrides = [argument for argument in arguments if argument != "--check"]
+    (check_params if "--check" in arguments else write_params)(overrides)
+
+
+def _params_text() -> str | None:
+    return PARAMS_FILE.read_text(encoding="utf-8") if PARAMS_FILE.exists() else None
 
 
 def _demo_encoders_on_other_images(text: str) -> list[str]:
@@ -218,7 +232,6 @@ def _is_known(name: str) -> bool:
     return any(f"{key}.".startswith(f"{name}.") for key in leaf_keys(Params))
 
 
-if __name__ == "__main__":
-    sys.argv[0] = "python -m cbir.compose"
-    with one_line_errors():
-        main()
+if __name__ == "__main__":  # `python -m cbir.compose` is `cbir compose`
+    sys.argv.insert(1, "compose")
+    runpy.run_module("cbir", run_name="__main__")

@@ -1,1 +1,1 @@
-"""The command `cbir`, a module for each of its commands."""
+"""The command `cbir`: one module for each of its commands."""

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cbir.cli import main as cli
+from cbir.cli.sweep import check_writable
 from cbir.compose import composed
 from cbir.core.errors import ConfigError, DataError
 from cbir.runs.experiments import Bench, Experiment, JobError
@@ -333,7 +333,7 @@ def test_a_table_that_cannot_be_written_is_told_before_the_first_job(
     path.parent.mkdir(exist_ok=True)
     path.mkdir() if blocked.endswith("/") else path.write_text("")
     with pytest.raises(ConfigError, match=message):
-        cli._check_writable(Path("sweeps/index"))
+        check_writable(Path("sweeps/index"))
 
 
 def test_a_line_holds_what_the_experiment_measured(three: SweepTable) -> None:
@@ -568,10 +568,10 @@ def test_a_sweep_runs_shares_fails_goes_on_and_repeats_nothing(small: Small) -> 
     assert re.fullmatch(r"job 2 of 3: index=ivf_pq: measure \.\.\. failed in \d+ s: index-ivf_pq-[0-9a-f]{8}", lines[2])
     assert re.fullmatch(r"job 3 of 3: index=hnsw: measure \.\.\. done in \d+ s: index-hnsw-[0-9a-f]{8}", lines[3])
     assert "failed: index=ivf_pq: error: the gallery is too small; set index.kind to flat" in lines
-    log = re.search(r"all that it said: (\S+); to repeat it: cbir sweep index=ivf_pq$", out, re.MULTILINE)
+    log = re.search(r"full output: (\S+); to repeat it: cbir sweep index=ivf_pq$", out, re.MULTILINE)
     assert log is not None
     assert "ERROR: failed to reproduce 'measure'" in (small.root / log[1]).read_text(encoding="utf-8")
-    assert (code, error) == (1, "error: 1 of 3 jobs failed, see above; the others stand\n")
+    assert (code, error) == (1, "error: 1 of 3 jobs failed, see above; the results of the others are kept\n")
     rows = list(csv.DictReader(io.StringIO((small.root / "reports/sweeps/index.csv").read_text(encoding="utf-8"))))
     assert [(row["index"], row["ann_recall@10"]) for row in rows] == [("flat", "1.0"), ("hnsw", "0.75")]
 
@@ -677,7 +677,7 @@ def test_a_sweeper_plugin_is_handed_the_objective_of_each_job(small: Small) -> N
         )
         small.git("add", "conf")
         code, out, error = small.sweep(*arguments, "cbir.mobilenet.map_at_r")
-        assert (code, error) == (1, "error: 1 of 4 jobs failed, see above; the others stand\n")
+        assert (code, error) == (1, "error: 1 of 4 jobs failed, see above; the results of the others are kept\n")
         assert re.search(r"^job 4: dataset\.seed=7 index=flat index\.build\.seed=3: ", out, re.MULTILINE)
     finally:
         small.git("rm", "--quiet", "--force", "--ignore-unmatch", str(plugin))
