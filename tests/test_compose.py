@@ -99,14 +99,14 @@ def test_a_mapping_sets_several_keys_of_a_group() -> None:
     assert (values["index"]["build"]["nlist"], values["index"]["build"]["seed"]) == (16, 3)
 
 
-def test_a_switch_of_a_group_leaves_no_value_of_the_old_choice() -> None:
+def test_switching_a_group_leaves_no_old_value() -> None:
     assert (
         yaml.safe_load(composed(["experiment=tiny_imagenet", "clip=demo"], CONF))["clip"]
         == (yaml.safe_load(composed([], CONF))["clip"])
     )
 
 
-def test_a_value_from_the_environment_is_written_as_it_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_value_from_the_environment_is_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PHOTOS", "/my/photos")
     text = composed(["dataset=image_folder", "dataset.url=${oc.env:PHOTOS}"], CONF)
     assert yaml.safe_load(text)["dataset"]["url"] == "/my/photos"
@@ -180,7 +180,7 @@ def test_the_command_in_the_message_can_be_pasted(repository: Path) -> None:
         main(["--check", 'queries.templates=["a {}."]'])
 
 
-def test_check_as_a_command_ends_with_status_1_and_one_line(repository: Path) -> None:
+def test_the_check_command_fails_with_one_line(repository: Path) -> None:
     assert run_compose("--check", cwd=repository).returncode == 0
     spoilt = (repository / "params.yaml").read_text(encoding="utf-8").replace("kind: flat", "kind: hnsw")
     (repository / "params.yaml").write_text(spoilt, encoding="utf-8")
@@ -342,7 +342,7 @@ def test_it_composes_byte_for_byte_what_dvc_does(
 
 
 @pytest.mark.parametrize("overrides", LET_THROUGH_BY_DVC, ids=as_name)
-def test_what_dvc_lets_through_is_refused_by_compose_and_by_stages(
+def test_what_dvc_accepts_is_refused_by_compose_and_stages(
     composed_by_dvc: dict[tuple[str, ...], str], tmp_path: Path, overrides: list[str]
 ) -> None:
     """By the stage scan where it is a group, and by each stage that reads the group."""

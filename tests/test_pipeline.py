@@ -9,7 +9,6 @@ import hashlib
 import importlib
 import io
 import json
-import os
 import re
 import shutil
 import signal
@@ -33,10 +32,8 @@ from cbir.core.params import leaf_keys, load_params
 from cbir.datasets.params import DatasetParams
 from cbir.index.params import IndexParams
 from tests.support.imports import ROOT, imported_files
+from tests.support.repository import ENCODERS, RANDOM, TINY, Clone, copied, copy_working_tree, files_below, ran, skipped
 
-ENCODERS = ("mobilenet", "clip")
-RANDOM = ("mobilenet.weights=random:0", "clip.weights=random:0")
-TINY = ("dataset.draw_gallery_images=160", "dataset.draw_query_images=40", *RANDOM)
 TIMINGS = re.compile(
     r"reports/latency\.json|reports/plots/recall_latency\.json|reports/report\.(md|html)|data/index/\w+/build\.json"
     r"|data/timings/\w+\.json"
@@ -108,7 +105,7 @@ def test_dvc_yaml_has_at_most_300_lines() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_input_is_in_git_or_an_output_of_another_stage(stage: str) -> None:
+def test_an_input_is_in_git_or_another_stages_output(stage: str) -> None:
     others = [path for other in STAGES if other != stage for path in outputs(other)]
     for name in paths(stage, "deps"):
         written = any(within(name, out) or within(out, name) for out in others)
@@ -345,93 +342,11 @@ def test_the_recorder_sees_a_read_that_is_not_declared(by_hand: ByHand) -> None:
 # ---- DVC itself, in a clone
 
 
-def environment(home: Path) -> dict[str, str]:
-    """Nothing of the user's settings of git, DVC and cbir reaches the clone, and nothing of it reaches the user's."""
-    identity = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    own = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("CBIR_", "DVC_", "GIT_", "XDG_", "PYTHON"))
-    }
-    return {
-        **own,
-        **identity,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "HOME": str(home),
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_CONFIG_SYSTEM": os.devnull,
-        "DVC_GLOBAL_CONFIG_DIR": str(home / "dvc"),
-        "DVC_SYSTEM_CONFIG_DIR": str(home / "dvc-system"),
-        "DVC_SITE_CACHE_DIR": str(home / "dvc-site"),
-        "CBIR_CACHE": str(home / "cbir"),
-        "COLUMNS": "400",
-    }
-
-
-@dataclass
-class Clone:
-    """A repository of its own."""
-
-    root: Path
-    home: Path
-
-    def run(self, *command: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a command in the clone, in a process group of its own; `path` goes before PATH."""
-        env = environment(self.home)
-        if path is not None:
-            env["PATH"] = f"{path}{os.pathsep}{env['PATH']}"
-        return subprocess.run(
-            command, cwd=self.root, env=env, capture_output=True, text=True, check=False, start_new_session=True
-        )
-
-    def ok(self, *command: str) -> str:
-        """The stdout of a command that must succeed."""
-        ended = self.run(*command)
-        assert ended.returncode == 0, f"{command}: {ended.stdout}\n{ended.stderr}"
-        return ended.stdout
-
-    def dvc(self, *arguments: str) -> str:
-        return self.ok(sys.executable, "-m", "dvc", *arguments)
-
-    def compose(self, *overrides: str) -> None:
-        self.ok(sys.executable, "-m", "cbir.compose", *overrides)
-
-
-def ran(output: str) -> set[str]:
-    """The stages that DVC says it ran; those that it skipped or restored are not among them."""
-    return set(re.findall(r"^Running stage '([^']+)':", output, re.MULTILINE))
-
-
-def skipped(output: str) -> set[str]:
-    return set(re.findall(r"^Stage '([^']+)' didn't change, skipping", output, re.MULTILINE))
-
-
 EVERY_STAGE = {
     f"{stage}@{encoder}" if encoder else stage
     for stage in STAGES
     for encoder in STAGES[stage].get("matrix", {}).get("encoder", ("",))
 }
-
-
-def files_below(root: Path) -> dict[str, str]:
-    """data/... and reports/... -> the hash of the file."""
-    found = {}
-    for path in sorted([*root.glob("data/**/*"), *root.glob("reports/**/*")]):
-        name = path.relative_to(root).as_posix()
-        if path.is_file() and path.name not in (".gitignore", "README.md"):
-            found[name] = hashlib.md5(path.read_bytes()).hexdigest()
-    return found
-
-
-def copy_working_tree(out: Path) -> None:
-    """Every file that git has or would take, as it is now."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).is_file():
-            (out / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, out / name)
 
 
 # `python` for DVC to find first: embed clip ends by SIGKILL, and its whole process group with it, DVC too, when it is about
@@ -506,20 +421,7 @@ def drafts(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Iter
     yield from copied(finished.clone, tmp_path_factory.mktemp("drafts"))
 
 
-def copied(clone: Clone, base: Path) -> Iterator[Clone]:
-    def link_or_copy(source: str, target: str) -> None:
-        """DVC and the stages replace the files of data/ and of the cache, and never write into them."""
-        inside = Path(source).relative_to(clone.root).as_posix()
-        (os.link if inside.startswith(("data/", ".dvc/cache/")) else shutil.copy2)(source, target)
-
-    shutil.copytree(clone.root, base / "clone", copy_function=link_or_copy)
-    (base / "home").mkdir()
-    yield Clone(base / "clone", base / "home")
-    shutil.rmtree(base / "clone")
-    shutil.rmtree(base / "home")
-
-
-def test_a_run_killed_in_the_middle_of_a_stage_is_completed_by_the_next(finished: Finished) -> None:
+def test_a_run_killed_within_a_stage_is_completed_later(finished: Finished) -> None:
     assert finished.killed.returncode == -signal.SIGKILL
     assert "embed@clip" in ran(finished.killed.stdout)
     assert finished.left_by_kill == [".part-00000.parquet.writing", "part-00000.npy"]
@@ -554,7 +456,7 @@ def test_every_file_that_a_run_leaves_is_declared(finished: Finished) -> None:
         assert (finished.clone.root / out).exists(), out
 
 
-def test_a_run_leaves_nothing_for_git_but_its_lock_and_reports(finished: Finished) -> None:
+def test_git_sees_only_lock_and_reports_after_a_run(finished: Finished) -> None:
     changed = finished.clone.ok("git", "diff", "--name-only", "HEAD~1", "HEAD").split()
     expected = {"dvc.lock", "params.yaml", "reports/.gitignore"}
     expected |= {"reports/latency.json", "reports/metrics.json", "reports/report.md"}
@@ -615,9 +517,7 @@ def changed_by(clone: Clone, overrides: Sequence[str]) -> set[str]:
         ("device=cpu device.batch_images=8 device.workers=1", set()),
     ],
 )
-def test_a_change_runs_again_the_stages_that_read_it_and_no_other(
-    drafts: Clone, overrides: str, stages: set[str]
-) -> None:
+def test_a_changed_parameter_reruns_only_stages_that_read_it(drafts: Clone, overrides: str, stages: set[str]) -> None:
     split = [overrides] if "[" in overrides else overrides.split()
     assert changed_by(drafts, split) == stages
 
@@ -645,7 +545,7 @@ def test_a_change_runs_again_the_stages_that_read_it_and_no_other(
         ("cbir/drawing/draw.py", {"download", "preprocess"}),
     ],
 )
-def test_a_change_of_code_runs_again_its_package_and_no_other(drafts: Clone, changed: str, allowed: set[str]) -> None:
+def test_changed_code_reruns_only_stages_of_its_package(drafts: Clone, changed: str, allowed: set[str]) -> None:
     """What DVC would run because the code of a stage changed; what depends on its outputs runs only if they change."""
     (drafts.root / "params.yaml").write_text(composed(TINY, ROOT / "conf"), encoding="utf-8")
     path = drafts.root / changed
@@ -676,7 +576,7 @@ def set_params(*overrides: str) -> list[str]:
     return [word for override in (*TINY, *overrides) for word in ("--set-param", override)]
 
 
-def test_an_experiment_with_another_index_runs_index_evaluate_latency_and_report(workshop: Clone) -> None:
+def test_an_experiment_with_another_index_embeds_nothing_again(workshop: Clone) -> None:
     output = workshop.dvc("exp", "run", "--name", "another-index", *set_params("index=hnsw"))
     again = BOTH_INDEXES | {"evaluate", "latency", "report"}
     assert ran(output) == again | {"scan"}
@@ -712,7 +612,7 @@ def test_an_experiment_with_another_index_runs_index_evaluate_latency_and_report
     assert "?? reports/comparisons" not in workshop.ok("git", "status", "--short")
 
 
-def test_the_report_says_which_commit_and_which_files_it_is_of(finished: Finished) -> None:
+def test_the_report_names_its_commit_and_files(finished: Finished) -> None:
     clone = finished.clone
     page = (clone.root / "reports/report.html").read_text(encoding="utf-8")
     before = clone.ok("git", "rev-parse", "HEAD~1").strip()  # the run itself was committed after it
@@ -768,7 +668,7 @@ def test_a_run_with_other_weights_needs_no_demo_file(workshop: Clone) -> None:
     assert re.search(r"error: mobilenet\.weights: demo: .*; run `git checkout cbir/demo/weights`, or", ended.stderr)
 
 
-def test_other_demo_weights_are_seen_by_the_next_run_and_by_the_card_before_it(workshop: Clone) -> None:
+def test_changed_demo_weights_are_noticed_by_run_and_card(workshop: Clone) -> None:
     check = "import cbir.demo.card as card, cbir.core.errors as errors, pathlib\n"
     check += "with errors.one_line_errors(): card.check_finished(pathlib.Path.cwd())"
     workshop.compose(*TINY[:2], "clip.weights=random:0")
@@ -792,9 +692,8 @@ def test_other_demo_weights_are_seen_by_the_next_run_and_by_the_card_before_it(w
 # ---- the user's own folder
 
 
-def test_a_change_in_the_users_folder_is_seen_and_a_dangling_link_is_no_obstacle(
-    workshop: Clone, tmp_path: Path
-) -> None:
+def test_a_change_in_the_users_folder_is_noticed(workshop: Clone, tmp_path: Path) -> None:
+    """And a dangling link is no obstacle."""
     photos = tmp_path / "photos"
     write_photos(photos)
     (photos / "cats" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")

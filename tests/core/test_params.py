@@ -359,7 +359,7 @@ def test_a_missing_key_is_not_replaced_by_a_default(params_yaml: Path) -> None:
         load("evaluate.ks", params_yaml)
 
 
-def test_a_missing_key_of_a_part_is_not_replaced_by_a_default(params_yaml: Path) -> None:
+def test_a_missing_nested_key_is_not_replaced_by_a_default(params_yaml: Path) -> None:
     values = yaml.safe_load(params_yaml.read_text(encoding="utf-8"))
     del values["index"]["search"]["nprobe"]
     params_yaml.write_text(yaml.safe_dump(values), encoding="utf-8")
@@ -393,7 +393,7 @@ def flat_keys(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield prefix + name
 
 
-def test_every_folder_of_conf_is_a_group_that_is_tested_here() -> None:
+def test_every_folder_of_conf_is_a_group() -> None:
     folders = {path.name for path in CONF.iterdir() if path.is_dir()}
     assert folders - {"hydra_plugins", "experiment"} == set(GROUPS)
 
@@ -454,7 +454,7 @@ def all_keys(node: Any) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("file", sorted(CONF.rglob("*.yaml")), ids=lambda file: str(file.relative_to(CONF)))
-def test_no_value_of_conf_depends_on_the_moment_or_the_machine(file: Path) -> None:
+def test_conf_depends_on_neither_time_nor_machine(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
     assert not re.search(r"\$\{\s*(now|hydra|oc\.env|env)\s*:", text)
 

@@ -35,7 +35,7 @@ from cbir.runs.sweep_table import (
     tabulate,
 )
 from tests.support.imports import ROOT
-from tests.test_pipeline import TINY, copy_working_tree
+from tests.support.repository import TINY, copy_working_tree
 
 CONF = ROOT / "conf"
 
