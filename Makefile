@@ -1,11 +1,11 @@
-# The newcomer's door: `make repro` runs the pipeline, `make test` the tests.  Needs python3 (3.11-3.13), git and make.
+# `make repro` installs everything and runs the pipeline, `make test` runs the tests.  Needs python3 (3.11-3.13), git and make.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
-# two processes, a file at a time: the tests wait for subprocesses half of the time
+# two processes, a test module at a time: half of the time the tests wait for subprocesses
 PYTEST_FLAGS ?= --numprocesses 2 --dist loadfile
 
-# `make repro index=hnsw` would run another index than asked for: make has no use for a variable of this name
+# `make repro index=hnsw` would silently run the index of params.yaml: make ignores a variable of this name
 GROUPS := $(patsubst conf/%/.,%,$(wildcard conf/*/.))
 OVERRIDES := $(filter $(addsuffix =%,$(GROUPS)) $(addsuffix .%,$(GROUPS)),$(MAKEOVERRIDES))
 ifneq ($(OVERRIDES),)
@@ -14,14 +14,14 @@ endif
 
 .PHONY: help repro app test test-slow lint setup lock demo bench clean
 help:
-	@echo "make repro      install what is missing, run the pipeline, print the results"
-	@echo "make app        install what is missing, search in the browser what the pipeline made"
-	@echo "make test       install what is missing, run the tests (minutes)"
-	@echo "make test-slow  the slow tests too"
+	@echo "make repro      install the packages, run the pipeline, print the results"
+	@echo "make app        install the packages, search the gallery in the browser"
+	@echo "make test       install the packages, run the tests (minutes)"
+	@echo "make test-slow  run the slow tests as well"
 	@echo "make lint       format, lint, types and the borders between packages"
-	@echo "make demo       train the demo encoders anew (half an hour), put params.yaml back to the default and run it, write their card"
-	@echo "make bench      measure embedding side by side with the plain loop and the limit (half an hour)"
-	@echo "make lock       pin requirements.txt anew from pyproject.toml"
+	@echo "make demo       train the demo encoders (half an hour), run the default pipeline, write their card"
+	@echo "make bench      measure embedding beside a plain loop and the forward pass alone (half an hour)"
+	@echo "make lock       pin requirements.txt from pyproject.toml"
 
 repro: setup
 	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
@@ -53,7 +53,7 @@ bench: setup
 
 setup: $(STAMP)
 
-# made anew when the pins change; an interrupted installation leaves no stamp
+# repeated when the pins change; an interrupted installation leaves no stamp
 $(STAMP): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else "error: cbir needs Python 3.11, 3.12 or 3.13, found %d.%d; try: make PYTHON=python3.12 $(MAKECMDGOALS)" % v)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
