@@ -12,13 +12,14 @@ ifneq ($(OVERRIDES),)
 $(error make takes no parameters: add `$(OVERRIDES)` to your `cbir compose ...`, then `make repro`)
 endif
 
-.PHONY: help repro app test test-slow lint setup lock demo bench clean
+.PHONY: help repro app test test-slow lint docs setup lock demo bench clean
 help:
 	@echo "make repro      install the packages, run the pipeline, print the results"
 	@echo "make app        install the packages, search the gallery in the browser"
 	@echo "make test       install the packages, run the tests (minutes)"
 	@echo "make test-slow  run the slow tests as well"
 	@echo "make lint       format, lint, types and the borders between packages"
+	@echo "make docs       build the manual into site/index.html"
 	@echo "make demo       train the demo encoders (half an hour), run the default pipeline, write their card"
 	@echo "make bench      measure embedding beside a plain loop and the forward pass alone (half an hour)"
 	@echo "make lock       pin requirements.txt from pyproject.toml"
@@ -41,6 +42,10 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy cbir stages
 	$(BIN)/lint-imports
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "the manual: site/index.html"
 
 demo: setup
 	$(BIN)/python -m cbir.demo.train
