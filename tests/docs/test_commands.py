@@ -56,7 +56,11 @@ def run_page(blocks: Sequence[Block], folder: Path, env: dict[str, str]) -> None
 
 def environment(home: Path, inherited: dict[str, str]) -> dict[str, str]:
     """`cbir` and `python` are those under test; a browser that is opened does nothing."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), inherited["PATH"]])
+    command = home / "bin" / "cbir"  # what pip installs, of the code in the working directory
+    command.parent.mkdir(exist_ok=True)
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m cbir "$@"\n')
+    command.chmod(0o755)
+    path = os.pathsep.join([str(command.parent), str(Path(sys.executable).parent), inherited["PATH"]])
     return inherited | {
         "PATH": path,
         "PYTHONPATH": str(ROOT),

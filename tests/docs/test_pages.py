@@ -1,0 +1,102 @@
+"""README.md and docs/: length, links, pictures, and that every command, choice and metric is documented."""
+
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from cbir.compose import Params
+from cbir.core.params import leaf_keys
+from cbir.evaluation.definitions import FAMILIES
+from tests.docs.pages import PAGES
+from tests.support.imports import ROOT
+
+TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
+MANUAL = "\n".join(TEXTS.values())
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def test_readme_has_at_most_150_lines() -> None:
+    assert len(TEXTS[ROOT / "README.md"].splitlines()) <= 150
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "data/README.md", ROOT / "benchmarks/README.md"], ids=str)
+def test_every_relative_link_and_picture_exists(page: Path) -> None:
+    targets = [target.partition("#")[0] for target in LINK.findall(page.read_text(encoding="utf-8"))]
+    absent = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
+    assert absent == []
+
+
+def test_pictures_are_in_git_and_under_1_mb_together() -> None:
+    pictures = [*(ROOT / "docs/images").iterdir()]
+    assert all(picture.suffix == ".png" for picture in pictures)
+    assert sum(picture.stat().st_size for picture in pictures) < 1e6
+    assert [picture.name for picture in pictures if f"images/{picture.name}" not in MANUAL] == []
+
+
+def test_every_command_is_documented() -> None:
+    command = [sys.executable, "-m", "cbir", "--help"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    commands = re.findall(r"^    ([a-z]+)\b", told, re.MULTILINE)
+    assert {"search", "sweep", "compose"} <= set(commands)
+    assert [name for name in commands if f"cbir {name}" not in MANUAL] == []
+
+
+def test_every_group_and_choice_of_conf_is_documented() -> None:
+    names = [path.name for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name != "__pycache__"]
+    names += [path.stem for path in (ROOT / "conf").glob("*/*.yaml")]
+    assert [name for name in names if not re.search(rf"`[^`\n]*\b{name}\b[^`\n]*`", MANUAL)] == []
+
+
+def test_every_parameter_that_is_named_exists() -> None:
+    keys = leaf_keys(Params)
+    groups = "|".join({key.partition(".")[0] for key in keys} - {"report"})  # report.html is a file
+    names = set(re.findall(rf"(?<![\w./-])((?:{groups})(?:\.[a-z_]+)+)\b", MANUAL))
+    assert len(names) > 30
+    assert [name for name in sorted(names) if not any(f"{key}.".startswith(f"{name}.") for key in keys)] == []
+
+
+def test_every_metric_is_in_the_glossary() -> None:
+    glossary = TEXTS[ROOT / "docs/glossary.md"]
+    assert [name for name in FAMILIES if f"| `{name}` |" not in glossary] == []
+
+
+def test_every_module_and_file_that_is_named_exists() -> None:
+    names = set(re.findall(r"`((?:cbir|conf|stages|tests|benchmarks|docs)/[\w./-]*)`", MANUAL))
+    assert [name for name in sorted(names) if not (ROOT / name).exists()] == []
+
+
+# ---- the manual as a web site
+
+
+class Loaded(HTMLParser):
+    """Collects what a page loads by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag in ("script", "img", "iframe"):
+            self.addresses.append(values.get("src") or "")
+        if tag == "link" and values.get("rel") not in ("canonical", "next", "prev"):
+            self.addresses.append(values.get("href") or "")
+
+
+def test_the_site_builds_and_loads_nothing_from_the_network(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    env = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    built = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    pages = [*(tmp_path / "site").rglob("*.html")]
+    assert len(pages) >= len(PAGES) - 1  # README.md is not one of them
+    for page in pages:
+        loaded = Loaded()
+        loaded.feed(page.read_text(encoding="utf-8"))
+        assert loaded.addresses
+        assert [address for address in loaded.addresses if re.match("(?:[a-z]+:)?//", address)] == [], page
