@@ -28,7 +28,17 @@ from cbir.runs.compare import copy_files
 FOLDER = Path(".dvc/tmp/sweep")
 _NEEDED = ("conf", "cbir", "stages", "dvc.yaml")
 # no result depends on these; what conf/ composes to is looked at apart
-_WITHOUT_EFFECT = ("README.md", "benchmarks", "conf", "dvc.lock", "params.yaml", "reports", "tests")
+_WITHOUT_EFFECT = (
+    "README.md",
+    "benchmarks",
+    "conf",
+    "docs",
+    "dvc.lock",
+    "mkdocs.yml",
+    "params.yaml",
+    "reports",
+    "tests",
+)
 _GENERATED = (":!dvc.lock", ":!params.yaml", ":!reports")
 _EXPERIMENT = re.compile(r"(\w+) (refs/exps/\w{2}/\w{38}/(.+))")
 _RUNNING = re.compile(r"Running stage '(.+)':")

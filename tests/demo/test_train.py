@@ -284,12 +284,12 @@ def test_the_readme_shows_the_figures_of_the_default_run_in_the_repository() -> 
     found = [metrics["cbir"]["mobilenet"], metrics["cbir"]["clip"], metrics["tbir"]["clip"]]
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for name in ("precision@1", "precision@10", "success@10", "ndcg@10", "map_at_r", "mrr"):
-        (line,) = [line for line in text.splitlines() if line.startswith(f"    │ {name} ")]
+        (line,) = [line for line in text.splitlines() if line.startswith(f"│ {name} ")]
         assert [cell.strip() for cell in line.split("│")[2:5]] == [f"{values[name]:.3f}" for values in found]
     times = read_json(ROOT / "reports" / "latency.json")["encoders"]
     found = [times[encoder][kind]["index"]["single_ms"]["p50"]
              for encoder, kind in (("mobilenet", "image"), ("clip", "image"), ("clip", "text"))]  # fmt: skip
-    (line,) = [line for line in text.splitlines() if line.startswith("    │ p50 of one search ")]
+    (line,) = [line for line in text.splitlines() if line.startswith("│ p50 of one search ")]
     for cell, p50_ms in zip(line.split("│")[2:5], found, strict=True):  # noise apart: every run times anew
         assert 1 / 3 < float(cell.removesuffix(" ms ")) / p50_ms < 3
 

@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.docs.pages import PAGES, RUN, Block, all_blocks, blocks_of
+from tests.support import repository
 from tests.support.imports import ROOT
+from tests.support.repository import TINY, Clone, copy_working_tree
 from tests.support.searchable import run_stages
 
 
@@ -54,28 +56,25 @@ def run_page(blocks: Sequence[Block], folder: Path, env: dict[str, str]) -> None
             printed = run_block(block, folder, env)
 
 
-def environment(home: Path, inherited: dict[str, str]) -> dict[str, str]:
-    """`cbir` and `python` are those under test; a browser that is opened does nothing."""
-    command = home / "bin" / "cbir"  # what pip installs, of the code in the working directory
+def environment(home: Path, code: Path) -> dict[str, str]:
+    """`cbir` and `python` are those under test, with the modules in `code`; a browser that is opened does nothing."""
+    command = home / "bin" / "cbir"  # as pip installs it
     command.parent.mkdir(exist_ok=True)
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m cbir "$@"\n')
     command.chmod(0o755)
-    path = os.pathsep.join([str(command.parent), str(Path(sys.executable).parent), inherited["PATH"]])
-    return inherited | {
-        "PATH": path,
-        "PYTHONPATH": str(ROOT),
-        "CBIR_CACHE": str(home / "cache"),
-        "BROWSER": "true",
-        "COLUMNS": "200",
-    }
+    env = repository.environment(home)
+    path = os.pathsep.join([str(command.parent), env["PATH"]])
+    return env | {"PATH": path, "PYTHONPATH": str(code), "BROWSER": "true"}
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if any(block.runs for block in blocks_of(page))], ids=str)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if any(block.runs for block in blocks_of(page))], ids=lambda page: page.name
+)
 def test_the_commands_of_a_page_run(finished: Path, page: Path, tmp_path: Path) -> None:
     folder = tmp_path / "clone"
     shutil.copytree(finished, folder, symlinks=True)
     blocks = [block for block in blocks_of(page) if block.runs or block.marker == "output"]
-    run_page(blocks, folder, environment(tmp_path, dict(os.environ)))
+    run_page(blocks, folder, environment(tmp_path, ROOT))
 
 
 def test_a_block_is_run_or_says_why_not(capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,8 +95,6 @@ def test_commands_are_in_blocks_that_are_looked_at() -> None:
 
 @pytest.mark.slow
 def test_the_slow_commands_run(tmp_path: Path) -> None:
-    from tests.test_pipeline import TINY, Clone, copy_working_tree
-
     clone = Clone(tmp_path / "clone", tmp_path / "home")
     for folder in (clone.root, clone.home):
         folder.mkdir()
@@ -114,10 +111,6 @@ def test_the_slow_commands_run(tmp_path: Path) -> None:
     clone.ok("git", "add", ".")
     clone.ok("git", "commit", "--quiet", "--message", "the run")
     add_photo(clone.root)
-    run_page([block for block in all_blocks() if block.marker == "slow"], clone.root, slow_environment(clone.home))
-
-
-def slow_environment(home: Path) -> dict[str, str]:
-    from tests.test_pipeline import environment as of_clone
-
-    return environment(home, of_clone(home)) | {"PYTHONPATH": ""}  # the clone's own code
+    run_page(
+        [block for block in all_blocks() if block.marker == "slow"], clone.root, environment(clone.home, clone.root)
+    )
