@@ -37,7 +37,7 @@ from cbir.core.params import (
     nearest,
     nearest_key,
 )
-from cbir.datasets.params import DatasetParams, QueriesParams, Reader
+from cbir.datasets.params import DatasetParams, QueriesParams
 from cbir.encoders.params import EncoderParams
 from cbir.evaluation.params import EvaluateParams
 from cbir.index.params import IndexParams
@@ -161,7 +161,7 @@ def _params_text() -> str | None:
 
 def _demo_encoders_on_other_images(text: str) -> list[str]:
     values: Any = OmegaConf.create(text)
-    drawn = values.dataset.reader == Reader.shapes.value
+    drawn = values.dataset.draw_gallery_images is not None
     return [name for name in ENCODERS if not drawn and values[name].weights == "demo"]
 
 

@@ -1,4 +1,4 @@
-"""preprocess: decode every image of data/raw, pack it into shards, write the query list and its judgements."""
+"""preprocess: decode each image of data/raw, pack it into shards, write the query list and its judgements."""
 
 from cbir.artifacts.paths import DataPaths
 from cbir.core.device import load_device
@@ -29,10 +29,10 @@ PARAMS = (
 
 
 def main() -> None:
-    data = DataPaths()
-    dataset, queries = load_params("dataset", DatasetParams, PARAMS), load_params("queries", QueriesParams, PARAMS)
-    source = open_dataset(dataset, data.raw, hold_out=queries.source is QuerySource.dataset)
-    preprocess(source, data.all_images, data.queries, dataset, queries, load_device().workers or cores())
+    params, queries = load_params("dataset", DatasetParams, PARAMS), load_params("queries", QueriesParams, PARAMS)
+    data, workers = DataPaths(), load_device().workers or cores()
+    dataset = open_dataset(params, data.raw, hold_out=queries.source is QuerySource.dataset)
+    preprocess(dataset, data, params, queries, workers)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from cbir.core.files import write_json
 from cbir.core.params import check_groups, load_params
 from cbir.datasets.local_state import images_state, local_state
 from cbir.datasets.params import QueriesParams, QuerySource
-from cbir.datasets.prompt_sets import own_files
+from cbir.datasets.prompt_sets import user_files
 from cbir.encoders.demo import DEMO_WEIGHTS
 from cbir.encoders.params import EncoderParams
 from cbir.fetching.params import SourceParams
@@ -37,7 +37,7 @@ def main() -> None:
     data, queries = DataPaths(), load_params("queries", QueriesParams, PARAMS)
     source = load_params("dataset", SourceParams, PARAMS, whole_group=False)
     write_json(data.local("dataset"), local_state([source.url]))
-    lists = local_state([queries.path, queries.qrels, *own_files(queries.prompt_sets)])
+    lists = local_state([queries.path, queries.qrels, *user_files(queries.prompt_sets)])
     images = images_state(queries.path) if queries.source is QuerySource.file else {}
     write_json(data.local("queries"), lists | images)
     for name in ENCODERS:

@@ -1,4 +1,4 @@
-"""The whole pipeline on real images: a slice of Tiny ImageNet through every stage, with the full-size architectures."""
+"""The whole pipeline on real images: a sample of Tiny ImageNet, with the full-size architectures."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not ARCHIVE.exists(), reason=f"the real images a
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder in which every stage has run, in order."""
+    """A folder in which all stages have run, in order."""
     folder = tmp_path_factory.mktemp("tiny_imagenet")
     overrides = [
         "dataset=tiny_imagenet",
@@ -55,14 +55,14 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def test_every_class_has_one_gallery_image_one_query_image_and_one_prompt(ran: Path) -> None:
+def test_each_class_has_one_gallery_image_query_image_and_prompt(ran: Path) -> None:
     summary = read_json(ran / "data/images/summary.json")
     assert summary["gallery"]["images"] == summary["gallery"]["classes"] == 200
     assert summary["queries"]["by_task"] == {"cbir": 200, "tbir": 200}
     assert summary["quarantine"] == {}
 
 
-def test_validation_queries_carry_the_label_of_the_annotations(ran: Path) -> None:
+def test_validation_queries_have_the_annotated_labels(ran: Path) -> None:
     queries = pq.read_table(ran / "data/queries/query_list.parquet").to_pylist()
     assert len({query["label"] for query in queries if query["task"] == "cbir"}) == 200
     texts = {query["label"]: query["text"] for query in queries if query["task"] == "tbir"}
@@ -70,7 +70,7 @@ def test_validation_queries_carry_the_label_of_the_annotations(ran: Path) -> Non
 
 
 @pytest.mark.parametrize(("encoder", "dim"), [("mobilenet", 960), ("clip", 512)])
-def test_vectors_are_unit_rows_of_the_architecture_s_dimension(ran: Path, encoder: str, dim: int) -> None:
+def test_vectors_are_unit_rows_of_the_expected_dimension(ran: Path, encoder: str, dim: int) -> None:
     for kind in ("gallery", "queries"):
         ids, parts = read_parts(ran / "data/embeddings" / encoder / kind)
         vectors = np.concatenate(parts)

@@ -1,1 +1,1 @@
-"""The data sets: one reader a source, all of the shape `base.Source`."""
+"""Data sets: one reader for each layout on disk, packing of their images, and the queries of a run."""

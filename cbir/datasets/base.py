@@ -1,4 +1,4 @@
-"""What a data set's reader provides, and the seeded choice of images."""
+"""What a reader of a data set provides, and the choice of images by seed."""
 
 import hashlib
 from collections import defaultdict
@@ -6,14 +6,17 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp")  # of images
+from cbir.artifacts.queries import Judgement
 
-Grade = tuple[str, str, int]  # query_id, image_id, relevance
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp")
 
 
 @dataclass(frozen=True)
 class SourceImage:
-    """One image of a source, not read yet: `read()` gives the file's bytes or raises UndecodableImage."""
+    """An image file of a data set or query list, not read yet.
+
+    source : its path in the data set, for messages.  read : returns the file's bytes or raises UndecodableImage.
+    """
 
     image_id: str
     label: str | None
@@ -25,7 +28,10 @@ class SourceImage:
 
 @dataclass(frozen=True)
 class Query:
-    """One row of the query list; `image_id` for cbir, `text` for tbir."""
+    """One row of the query list: an image query (cbir) has an `image_id`, a text query (tbir) a `text`.
+
+    subset : the group of queries that the report shows separately, such as "captions" or "captions/unseen".
+    """
 
     query_id: str
     task: str
@@ -35,51 +41,51 @@ class Query:
     subset: str | None = None
 
 
-class Source(Protocol):
-    """A data set, ready to be read.  Iterations can be repeated, and come in the order of image_id."""
+class Dataset(Protocol):
+    """An open data set.  Images come in ascending order of image_id, and can be iterated over repeatedly."""
 
     def gallery(self) -> Iterator[SourceImage]:
         """The images that are searched."""
         ...
 
-    def queries(self) -> Iterator[SourceImage]:
-        """The images that ask; none of them is in the gallery."""
+    def query_images(self) -> Iterator[SourceImage]:
+        """The images that are used as queries; none of them is in the gallery."""
         ...
 
     def class_names(self) -> dict[str, str]:
-        """label -> the name that stands in a prompt, for every class of the data set."""
+        """label -> the name to use in prompts, for each class of the data set."""
         ...
 
     def synonyms(self) -> dict[str, list[str]]:
-        """label -> every name of the class, that of class_names first."""
+        """label -> all names of the class, the one of `class_names` first."""
         ...
 
-    def ignored(self) -> dict[str, int]:
-        """Files that are left out because their names say that they are no images: suffix -> how many."""
+    def ignored_files(self) -> dict[str, int]:
+        """suffix -> number of files that are skipped because their names are not those of images."""
         ...
 
-    def part(self, label: str | None) -> str | None:
-        """The part of the classes of which figures are wanted apart, such as "unseen"; None where there are no parts."""
+    def class_group(self, label: str | None) -> str | None:
+        """The group of classes to report separately, such as "unseen", that a label belongs to; None without groups."""
         ...
 
-    def grades(self, queries: Iterable[Query]) -> Iterator[Grade] | None:
-        """Graded relevance of gallery images, or None where relevant means: of the same label."""
+    def judgements(self, queries: Iterable[Query]) -> Iterator[Judgement] | None:
+        """Graded relevance of gallery images; None where images of the query's label are the relevant ones."""
         ...
 
 
 def choose(images: Iterable[SourceImage], per_class: int | None, seed: int) -> Callable[[SourceImage], bool]:
-    """A test whether an image is among the `per_class` chosen of its label (null: all are).
+    """Return a predicate that selects at most `per_class` images of each label (None: all images).
 
-    The choice depends on the seed and each image's id only, never on the order of a listing.
+    The choice depends only on the seed and on the ids of the images of the same label, not on the order of a listing.
     """
     if per_class is None:
         return lambda image: True
     ranked: dict[str | None, list[tuple[bytes, str]]] = defaultdict(list)
     for image in images:
-        ranked[image.label].append((_draw(seed, image.image_id), image.image_id))
+        ranked[image.label].append((_random_key(seed, image.image_id), image.image_id))
     chosen = {image_id for members in ranked.values() for _, image_id in sorted(members)[:per_class]}
     return lambda image: image.image_id in chosen
 
 
-def _draw(seed: int, image_id: str) -> bytes:
+def _random_key(seed: int, image_id: str) -> bytes:
     return hashlib.sha256(f"{seed}/{image_id}".encode()).digest()[:8]

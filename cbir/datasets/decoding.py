@@ -1,7 +1,7 @@
-"""Decode, validate and pack single images; say why when one cannot be decoded.
+"""Decode and check one image, and encode it for packing; report why an image cannot be decoded.
 
-An image is decoded whole, turned by its EXIF orientation, made RGB (transparency over white, 16 bits to 8), and bounded
-in pixels before decoding and in side after it.
+An image is decoded completely, rotated by its EXIF orientation, and converted to RGB (transparency over white, 16 bits
+to 8).  Its number of pixels is limited before decoding, its longer side after it.
 """
 
 import hashlib
@@ -15,8 +15,8 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from cbir.artifacts.images import FINGERPRINT_SIDE
 from cbir.core.errors import UndecodableImage
 
-Image.MAX_IMAGE_PIXELS = None  # the bound is ours, dataset.max_pixels, checked before decoding
-# Only decoders that parse bytes: Pillow's others start programs (EPS) or follow references.  MPO comes with JPEG.
+Image.MAX_IMAGE_PIXELS = None  # dataset.max_pixels is the limit instead, checked before decoding
+# Only decoders that just parse bytes: others in Pillow start programs (EPS) or follow references.  JPEG includes MPO.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 _KEPT_FORMATS = ("JPEG", "PNG")
 _KEPT_MODES = ("RGB", "L")
@@ -24,9 +24,9 @@ _KEPT_MODES = ("RGB", "L")
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """An image ready for packing: encoded bytes that decode to its RGB pixels; width and height in pixels.
+    """An image ready for packing: encoded bytes that decode to its pixels, and its width and height in pixels.
 
-    fingerprint : its mean grey in 16 x 16 fields, row by row, one byte each.
+    fingerprint : the mean grey of each of 16 x 16 fields, row by row, one byte each.
     """
 
     data: bytes
@@ -41,22 +41,21 @@ class EncodedImage:
 
 
 def encode_for_packing(data: bytes, max_pixels: int, max_side_px: int) -> EncodedImage:
-    """Decode an image file's bytes whole and return what is packed of it.
+    """Decode the bytes of an image file completely and return the image as it will be packed.
 
-    The bytes are kept as they came when they already decode to the wanted pixels (RGB or grey JPEG or PNG, upright,
-    within max_side_px); otherwise the image is encoded anew: PNG when it came lossless and stays
-    its size, else JPEG 95 4:4:4.
+    The bytes are kept where they already decode to the wanted pixels: an upright RGB or grey JPEG or PNG within max_side_px.
+    Otherwise the image is encoded again: as PNG when it was lossless and keeps its size, else as JPEG of quality 95, 4:4:4.
 
     Raises UndecodableImage with the reason for the quarantine.
     """
     image = _open(data, max_pixels)
-    kind = image.format or ""
+    image_format = image.format or ""
     fits = max(image.size) <= max_side_px
     try:
         image.load()
         upright = image.getexif().get(ExifTags.Base.Orientation, 1) in (0, 1)
         if (
-            kind in _KEPT_FORMATS
+            image_format in _KEPT_FORMATS
             and image.mode in _KEPT_MODES
             and upright
             and fits
@@ -72,9 +71,9 @@ def encode_for_packing(data: bytes, max_pixels: int, max_side_px: int) -> Encode
         raise UndecodableImage("damaged or truncated", f"{type(error).__name__}: {error}") from error
     if not fits:
         pixels.thumbnail((max_side_px, max_side_px), Image.Resampling.LANCZOS)
-    pixels.info = {}  # or Pillow writes the old comment, which may be longer than a JPEG allows, and colour profile
+    pixels.info = {}  # else Pillow writes the old colour profile and comment, which may be too long for a JPEG
     packed = BytesIO()
-    if fits and kind not in ("JPEG", "MPO", "WEBP"):
+    if fits and image_format not in ("JPEG", "MPO", "WEBP"):
         pixels.save(packed, "PNG")
     else:
         pixels.save(packed, "JPEG", quality=95, subsampling=0)
@@ -94,7 +93,7 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     except UnidentifiedImageError as error:
         detail = f"no whole header of {', '.join(FORMATS)}; begins with {data[:16]!r}"
         raise UndecodableImage("not an image", detail) from error
-    except Exception as error:  # a damaged header raises whatever its parser met
+    except Exception as error:  # each format's parser raises other types for a damaged header
         raise UndecodableImage("damaged or truncated", f"{type(error).__name__}: {error}") from error
     width, height = image.size
     if width * height > max_pixels:
@@ -103,7 +102,7 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "F"):  # 32 bits: which value is white cannot be known
+    if image.mode in ("I", "F"):  # 32 bits: there is no telling which value is white
         raise UndecodableImage("unsupported pixel values", f"32 bits a pixel (mode {image.mode}), expected 8 or 16")
     if image.mode.startswith("I;16"):
         values: Any = np.asarray(image)

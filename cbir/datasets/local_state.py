@@ -1,7 +1,7 @@
-"""The state of files on this machine that a run reads but does not own.
+"""The state of files on this machine that a run reads but that are no output of a stage.
 
-Of a small file its content, of a large one its size and the time of its last change, of a folder, and of the images beside a
-query list, those of all files.
+The state of a small file is the hash of its content; of a large file, its size and modification time; of a folder, and of
+the images that belong to a query list, the sizes and modification times of all files.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,31 +9,31 @@ from hashlib import sha256
 from pathlib import Path
 
 from cbir.core.files import hash_ids
-from cbir.datasets.query_list import image_beside, read_query_file
+from cbir.datasets.query_file import listed_image_path, read_query_file
 from cbir.fetching.addresses import local_path
 from cbir.fetching.archives import Folder, stamp
 
-_HASHED_BYTES = 64 * 2**20  # hashing a larger file would slow down every `dvc repro`
+_HASHED_BYTES = 64 * 2**20  # hashing a larger file would slow down each `dvc repro`
 
 
-def local_state(names: Sequence[str | None], own: Mapping[str, Path] | None = None) -> dict[str, str]:
-    """The state of each name that is a path; names that are something else (null, a tag, an address) are left out.
+def local_state(names: Sequence[str | None], aliases: Mapping[str, Path] | None = None) -> dict[str, str]:
+    """Return the state of each name that is an existing path; skip the others (null, a tag, a network address).
 
-    own : the paths that some names stand for; their states stand under these names, the same on every machine.
+    aliases : name -> the path that it stands for.  Its state is stored under the name, which is the same on all machines.
     """
-    paths = {name: (own or {}).get(name) or local_path(name) for name in names if name}
+    paths = {name: (aliases or {}).get(name) or local_path(name) for name in names if name}
     return {name: _state(path) for name, path in paths.items() if path and path.exists()}
 
 
 def images_state(query_list: str | None) -> dict[str, str]:
-    """The state of the images below a query list's own folder that it names, as one; empty without a list, or any image.
+    """Return one state for all images that a query list names in its own folder; {} without a list or such images.
 
-    Raises DataError for a list that is not there, or is damaged.
+    Raises DataError when the list does not exist or is damaged.
     """
     if query_list is None:
         return {}
     path = Path(query_list).expanduser()
-    stamps = [stamp(str(row.image), image) for row in read_query_file(path) if (image := image_beside(path, row))]
+    stamps = [stamp(str(row.image), image) for row in read_query_file(path) if (image := listed_image_path(path, row))]
     return {f"images of {query_list}": hash_ids(stamps)} if stamps else {}
 
 
@@ -41,6 +41,6 @@ def _state(path: Path) -> str:
     if path.is_dir():
         return hash_ids(Folder(path).fingerprint())
     info = path.stat()
-    if info.st_size <= _HASHED_BYTES:  # a fresh clone or a copy changes the time of a file, not its content
+    if info.st_size <= _HASHED_BYTES:  # a fresh clone or a copy changes a file's time, but not its content
         return sha256(path.read_bytes()).hexdigest()
     return f"{info.st_size} bytes, changed {info.st_mtime_ns} ns"

@@ -1,4 +1,4 @@
-"""Pack a data set's images into shards: decode in threads, keep the order, set bad images aside."""
+"""Pack the images of a data set into shards: decode in threads, keep the order, put bad images into quarantine."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-from cbir.artifacts.images import PackedImage, Quarantined, write_shards
+from cbir.artifacts.images import PackedImage, Quarantined, read_shards, write_shards
 from cbir.core.errors import DataError, UndecodableImage
 from cbir.core.parallel import ordered_map
 from cbir.core.progress import progress
@@ -17,7 +18,7 @@ from cbir.datasets.decoding import encode_for_packing
 
 @dataclass(frozen=True)
 class Limits:
-    """What an image may measure: pixels before decoding, side in pixels after it."""
+    """Limits of an image: its pixels before decoding, and its longer side in pixels when packed."""
 
     max_pixels: int
     max_side_px: int
@@ -25,7 +26,7 @@ class Limits:
 
 @dataclass
 class Packed:
-    """What packing left: counts of the images that went in, and those that were set aside."""
+    """What was packed: counts over the packed images, and the images in quarantine."""
 
     images: int = 0
     bytes: int = 0
@@ -33,7 +34,7 @@ class Packed:
     quarantine: list[Quarantined] = field(default_factory=list)
 
     def add(self, image: PackedImage) -> None:
-        """Count an image that went in."""
+        """Count a packed image."""
         self.images += 1
         self.bytes += len(image.image)
         if image.label is not None:
@@ -41,10 +42,10 @@ class Packed:
 
 
 def pack_images(folder: Path, images: Iterable[SourceImage], limits: Limits, workers: int, title: str) -> Packed:
-    """Write the decodable images as shards in `folder`; return what went where.
+    """Write the images that can be decoded to shards in `folder`.
 
-    images : in ascending order of image_id, which shows duplicates without a table of all ids.
-    Raises DataError when two images have one image_id.
+    images : in ascending order of image_id; this reveals duplicates without a table of all ids.
+    Raises DataError when two images have the same image_id.
     """
     packed = Packed()
     last = ""
@@ -53,7 +54,7 @@ def pack_images(folder: Path, images: Iterable[SourceImage], limits: Limits, wor
         def pack(image: SourceImage) -> PackedImage | Quarantined:
             return _pack(image, limits)
 
-        def kept() -> Iterator[PackedImage]:
+        def packed_images() -> Iterator[PackedImage]:
             nonlocal last
             for result in ordered_map(pool, pack, images, ahead=8 * workers):
                 bar.advance(1)
@@ -66,22 +67,28 @@ def pack_images(folder: Path, images: Iterable[SourceImage], limits: Limits, wor
                 packed.add(result)
                 yield result
 
-        write_shards(folder, kept())
+        write_shards(folder, packed_images())
     return packed
 
 
+def packed_rows(folder: Path, *columns: str) -> Iterator[tuple[Any, ...]]:
+    """Yield the values of the columns for each packed image, in order of image_id."""
+    for _, table in read_shards(folder, list(columns)):
+        yield from zip(*(table[column].to_pylist() for column in columns), strict=True)
+
+
 def check_bad_fraction(quarantine: list[Quarantined], attempted: int, max_bad_fraction: float, where: str) -> None:
-    """Raise DataError when more than the allowed share of the attempted images went to quarantine."""
+    """Raise DataError when more than the allowed fraction of the `attempted` images is in quarantine."""
     bad = len(quarantine)
     if bad and bad / attempted > max_bad_fraction:
         raise DataError(
             f"{bad} of {attempted} images cannot be decoded, more than dataset.max_bad_fraction = {max_bad_fraction} "
-            f"allows ({examples(quarantine)}): mend or remove them, see {where}, or raise the fraction"
+            f"allows ({quarantine_examples(quarantine)}): repair or remove them, see {where}, or raise the fraction"
         )
 
 
-def examples(quarantine: list[Quarantined]) -> str:
-    """The first few images set aside, for a message."""
+def quarantine_examples(quarantine: list[Quarantined]) -> str:
+    """The first three images in quarantine with their reasons, for a message."""
     return "; ".join([f"{row.source}: {row.reason}" for row in quarantine[:3]] + ["..."] * (len(quarantine) > 3))
 
 

@@ -1,10 +1,12 @@
-"""Open what `data/raw/` holds as the Source that `dataset.reader` names."""
+"""The readers, one entry for each, and `open_dataset`, which opens `data/raw/` with the one that `dataset.reader` names."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from cbir.core.errors import ConfigError, DataError
 from cbir.core.files import hash_ids, read_json
-from cbir.datasets.base import Source
+from cbir.datasets.base import Dataset
 from cbir.datasets.image_folder import ImageFolder, common_folder
 from cbir.datasets.params import DatasetParams, Reader
 from cbir.datasets.shapes import Shapes
@@ -12,24 +14,50 @@ from cbir.datasets.tiny_imagenet import TinyImagenet
 from cbir.fetching.archives import ARCHIVE, FOLDER, Folder, Zip
 
 
-def open_dataset(params: DatasetParams, raw: Path, hold_out: bool) -> Source:
-    """The data set in `raw`.
+@dataclass(frozen=True)
+class Openers:
+    """How a reader opens a data set: from a zip archive, and from a folder where it can (None: it needs an archive).
 
-    hold_out : whether queries may be taken out of a gallery that has none of its own (image_folder only).
+    Both take the files, the parameters, and the number of images of each class to hold out as queries.
     """
-    if params.reader is not Reader.image_folder and (raw / FOLDER).exists():
-        found = read_json(raw / FOLDER)["folder"]
-        raise ConfigError(f"dataset.url: dataset={params.reader.value} needs a zip archive, found the folder {found}")
-    if params.reader is Reader.shapes:
-        return Shapes(raw / ARCHIVE)
-    if params.reader is Reader.tiny_imagenet:
-        return TinyImagenet(raw / ARCHIVE)
-    per_class = params.queries_per_class if hold_out else 0
-    if (raw / FOLDER).exists():
-        noted = read_json(raw / FOLDER)
-        folder = Folder(Path(noted["folder"]))
-        if hash_ids(folder.fingerprint()) != noted["fingerprint"]:
-            raise DataError(f"{folder.root} has changed since the stage download saw it; run `dvc repro` again")
-        return ImageFolder(folder, "", params.query_folder, per_class, params.seed)
-    archive = Zip(raw / ARCHIVE)
-    return ImageFolder(archive, common_folder(archive.names), params.query_folder, per_class, params.seed)
+
+    archive: Callable[[Zip, DatasetParams, int | None], Dataset]
+    folder: Callable[[Folder, DatasetParams, int | None], Dataset] | None = None
+
+
+def _image_archive(archive: Zip, params: DatasetParams, held_out: int | None) -> Dataset:
+    return ImageFolder(archive, common_folder(archive.names), params.query_folder, held_out, params.seed)
+
+
+def _image_folder(folder: Folder, params: DatasetParams, held_out: int | None) -> Dataset:
+    return ImageFolder(folder, "", params.query_folder, held_out, params.seed)
+
+
+READERS: Mapping[Reader, Openers] = {
+    Reader.shapes: Openers(lambda archive, params, held_out: Shapes(archive)),
+    Reader.tiny_imagenet: Openers(lambda archive, params, held_out: TinyImagenet(archive)),
+    Reader.image_folder: Openers(_image_archive, _image_folder),
+}
+
+
+def open_dataset(params: DatasetParams, raw: Path, hold_out: bool) -> Dataset:
+    """Open the data set in `raw`.
+
+    hold_out : whether images of the gallery may become queries where the data set has no query images.
+
+    Raises ConfigError when the reader needs an archive and `raw` names a folder, DataError when that folder has changed
+    since the stage `download`, and what the reader raises for files that it does not expect.
+    """
+    openers = READERS[params.reader]
+    held_out = params.queries_per_class if hold_out else 0
+    if not (raw / FOLDER).exists():
+        return openers.archive(Zip(raw / ARCHIVE), params, held_out)
+    recorded = read_json(raw / FOLDER)
+    if openers.folder is None:
+        raise ConfigError(
+            f"dataset.url: dataset={params.reader.value} needs a zip archive, found the folder {recorded['folder']}"
+        )
+    folder = Folder(Path(recorded["folder"]))
+    if hash_ids(folder.fingerprint()) != recorded["fingerprint"]:
+        raise DataError(f"{folder.root} has changed since the stage download read it; run `dvc repro` again")
+    return openers.folder(folder, params, held_out)

@@ -1,23 +1,23 @@
-"""Tiny ImageNet, straight from its zip: 200 classes of 64 px images.
+"""Tiny ImageNet, read from its zip archive: 200 classes of 64 px images.
 
-Gallery = train/<wnid>/images, queries = val/images.  The validation images are not foldered by class: their labels
-stand in val/val_annotations.txt.  words.txt names every WordNet id, synonyms separated by ", ".
+The gallery is train/<wnid>/images, the query images are val/images.  The validation images are not sorted into folders by
+class: val/val_annotations.txt has their labels.  words.txt has the names of each WordNet id, separated by ", ".
 """
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from pathlib import Path
 
+from cbir.artifacts.queries import Judgement
 from cbir.core.errors import DataError
-from cbir.datasets.base import Grade, Query, SourceImage
+from cbir.datasets.base import Query, SourceImage
 from cbir.fetching.archives import Zip
 
 
 class TinyImagenet:
-    """The reader; see `cbir.datasets.base.Source`."""
+    """Tiny ImageNet as a data set; see `cbir.datasets.base.Dataset`."""
 
-    def __init__(self, archive: Path) -> None:
-        self._zip = Zip(archive)
+    def __init__(self, archive: Zip) -> None:
+        self._zip = archive
         self._root = self._find_root()
         self._wnids = self._lines("wnids.txt")
         names = dict(line.split("\t", 1) for line in self._lines("words.txt") if "\t" in line)
@@ -28,13 +28,13 @@ class TinyImagenet:
         self._val_labels = self._read_annotations()
 
     def gallery(self) -> Iterator[SourceImage]:
-        for name in self._below("train/"):
+        for name in self._names_below("train/"):
             parts = name.split("/")
             if len(parts) == 4 and parts[2] == "images":
-                yield self._image(name, self._known(parts[1], name))
+                yield self._image(name, self._checked_wnid(parts[1], name))
 
-    def queries(self) -> Iterator[SourceImage]:
-        for name in self._below("val/images/"):
+    def query_images(self) -> Iterator[SourceImage]:
+        for name in self._names_below("val/images/"):
             label = self._val_labels.get(name.rsplit("/", 1)[1])
             if label is None:
                 raise DataError(f"{self._zip.root}: {name} has no line in val/val_annotations.txt")
@@ -46,23 +46,23 @@ class TinyImagenet:
     def synonyms(self) -> dict[str, list[str]]:
         return {wnid: self._names[wnid].split(", ") for wnid in sorted(self._wnids)}
 
-    def ignored(self) -> dict[str, int]:
+    def ignored_files(self) -> dict[str, int]:
         return {}
 
-    def part(self, label: str | None) -> str | None:
+    def class_group(self, label: str | None) -> str | None:
         return None
 
-    def grades(self, queries: Iterable[Query]) -> Iterator[Grade] | None:
+    def judgements(self, queries: Iterable[Query]) -> Iterator[Judgement] | None:
         return None
 
     def _find_root(self) -> str:
-        found = [name for name in self._zip.names if name == "wnids.txt" or name.endswith("/wnids.txt")]
-        if not found:
+        names = [name for name in self._zip.names if name == "wnids.txt" or name.endswith("/wnids.txt")]
+        if not names:
             raise DataError(
                 f"{self._zip.root}: expected Tiny ImageNet's layout with a wnids.txt, found {len(self._zip.names)} "
-                "other members; for a folder of your own images use dataset=image_folder"
+                "other members; for your own images use dataset=image_folder"
             )
-        return min(found, key=len).removesuffix("wnids.txt")
+        return min(names, key=len).removesuffix("wnids.txt")
 
     def _lines(self, name: str) -> list[str]:
         try:
@@ -70,7 +70,7 @@ class TinyImagenet:
         except UnicodeDecodeError as error:
             raise DataError(f"{self._zip.root}: {name}: expected text in UTF-8: {error}") from error
 
-    def _below(self, folder: str) -> Iterator[str]:
+    def _names_below(self, folder: str) -> Iterator[str]:
         prefix = self._root + folder
         return (name.removeprefix(self._root) for name in self._zip.names if name.startswith(prefix))
 
@@ -81,10 +81,10 @@ class TinyImagenet:
             fields = line.split("\t")
             if len(fields) < 2:
                 raise DataError(f"{self._zip.root}: {name} line {number}: expected 'image<TAB>wnid...', found {line!r}")
-            labels[fields[0]] = self._known(fields[1], f"{name} line {number}")
+            labels[fields[0]] = self._checked_wnid(fields[1], f"{name} line {number}")
         return labels
 
-    def _known(self, wnid: str, where: str) -> str:
+    def _checked_wnid(self, wnid: str, where: str) -> str:
         if wnid not in self._names:
             raise DataError(f"{self._zip.root}: {where}: class {wnid} is not in wnids.txt")
         return wnid

@@ -20,7 +20,7 @@ from cbir.compose import GROUPS, checked, composed
 from cbir.core.errors import DataError, one_line_errors
 from cbir.core.files import read_json, replacing
 from cbir.core.params import PARAMS_FILE, read_yaml
-from cbir.drawing.draw import COLOURS, SHAPES, Attributes
+from cbir.drawing.attributes import COLOURS, SHAPES, Attributes
 from cbir.drawing.unseen import UNSEEN_LABELS
 from cbir.encoders.demo import DEMO_WEIGHTS
 from cbir.report.figures import figure

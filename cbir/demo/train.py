@@ -38,7 +38,8 @@ from cbir.core.errors import ConfigError, one_line_errors
 from cbir.core.files import fresh_folder, replacing, write_json
 from cbir.core.parallel import cores, ordered_map
 from cbir.core.progress import progress
-from cbir.drawing.draw import BACKGROUNDS, COLOURS, SHAPES, SIZES, TEXTURES, Attributes, sample
+from cbir.drawing.attributes import BACKGROUNDS, COLOURS, SHAPES, SIZES, TEXTURES, Attributes
+from cbir.drawing.draw import sample
 from cbir.drawing.unseen import UNSEEN_LABELS
 from cbir.encoders.base import file_sha256
 from cbir.encoders.demo import DEMO_MOBILENET_PX, DEMO_WEIGHTS

@@ -1,1 +1,1 @@
-"""The embedded data set: small labelled drawings, made by code from a seed."""
+"""The embedded data set: small labelled drawings that code makes from a seed."""

@@ -1,4 +1,4 @@
-"""The embedded data set as one zip: gallery/*.jpg, queries/*.jpg and attributes.jsonl, which says what each drawing shows."""
+"""The embedded data set as one zip archive: gallery/*.jpg, queries/*.jpg, and attributes.jsonl for all drawings."""
 
 import json
 import zipfile
@@ -13,16 +13,16 @@ from cbir.core.progress import progress
 from cbir.drawing.draw import Drawing, sample
 
 ATTRIBUTES = "attributes.jsonl"
-_CHUNK = 100  # drawings that a process makes at a time
-_ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same bytes whenever it is drawn
+_CHUNK = 100  # drawings per job of a process
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # fixed, so that the archive has the same bytes each time
 
 
 def draw_archive(out: Path, seed: int, gallery_images: int, query_images: int, workers: int) -> None:
-    """Draw both splits into a zip.  The same seed and numbers give the same bytes, whatever the number of workers."""
+    """Draw both splits into a zip archive.  The bytes depend on the seed and the numbers of images, not on `workers`."""
     jobs = [
-        (split, first, min(_CHUNK, number - first))
-        for split, number in (("gallery", gallery_images), ("queries", query_images))
-        for first in range(0, number, _CHUNK)
+        (split, first, min(_CHUNK, images - first))
+        for split, images in (("gallery", gallery_images), ("queries", query_images))
+        for first in range(0, images, _CHUNK)
     ]
     lines = []
     with (
@@ -43,5 +43,5 @@ def draw_archive(out: Path, seed: int, gallery_images: int, query_images: int, w
 
 
 def _draw_chunk(seed: int, job: tuple[str, int, int]) -> list[Drawing]:
-    split, first, number = job
-    return list(sample(seed, split, number, first=first))
+    split, first, count = job
+    return list(sample(seed, split, count, first=first))

@@ -1,9 +1,9 @@
-"""The labels that the demo encoders' training holds out: what they do with these is what they have understood.
+"""The labels that are held out of the demo encoders' training, to measure how well the encoders generalize.
 
-No image of the training has such a label and no text of it names one; a small muted distractor may show one.
+No training image has such a label and no training text names one; a small muted distractor may have one.
 """
 
-from cbir.drawing.draw import COLOURS, SHAPES
+from cbir.drawing.attributes import COLOURS, SHAPES
 
-# One label of each shape, and one or two of each colour: every shape and every colour is a label's, these pairs are not.
+# One label of each shape, and one or two of each colour: training has all shapes and colours, but not these pairs.
 UNSEEN_LABELS = frozenset(f"{COLOURS[3 * number % len(COLOURS)]} {shape}" for number, shape in enumerate(SHAPES))

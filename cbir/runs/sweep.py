@@ -28,7 +28,7 @@ from cbir.compose import check_overrides, composed, explained, parsed, register_
 from cbir.core.errors import ConfigError, DataError
 from cbir.core.params import CONF_DIR, nearest
 from cbir.datasets.local_state import images_state, local_state
-from cbir.datasets.prompt_sets import own_files
+from cbir.datasets.prompt_sets import user_files
 from cbir.fetching.addresses import local_path
 from cbir.runs.experiments import FINGERPRINT_CHARACTERS, FOLDER, Bench, JobError, fingerprint
 
@@ -259,7 +259,7 @@ def _names(values: Mapping[str, Any]) -> list[str]:
     """What the parameters name that may lie on this machine; the demo weights do not, they are part of the code."""
     given = [_at(values, key) for key in _PATHS]
     given += [name for key in _MAY_BE_PATHS if (name := _at(values, key)) != "demo"]
-    return [*(str(name) for name in given if name is not None), *own_files(_at(values, "queries.prompt_sets"))]
+    return [*(str(name) for name in given if name is not None), *user_files(_at(values, "queries.prompt_sets"))]
 
 
 def _at(values: Any, key: str) -> Any:

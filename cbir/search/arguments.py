@@ -8,7 +8,7 @@ from typing import Any
 
 from cbir.artifacts.names import ENCODERS
 from cbir.core.errors import ConfigError
-from cbir.datasets.base import SUFFIXES
+from cbir.datasets.base import IMAGE_SUFFIXES
 
 _PATH_BEGINS = ("/", "./", "../")
 _WORDS = "words"  # the part without an option
@@ -79,7 +79,7 @@ def query_of(options: argparse.Namespace) -> tuple[str, list[Given]]:
         path = os.path.expanduser(value)
         if os.path.isfile(path):
             given.insert(0, Given("image", path, weight))
-        elif encoder == "mobilenet" or path.startswith(_PATH_BEGINS) or path.lower().endswith(SUFFIXES):
+        elif encoder == "mobilenet" or path.startswith(_PATH_BEGINS) or path.lower().endswith(IMAGE_SUFFIXES):
             more = "" if encoder == "mobilenet" else "; to search for these words: --text"
             raise ConfigError(f"{value}: expected an image file, found none there{more}")
         else:

@@ -1,4 +1,4 @@
-"""encode_for_packing: every image is packed upright, RGB and bounded, or refused with its reason and nothing worse."""
+"""encode_for_packing: each image is packed upright, in RGB and within the limits, or is refused with a reason."""
 
 import io
 import struct
@@ -86,13 +86,13 @@ def test_a_progressive_jpeg_keeps_its_bytes():
     assert packed(data).data == data
 
 
-def test_a_side_of_just_the_limit_is_kept_and_one_more_is_shrunk():
+def test_a_side_at_the_limit_is_kept_a_longer_shrunk():
     data = saved(smooth(48, 64), "PNG")
     assert packed(data, max_side_px=64).data == data
     assert (packed(data, max_side_px=63).width, packed(data, max_side_px=63).height) == (63, 47)
 
 
-def test_just_the_allowed_number_of_pixels_is_kept_and_one_less_is_refused():
+def test_pixels_at_the_limit_are_kept_more_are_refused():
     data = saved(noise(24, 32), "PNG")
     assert packed(data, max_pixels=24 * 32).data == data
     with pytest.raises(UndecodableImage, match=r"too many pixels: 32 x 24 is more than dataset.max_pixels = 767"):
@@ -148,11 +148,11 @@ def test_orientation_is_applied_before_the_size_is_bounded():
     assert (encoded.width, encoded.height) == (20, 40)
 
 
-def test_an_orientation_that_does_not_exist_turns_nothing():
+def test_an_unknown_orientation_is_ignored():
     assert np.array_equal(pixels(packed(saved(noise(), "PNG", exif=oriented(9)))), noise())
 
 
-def test_damaged_exif_costs_no_image():
+def test_an_image_with_damaged_exif_is_kept():
     data = saved(noise(), "PNG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -169,7 +169,7 @@ def test_cmyk_becomes_rgb():
 
 
 @pytest.mark.parametrize("channels", [2, 4])
-def test_transparency_shows_white(channels):
+def test_transparency_becomes_white(channels):
     """Half opaque grey 100 over white is 177.5; what is invisible has no colour of its own."""
     values = np.full((1, 3, channels), 100, np.uint8)
     values[0, :, -1] = (255, 128, 0)
@@ -178,7 +178,7 @@ def test_transparency_shows_white(channels):
     assert np.array_equal(shown[..., 0], shown[..., 1])
 
 
-def test_a_transparent_palette_colour_shows_white():
+def test_a_transparent_palette_colour_becomes_white():
     image = Image.new("P", (3, 1))
     image.putpalette([*BLACK, 10, 20, 30, 200, 0, 0])
     image.putdata([0, 1, 2])
@@ -186,7 +186,7 @@ def test_a_transparent_palette_colour_shows_white():
         assert pixels(packed(saved(image, kind, transparency=1)))[0].tolist() == [[0, 0, 0], [*WHITE], [200, 0, 0]]
 
 
-def test_the_transparent_colour_of_an_rgb_or_grey_png_shows_white():
+def test_the_transparent_colour_of_a_png_becomes_white():
     rgb = np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8)
     assert pixels(packed(saved(rgb, "PNG", transparency=(1, 2, 3))))[0].tolist() == [[*WHITE], [4, 5, 6]]
     grey = np.array([[1, 4]], np.uint8)
@@ -225,7 +225,7 @@ def test_32_bit_pixels_are_refused_because_their_white_is_unknown(values):
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "MPO"])
-def test_of_an_animation_the_first_frame_is_packed(kind):
+def test_the_first_frame_of_an_animation_is_packed(kind):
     frames = [Image.new("RGB", (16, 12), colour) for colour in ("red", "lime", "blue")]
     options = {} if kind != "WEBP" else {"lossless": True}
     data = saved(frames[0], kind, save_all=True, append_images=frames[1:], **options)
@@ -243,7 +243,7 @@ def test_lossless_formats_become_png_without_loss(kind, options):
     assert np.array_equal(pixels(encoded), noise())
 
 
-def test_webp_becomes_a_jpeg_that_is_hardly_another_picture():
+def test_webp_becomes_a_nearly_identical_jpeg():
     data = saved(smooth(), "WEBP", quality=90)
     encoded = packed(data)
     assert opened(encoded.data).format == "JPEG"
@@ -251,7 +251,7 @@ def test_webp_becomes_a_jpeg_that_is_hardly_another_picture():
     assert np.abs(pixels(encoded).astype(int) - np.asarray(opened(data).convert("RGB"))).mean() < 1.5
 
 
-def test_old_comments_and_profiles_are_not_carried_into_the_packed_image():
+def test_old_comments_and_profiles_are_not_packed():
     """A GIF's comment may be longer than a JPEG's, and then Pillow refuses to write it."""
     assert packed(saved(noise(), "GIF", comment=b"x" * 100_000), max_side_px=20).width == 20
     encoded = packed(saved(Image.new("CMYK", (8, 8)), "TIFF", icc_profile=bytes(500_000)))
@@ -284,12 +284,12 @@ def test_nothing_is_enlarged():
 
 
 @pytest.mark.parametrize("data", [b"a text named .jpg\n" * 50, b"<!DOCTYPE html><html>", b"\0" * 1000, b"\xff", b"GIF"])
-def test_what_is_no_image_is_refused_with_its_first_bytes(data):
+def test_a_file_that_is_no_image_shows_its_first_bytes(data):
     with pytest.raises(
         UndecodableImage, match=r"not an image: no whole header of JPEG, PNG, GIF, .*; begins with b'"
-    ) as told:
+    ) as caught:
         packed(data)
-    assert repr(data[:16]) in told.value.detail
+    assert repr(data[:16]) in caught.value.detail
 
 
 def test_a_file_of_zero_bytes_is_called_empty():
@@ -298,13 +298,13 @@ def test_a_file_of_zero_bytes_is_called_empty():
 
 
 @pytest.mark.parametrize("kind", ["EPS", "PDF", "PPM", "TGA", "ICO", "JPEG2000", "SGI", "PCX"])
-def test_formats_outside_the_list_are_refused_even_though_pillow_knows_them(kind):
+def test_formats_that_only_pillow_supports_are_refused(kind):
     """EPS would start ghostscript; the others are parsers that no picture collection needs."""
     with pytest.raises(UndecodableImage, match="not an image"):
         packed(saved(noise(), kind))
 
 
-def test_no_program_is_started_for_an_eps(monkeypatch):
+def test_an_eps_starts_no_program(monkeypatch):
     monkeypatch.setattr("subprocess.Popen.__init__", lambda *a, **k: pytest.fail("a program was started"))
     with pytest.raises(UndecodableImage, match="not an image"):
         packed(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n")
@@ -318,7 +318,7 @@ def test_a_truncated_file_is_refused(kind, share):
         packed(data[: int(len(data) * share)])
 
 
-def test_a_jpeg_that_lacks_only_its_last_rows_is_refused():
+def test_a_jpeg_without_its_last_rows_is_refused():
     data = saved(noise(200, 200), "JPEG", quality=90)
     with pytest.raises(UndecodableImage, match="damaged or truncated: OSError: image file is truncated"):
         packed(data[:-200])
@@ -345,14 +345,14 @@ def test_a_bomb_is_refused_before_anything_is_decoded(monkeypatch, width, height
 
 
 @pytest.mark.parametrize("height", [1700, 3600])  # below Pillow's own limit and beyond it
-def test_a_bomb_is_refused_by_our_limit_and_not_by_pillows(height):
+def test_a_bomb_is_refused_by_max_pixels_not_by_pillow(height):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(UndecodableImage, match=rf"100000 x {height} is more than dataset.max_pixels = 1000000"):
             packed(png(100_000, height, (b"IDAT", zlib.compress(bytes(1000)))))
 
 
-def test_an_image_beyond_pillows_own_limit_is_packed_where_ours_allows_it():
+def test_an_image_beyond_the_limit_of_pillow_is_packed():
     body = io.BytesIO()
     Image.new("L", (200_000, 1000)).save(body, "PNG")
     assert encode_for_packing(body.getvalue(), 200_000_000, 512).width == 512
@@ -364,7 +364,7 @@ def test_a_text_chunk_that_unpacks_to_gigabytes_is_refused():
         packed(png(8, 8, *[(b"zTXt", b"k\0\0" + bomb)] * 2, (b"IDAT", zlib.compress(bytes(25 * 8)))))
 
 
-# --- whatever the bytes ---------------------------------------------------------------------------------------------
+# --- any bytes -----------------------------------------------------------------------------------------------------
 
 _ZOO = {
     "jpeg": saved(noise(), "JPEG", exif=oriented(6), comment=b"hello"),
@@ -407,7 +407,7 @@ def test_random_bytes_are_an_image_or_undecodable(data, magic):
     keep=st.one_of(st.just(1.0), st.floats(0, 1)),
     max_side_px=st.sampled_from([20, 512]),
 )
-def test_a_damaged_image_is_an_image_or_undecodable_and_the_same_twice(name, changes, in_header, keep, max_side_px):
+def test_a_damaged_image_has_the_same_outcome_twice(name, changes, in_header, keep, max_side_px):
     data = bytearray(_ZOO[name])
     reach = min(len(data), 120) if in_header else len(data)
     for where, value in changes:

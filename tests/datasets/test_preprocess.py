@@ -1,19 +1,11 @@
-"""The whole preprocess stage on tiny data sets: what is packed, what is set aside and counted, what is refused."""
+"""The stage preprocess on small data sets: what is packed, what goes to quarantine, what is refused."""
 
 import dataclasses
 import io
-import re
 import shutil
-import signal
-import subprocess
-import sys
-import textwrap
-import tracemalloc
 import zipfile
 from collections import Counter
-from functools import partial
 from hashlib import sha256
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -22,37 +14,19 @@ from PIL import Image
 
 from cbir.artifacts import images as images_module
 from cbir.artifacts.images import IMAGE_SCHEMA, Quarantined, read_columns, read_quarantine, read_shards
+from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.queries import read_qrels, read_query_list
 from cbir.core.errors import ConfigError, DataError
 from cbir.core.files import read_json
-from cbir.datasets.base import SourceImage
-from cbir.datasets.packing import Limits, check_bad_fraction, pack_images
 from cbir.datasets.params import DatasetParams, QueriesParams, QuerySource, Reader
 from cbir.datasets.preprocess import preprocess
 from cbir.datasets.readers import open_dataset
 from cbir.drawing.unseen import UNSEEN_LABELS
 from cbir.fetching.dataset import fetch_dataset
+from tests.support.image_files import folder_of, noise_jpeg
 
-REPOSITORY = Path(__file__).parents[2]
-LIMITS = Limits(max_pixels=10**6, max_side_px=512)
-
-
-def jpeg(seed, side=16):
-    buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)).save(buffer, "JPEG")
-    return buffer.getvalue()
-
-
-def folder_of(path, members):
-    for name, body in members.items():
-        file = path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(body)
-    return path
-
-
-PETS = {f"{label}/{n}.jpg": jpeg(10 * k + n) for k, label in enumerate(("big_dogs", "cats")) for n in range(6)}
-BROKEN = {"cats/broken.jpg": jpeg(0)[:200], "cats/empty.png": b"", "big_dogs/page.gif": b"<html>" * 9}
+PETS = {f"{label}/{n}.jpg": noise_jpeg(10 * k + n) for k, label in enumerate(("big_dogs", "cats")) for n in range(6)}
+BROKEN = {"cats/broken.jpg": noise_jpeg(0)[:200], "cats/empty.png": b"", "big_dogs/page.gif": b"<html>" * 9}
 
 
 def dataset(**changes):
@@ -61,7 +35,7 @@ def dataset(**changes):
     return DatasetParams(**{**values, "max_side_px": 512, "max_pixels": 10**6, **changes})
 
 
-def asked(**changes):
+def query_params(**changes):
     values = {
         "source": QuerySource.dataset,
         "path": None,
@@ -75,11 +49,11 @@ def asked(**changes):
 
 def prepared(tmp_path, url, parameters=None, queries=None, workers=2, out="out"):
     """Download and preprocess as the stages do; the folder with `images` and `queries`."""
-    parameters, queries = parameters or dataset(), queries or asked()
+    parameters, queries = parameters or dataset(), queries or query_params()
     raw = tmp_path / f"{out}-raw"
     fetch_dataset(dataclasses.replace(parameters, url=url and str(url)), raw, workers=1)
-    source = open_dataset(parameters, raw, hold_out=queries.source is QuerySource.dataset)
-    preprocess(source, tmp_path / out / "images", tmp_path / out / "queries", parameters, queries, workers)
+    opened = open_dataset(parameters, raw, hold_out=queries.source is QuerySource.dataset)
+    preprocess(opened, DataPaths(tmp_path / out), parameters, queries, workers)
     return tmp_path / out
 
 
@@ -120,8 +94,8 @@ def pets(tmp_path):
 # --- queries of the data set ----------------------------------------------------------------------------------------
 
 
-def test_a_folder_is_packed_and_asked(tmp_path):
-    out = prepared(tmp_path, folder_of(tmp_path / "pets", PETS), queries=asked(templates=["a photo of a {}"]))
+def test_a_folder_becomes_images_and_queries(tmp_path):
+    out = prepared(tmp_path, folder_of(tmp_path / "pets", PETS), queries=query_params(templates=["a photo of a {}"]))
     packed = {
         split: pa.concat_tables(t for _, t in read_shards(out / "images" / split)) for split in ("gallery", "queries")
     }
@@ -174,22 +148,22 @@ def test_an_archive_gives_the_same_shards_as_its_folder(tmp_path):
 
 
 def test_unlabelled_images_are_packed_and_counted(tmp_path):
-    out = prepared(tmp_path, folder_of(tmp_path / "x", {f"{n}.jpg": jpeg(n) for n in range(3)}))
+    out = prepared(tmp_path, folder_of(tmp_path / "x", {f"{n}.jpg": noise_jpeg(n) for n in range(3)}))
     assert summary(out)["gallery"] | {"bytes": 0} == {
         "images": 2, "bytes": 0, "classes": 0, "smallest_class": 0, "largest_class": 0, "unlabelled": 2,
     }  # fmt: skip
     assert [row["label"] for row in query_rows(out)] == [None]
 
 
-def test_a_tiny_imagenet_is_packed_and_asked(tmp_path):
+def test_tiny_imagenet_becomes_images_and_queries(tmp_path):
     with zipfile.ZipFile(tmp_path / "tiny.zip", "w") as archive:
         archive.writestr("t/wnids.txt", "n01\nn02\n")
         archive.writestr("t/words.txt", "n01\tgoldfish, carp\nn02\tbull frog\n")
         archive.writestr("t/val/val_annotations.txt", "val_0.JPEG\tn02\t0\nval_1.JPEG\tn01\t0\n")
         for n, name in enumerate(["train/n01/images/a", "train/n02/images/b", "val/images/val_0", "val/images/val_1"]):
-            archive.writestr(f"t/{name}.JPEG", jpeg(n))
+            archive.writestr(f"t/{name}.JPEG", noise_jpeg(n))
     parameters = dataset(reader=Reader.tiny_imagenet, queries_per_class=None)
-    out = prepared(tmp_path, tmp_path / "tiny.zip", parameters, asked(templates=["{}"]))
+    out = prepared(tmp_path, tmp_path / "tiny.zip", parameters, query_params(templates=["{}"]))
     assert gallery_ids(out) == ["train/n01/images/a.JPEG", "train/n02/images/b.JPEG"]
     assert [(row["image_id"], row["text"], row["label"]) for row in query_rows(out)] == [
         ("val/images/val_0.JPEG", None, "n02"),
@@ -199,11 +173,11 @@ def test_a_tiny_imagenet_is_packed_and_asked(tmp_path):
     ]
 
 
-def test_shapes_come_with_captions_and_graded_judgements(tmp_path):
+def test_shapes_have_captions_and_graded_judgements(tmp_path):
     parameters = dataset(
         reader=Reader.shapes, draw_seed=0, draw_gallery_images=160, draw_query_images=80, queries_per_class=None
     )
-    out = prepared(tmp_path, None, parameters, asked(templates=["a photo of a {}"], captions=True))
+    out = prepared(tmp_path, None, parameters, query_params(templates=["a photo of a {}"], captions=True))
     rows, grades = query_rows(out), qrels_rows(out)
     assert summary(out)["queries"] == {
         "images": 80,
@@ -240,8 +214,10 @@ def test_shapes_come_with_captions_and_graded_judgements(tmp_path):
         assert row["subset"] == f"{kind}{'unseen' if row['label'] in UNSEEN_LABELS else 'seen'}"
 
 
-def test_so_many_images_of_each_class_are_chosen(tmp_path):
-    pets = folder_of(tmp_path / "pets", {**PETS, "query/cats/q.jpg": jpeg(50), "query/cats/r.jpg": jpeg(51)})
+def test_the_given_number_of_images_per_class_is_chosen(tmp_path):
+    pets = folder_of(
+        tmp_path / "pets", {**PETS, "query/cats/q.jpg": noise_jpeg(50), "query/cats/r.jpg": noise_jpeg(51)}
+    )
     parameters = dataset(gallery_per_class=3, queries_per_class=1, query_folder="query")
     out = prepared(tmp_path, pets, parameters)
     assert Counter(image_id.split("/")[0] for image_id in gallery_ids(out)) == {"cats": 3, "big_dogs": 3}
@@ -250,19 +226,19 @@ def test_so_many_images_of_each_class_are_chosen(tmp_path):
     assert gallery_ids(other) != gallery_ids(out)
 
 
-def test_held_out_queries_are_not_in_the_gallery_that_is_chosen_of_the_rest(tmp_path, pets):
+def test_the_gallery_is_chosen_among_images_not_held_out(tmp_path, pets):
     out = prepared(tmp_path, pets, dataset(gallery_per_class=3, queries_per_class=4))
     assert Counter(image_id.split("/")[0] for image_id in gallery_ids(out)) == {"cats": 3, "big_dogs": 3}
     assert {*gallery_ids(out), *gallery_ids(out, "queries")} == set(PETS)
 
 
 def test_classes_without_a_gallery_image_get_no_prompt(tmp_path):
-    pets = folder_of(tmp_path / "pets", {**PETS, "query/birds/1.jpg": jpeg(50)})
-    out = prepared(tmp_path, pets, dataset(query_folder="query"), asked(templates=["{}"]))
+    pets = folder_of(tmp_path / "pets", {**PETS, "query/birds/1.jpg": noise_jpeg(50)})
+    out = prepared(tmp_path, pets, dataset(query_folder="query"), query_params(templates=["{}"]))
     assert [row["text"] for row in query_rows(out) if row["text"]] == ["big dogs", "cats"]
 
 
-def test_judgements_of_drawings_that_were_not_chosen_are_dropped_and_counted(tmp_path):
+def test_judgements_of_drawings_not_chosen_are_dropped_and_counted(tmp_path):
     parameters = dataset(
         reader=Reader.shapes, draw_seed=0, draw_gallery_images=160, draw_query_images=10, gallery_per_class=1
     )
@@ -274,7 +250,7 @@ def test_judgements_of_drawings_that_were_not_chosen_are_dropped_and_counted(tmp
 # --- bad images -----------------------------------------------------------------------------------------------------
 
 
-def test_bad_images_are_set_aside_with_their_reasons_and_counted(tmp_path):
+def test_bad_images_are_quarantined_with_reasons_and_counted(tmp_path):
     pets = folder_of(tmp_path / "pets", {**PETS, **BROKEN})
     (pets / "cats" / "gone.jpg").symlink_to("nowhere.jpg")
     out = prepared(tmp_path, pets, dataset(max_bad_fraction=0.25, queries_per_class=0))
@@ -298,14 +274,14 @@ def test_bad_images_are_set_aside_with_their_reasons_and_counted(tmp_path):
     assert summary(out)["gallery"]["images"] == 12
 
 
-def test_too_many_bad_images_fail_the_run_with_counts_and_examples_and_leave_the_quarantine(tmp_path):
+def test_too_many_bad_images_fail_and_leave_the_quarantine(tmp_path):
     pets = folder_of(tmp_path / "pets", {**PETS, **BROKEN, "cats/late.jpg": b"x"})
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as caught:
         prepared(tmp_path, pets, dataset(max_bad_fraction=0.2))
     path = tmp_path / "out" / "images" / "quarantine.parquet"
-    assert str(told.value) == (
+    assert str(caught.value) == (
         "4 of 16 images cannot be decoded, more than dataset.max_bad_fraction = 0.2 allows (big_dogs/page.gif: "
-        "not an image; cats/broken.jpg: damaged or truncated; cats/empty.png: empty file; ...): mend or remove them, see "
+        "not an image; cats/broken.jpg: damaged or truncated; cats/empty.png: empty file; ...): repair or remove them, see "
         f"{path}, or raise the fraction"
     )
     assert len(quarantine_rows(tmp_path / "out")) == 4
@@ -313,20 +289,8 @@ def test_too_many_bad_images_fail_the_run_with_counts_and_examples_and_leave_the
     assert not (tmp_path / "out" / "queries").exists()
 
 
-@pytest.mark.parametrize(
-    ("bad", "attempted", "fraction"), [(29, 100, 0.29), (7, 100, 0.07), (1, 3, 1 / 3), (0, 0, 0.0)]
-)
-def test_just_the_allowed_share_of_bad_images_passes_and_one_more_does_not(bad, attempted, fraction):
-    """29 > 0.29 * 100 in binary arithmetic: the share is compared, not the count."""
-    rows = [Quarantined(f"{n:03d}.jpg", None, "empty file", "", 0) for n in range(bad + 1)]
-    check_bad_fraction(rows[:bad], attempted, fraction, "here")
-    if attempted:
-        with pytest.raises(DataError, match=f"{bad + 1} of {attempted} images cannot be decoded.*see here"):
-            check_bad_fraction(rows, attempted, fraction, "here")
-
-
 @pytest.mark.parametrize("source", list(QuerySource))
-def test_a_folder_of_only_broken_images_is_told_as_that(tmp_path, source):
+def test_a_folder_of_only_broken_images_is_refused(tmp_path, source):
     broken = folder_of(tmp_path / "pets", BROKEN)
     listed = tmp_path / "list.csv"
     listed.write_text("query_id,task,text,label\nq1,tbir,a cat,cats\n")
@@ -337,13 +301,13 @@ def test_a_folder_of_only_broken_images_is_told_as_that(tmp_path, source):
             tmp_path,
             broken,
             dataset(max_bad_fraction=1.0, queries_per_class=0),
-            asked(source=source, path=str(listed)),
+            query_params(source=source, path=str(listed)),
         )
     assert len(quarantine_rows(tmp_path / "out")) == 3
 
 
-def test_broken_queries_count_too(tmp_path):
-    pets = folder_of(tmp_path / "pets", {**PETS, "query/cats/1.jpg": b"x", "query/cats/2.jpg": jpeg(1)})
+def test_broken_query_images_count_as_bad_images(tmp_path):
+    pets = folder_of(tmp_path / "pets", {**PETS, "query/cats/1.jpg": b"x", "query/cats/2.jpg": noise_jpeg(1)})
     out = prepared(tmp_path, pets, dataset(query_folder="query", max_bad_fraction=1 / 14))
     assert [row.source for row in quarantine_rows(out)] == ["query/cats/1.jpg"]
     assert [row["query_id"] for row in query_rows(out)] == ["query/cats/2.jpg"]
@@ -351,9 +315,11 @@ def test_broken_queries_count_too(tmp_path):
 
 def test_a_gallery_without_images_is_refused(tmp_path):
     with pytest.raises(
-        DataError, match=r"the data set holds no gallery images: see dataset.url and dataset.query_folder"
+        DataError, match=r"the data set has no gallery images: see dataset.url and dataset.query_folder"
     ):
-        prepared(tmp_path, folder_of(tmp_path / "pets", {"query/cats/1.jpg": jpeg(1)}), dataset(query_folder="query"))
+        prepared(
+            tmp_path, folder_of(tmp_path / "pets", {"query/cats/1.jpg": noise_jpeg(1)}), dataset(query_folder="query")
+        )
 
 
 # --- queries of a file ----------------------------------------------------------------------------------------------
@@ -368,21 +334,21 @@ words,tbir,,a sleeping cat,cats
 
 def listed(tmp_path, text=LISTED, qrels=None, **changes):
     """A query list with one image of its own, and perhaps qrels, as parameters."""
-    home = folder_of(tmp_path / "home", {"list.csv": text.encode(), "mine/1.jpg": jpeg(99), "mine/bad.jpg": b"x"})
+    home = folder_of(tmp_path / "home", {"list.csv": text.encode(), "mine/1.jpg": noise_jpeg(99), "mine/bad.jpg": b"x"})
     if qrels is not None:
         (home / "list.qrels").write_text(qrels, encoding="utf-8")
         changes["qrels"] = str(home / "list.qrels")
-    return asked(source=QuerySource.file, path=str(home / "list.csv"), **changes)
+    return query_params(source=QuerySource.file, path=str(home / "list.csv"), **changes)
 
 
-def test_a_file_asks_with_gallery_images_and_its_own(tmp_path, pets):
+def test_a_list_may_name_gallery_images_and_its_own(tmp_path, pets):
     out = prepared(tmp_path, pets, queries=listed(tmp_path))
     assert gallery_ids(out) == sorted(PETS)  # nothing is held out
     assert gallery_ids(out, "queries") == ["cats/0.jpg", "query/own"]
     table = read_columns(out / "images" / "queries", ["image", "label", "source"]).to_pylist()
     assert table == [
         {"image": PETS["cats/0.jpg"], "label": "cats", "source": "cats/0.jpg"},
-        {"image": jpeg(99), "label": "cats", "source": "mine/1.jpg"},
+        {"image": noise_jpeg(99), "label": "cats", "source": "mine/1.jpg"},
     ]
     assert [tuple(row.values()) for row in query_rows(out)] == [
         ("own", "cbir", "query/own", None, "cats", None),
@@ -394,15 +360,15 @@ def test_a_file_asks_with_gallery_images_and_its_own(tmp_path, pets):
     assert summary(out)["relevance"] == "same_label"
 
 
-def test_a_file_of_texts_only_needs_no_images(tmp_path, pets):
+def test_a_list_of_texts_needs_no_images(tmp_path, pets):
     out = prepared(tmp_path, pets, queries=listed(tmp_path, "query_id,task,text\nq,tbir,a cat\n"))
     assert gallery_ids(out, "queries") == []
     assert summary(out)["queries"]["images"] == 0
 
 
-def test_a_file_without_path_is_refused(tmp_path, pets):
+def test_queries_of_a_file_without_path_are_refused(tmp_path, pets):
     with pytest.raises(ConfigError, match=r"queries.path: queries=file needs the path of a CSV, Parquet or JSONL file"):
-        prepared(tmp_path, pets, queries=asked(source=QuerySource.file))
+        prepared(tmp_path, pets, queries=query_params(source=QuerySource.file))
 
 
 def test_an_unknown_label_is_named_by_line_with_the_nearest(tmp_path, pets):
@@ -412,21 +378,21 @@ def test_an_unknown_label_is_named_by_line_with_the_nearest(tmp_path, pets):
         prepared(tmp_path, pets, queries=listed(tmp_path, "query_id,task,text,label\nq,tbir,x,catz\n"))
 
 
-def test_a_message_about_one_of_many_labels_stays_short(tmp_path):
+def test_a_message_about_an_unknown_label_stays_short(tmp_path):
     many = folder_of(tmp_path / "many", {f"class {n}/1.jpg": PETS["cats/0.jpg"] for n in range(300)})
-    with pytest.raises(DataError, match="no gallery image has 'zebra'; nearest: ") as told:
+    with pytest.raises(DataError, match="no gallery image has 'zebra'; nearest: ") as caught:
         prepared(tmp_path, many, queries=listed(tmp_path, "query_id,task,text,label\nq,tbir,x,zebra\n"))
-    assert len(str(told.value)) < 300 + len(str(tmp_path))
+    assert len(str(caught.value)) < 300 + len(str(tmp_path))
 
 
-def test_a_label_where_the_gallery_has_none_is_refused(tmp_path):
-    plain = folder_of(tmp_path / "plain", {"1.jpg": jpeg(1)})
+def test_a_label_for_a_gallery_without_labels_is_refused(tmp_path):
+    plain = folder_of(tmp_path / "plain", {"1.jpg": noise_jpeg(1)})
     text = "query_id,task,text,label\n" + "".join(f"q{n},tbir,x,\n" for n in range(3)) + "q,tbir,x,cats\n"
     with pytest.raises(DataError, match=r"line 5, column label: .*'cats'; the gallery has no labels"):
         prepared(tmp_path, plain, queries=listed(tmp_path, text))
 
 
-def test_a_query_image_that_cannot_be_decoded_is_named_by_line(tmp_path, pets):
+def test_an_undecodable_query_image_is_named_by_line(tmp_path, pets):
     text = "query_id,task,image\nq1,cbir,cats/0.jpg\nq2,cbir,mine/bad.jpg\n"
     with pytest.raises(
         DataError,
@@ -436,15 +402,15 @@ def test_a_query_image_that_cannot_be_decoded_is_named_by_line(tmp_path, pets):
 
 
 @pytest.mark.parametrize("image", ["cats/00.jpg", "mine/2.jpg"])
-def test_a_query_image_that_is_nowhere_is_named_by_line(tmp_path, pets, image):
+def test_a_missing_query_image_is_named_by_line(tmp_path, pets, image):
     with pytest.raises(DataError, match=rf"line 2, column image: '{image}' is neither an image_id of the gallery nor"):
         prepared(tmp_path, pets, queries=listed(tmp_path, f"query_id,task,image\nq1,cbir,{image}\n"))
 
 
-def test_an_own_image_never_takes_the_name_of_a_gallery_image(tmp_path):
+def test_a_listed_image_never_gets_a_gallery_image_id(tmp_path):
     """It would then be left out of its own results as the query itself."""
-    pets = folder_of(tmp_path / "pets", {**PETS, "query/1.jpg": jpeg(1)})
-    with pytest.raises(DataError, match=r"line 2, column query_id: .*'query/1.jpg', as a gallery image is already"):
+    pets = folder_of(tmp_path / "pets", {**PETS, "query/1.jpg": noise_jpeg(1)})
+    with pytest.raises(DataError, match=r"line 2, column query_id: .*'query/1.jpg', which a gallery image already has"):
         prepared(tmp_path, pets, queries=listed(tmp_path, "query_id,task,image\n1.jpg,cbir,mine/1.jpg\n"))
     text = "query_id,task,image\n1.jpg,cbir,query/1.jpg\n"  # the gallery image itself
     assert gallery_ids(prepared(tmp_path, pets, queries=listed(tmp_path, text)), "queries") == ["query/1.jpg"]
@@ -453,7 +419,7 @@ def test_an_own_image_never_takes_the_name_of_a_gallery_image(tmp_path):
 GRADED = "own 0 cats/1.jpg 2\nown 0 big_dogs/1.jpg 0\nwords 0 cats/1.jpg 1\n"
 
 
-def test_judgements_of_a_file_are_kept_sorted(tmp_path, pets):
+def test_judgements_of_a_file_are_sorted(tmp_path, pets):
     out = prepared(tmp_path, pets, queries=listed(tmp_path, qrels=GRADED))
     assert qrels_rows(out) == [("own", "big_dogs/1.jpg", 0), ("own", "cats/1.jpg", 2), ("words", "cats/1.jpg", 1)]
     assert summary(out)["relevance"] == "qrels"
@@ -466,16 +432,16 @@ def test_judgements_of_a_file_are_kept_sorted(tmp_path, pets):
         ("onw 0 cats/1.jpg 1", r"query 'onw' is not in the query list; nearest: own, words, "),
         (
             "own 0 cats/11.jpg 1",
-            r"query 'own': the data set's gallery has no image 'cats/11.jpg'; an image_id is such as 'big_dogs/0.jpg'",
+            r"query 'own': the data set's gallery has no image 'cats/11.jpg'; an example of an image_id is 'big_dogs/0.jpg'",
         ),
     ],
 )
-def test_a_judgement_of_what_does_not_exist_is_refused(tmp_path, pets, line, message):
+def test_a_judgement_of_an_unknown_query_or_image_is_refused(tmp_path, pets, line, message):
     with pytest.raises(DataError, match=r"list\.qrels: " + message):
         prepared(tmp_path, pets, queries=listed(tmp_path, qrels=GRADED + line + "\n"))
 
 
-def test_judgements_of_images_set_aside_or_not_chosen_are_dropped_and_counted(tmp_path):
+def test_judgements_of_images_outside_the_gallery_are_dropped_and_counted(tmp_path):
     pets = folder_of(tmp_path / "pets", {**PETS, "cats/bad.jpg": b"x"})
     text = "query_id,task,text\nq,tbir,a cat\n"
     qrels = "".join(f"q 0 {image_id} 1\n" for image_id in [*PETS, "cats/bad.jpg"])
@@ -488,7 +454,7 @@ def test_judgements_of_images_set_aside_or_not_chosen_are_dropped_and_counted(tm
     assert [image_id for _, image_id, _ in qrels_rows(out)] == kept
 
 
-def test_judgements_that_are_all_dropped_are_refused(tmp_path):
+def test_judgements_without_any_gallery_image_are_refused(tmp_path):
     pets = folder_of(tmp_path / "pets", {**PETS, "cats/bad.jpg": b"x"})
     with pytest.raises(DataError, match=r"expected a judgement of at least one gallery image, found none in 1 lines"):
         prepared(
@@ -503,97 +469,14 @@ def test_judgements_that_are_all_dropped_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("source", list(QuerySource))
-def test_the_same_inputs_give_the_same_bytes_for_any_number_of_workers(tmp_path, monkeypatch, source):
+def test_output_bytes_do_not_depend_on_the_number_of_workers(tmp_path, monkeypatch, source):
     monkeypatch.setattr(images_module, "SHARD_ROWS", 5)  # several shards
     buffer = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 65536, (600, 300), np.uint16)).save(buffer, "PNG")
     pets = folder_of(tmp_path / "pets", {**PETS, **BROKEN, "cats/large 16 bit.png": buffer.getvalue()})
-    queries = listed(tmp_path, qrels=GRADED) if source is QuerySource.file else asked(templates=["{}"])
+    queries = listed(tmp_path, qrels=GRADED) if source is QuerySource.file else query_params(templates=["{}"])
     trees = []
     for workers, out in ((1, "a"), (2, "b"), (7, "c")):
         trees.append(tree(prepared(tmp_path, pets, dataset(max_bad_fraction=0.5), queries, workers, out)))
     assert trees[0] == trees[1] == trees[2]
     assert sum("gallery/part-" in name for name in trees[0]) >= 2
-
-
-# --- pack_images ----------------------------------------------------------------------------------------------------
-
-
-def source_images(names, body=PETS["cats/0.jpg"]):
-    return [SourceImage(name, None, None, None, name, lambda: body) for name in names]
-
-
-@pytest.mark.parametrize(("names", "told"), [(["a", "b", "b"], "'b' after 'b'"), (["a", "c", "b"], "'b' after 'c'")])
-def test_image_ids_that_are_not_distinct_and_ascending_are_refused(tmp_path, names, told):
-    with pytest.raises(DataError, match=f"image_id {told}: expected ascending, distinct ids"):
-        pack_images(tmp_path, source_images(names), LIMITS, 2, "pack")
-
-
-def test_an_error_that_is_no_bad_image_is_not_swallowed(tmp_path):
-    def read():
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        pack_images(tmp_path, [SourceImage("a", None, None, None, "a", read)], LIMITS, 2, "pack")
-
-
-def test_memory_is_bounded_by_a_shard_and_not_by_the_data_set(tmp_path, monkeypatch):
-    """3,000 images of some 60 kB: 180 MB go through, 8 MiB shards are held; Python's and Arrow's memory are counted."""
-    shard_bytes = 8 * 2**20
-    monkeypatch.setattr(images_module, "MAX_SHARD_BYTES", shard_bytes)
-    monkeypatch.setattr(images_module, "_ends_shard", lambda image: False)
-    body = jpeg(0, side=220)
-
-    def padded(number):
-        return body + number.to_bytes(60_000 - len(body), "big")  # what stands behind a JPEG's end is no part of it
-
-    images = (SourceImage(f"{n:05d}.jpg", "cats", None, None, f"{n}.jpg", partial(padded, n)) for n in range(3000))
-    pool, before = pa.proxy_memory_pool(pa.default_memory_pool()), pa.default_memory_pool()
-    pa.set_memory_pool(pool)
-    tracemalloc.start()
-    try:
-        packed = pack_images(tmp_path / "gallery", images, LIMITS, 2, "pack")
-        peak_bytes = tracemalloc.get_traced_memory()[1] + pool.max_memory()
-    finally:
-        tracemalloc.stop()
-        pa.set_memory_pool(before)
-    sizes = [path.stat().st_size for path in (tmp_path / "gallery").glob("part-*.parquet")]
-    shutil.rmtree(tmp_path / "gallery")
-    assert (packed.images, packed.bytes) == (3000, 180_000_000)
-    assert len(sizes) == 22  # 140 images each
-    assert max(sizes) < 1.1 * shard_bytes
-    assert peak_bytes < 6 * shard_bytes < packed.bytes / 3
-
-
-def test_a_killed_run_leaves_no_half_shard_under_its_name(tmp_path):
-    """The process is killed while the third shard is half written; -9 runs no clean-up."""
-    script = f"""
-        import os, signal
-        from pathlib import Path
-        import pyarrow.parquet as pq
-        from cbir.artifacts import images
-        from cbir.datasets.base import SourceImage
-        from cbir.datasets.packing import Limits, pack_images
-
-        images.MAX_SHARD_ROWS, images._ends_shard = 4, lambda image: False
-        write, body = pq.write_table, bytes.fromhex("{PETS["cats/0.jpg"].hex()}")
-
-        def killed(table, path, **options):
-            write(table, path, **options)
-            if "part-00002" in str(path):
-                os.truncate(path, os.path.getsize(path) // 2)
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        pq.write_table = killed
-        names = [f"{{n:02d}}.jpg" for n in range(20)]
-        rows = (SourceImage(name, None, None, None, name, lambda: body) for name in names)
-        pack_images(Path({str(tmp_path / "gallery")!r}), rows, Limits(10**6, 512), 2, "pack")
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], cwd=REPOSITORY, capture_output=True, timeout=60
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
-    names = sorted(path.name for path in (tmp_path / "gallery").iterdir())
-    assert [name for name in names if re.fullmatch(r"part-.*", name)] == ["part-00000.parquet", "part-00001.parquet"]
-    assert len(names) == 3  # and the half one under its temporary name
-    assert [table.num_rows for _, table in read_shards(tmp_path / "gallery")] == [4, 4]

@@ -1,4 +1,4 @@
-"""The zoo of broken images, by the road that a user's folder takes: nothing stops, hangs or bloats, all are accounted for."""
+"""The zoo of broken images through the stages that a user's folder takes: nothing fails, hangs or needs much memory."""
 
 import os
 import subprocess
@@ -19,8 +19,8 @@ from cbir.encoders.preprocessing import Preprocessing
 from tests.support.imports import ROOT
 from tests.support.zoo import FILES, OUTCOMES, make_zoo
 
-HANG_S = 60  # no speed is claimed: what hangs shall fail its test
-BLOAT_BYTES = 500e6  # the whole process of the stage preprocess; the bomb alone would be 900 MB
+HANG_S = 600  # speed is not tested here; a test that hangs must fail
+MAX_PEAK_BYTES = 500e6  # the whole process of the stage preprocess; the bomb alone would be 900 MB
 STAGE = """
 import sys
 from stages import {0}
@@ -31,14 +31,14 @@ print(peak_bytes())
 
 
 def run(root: Path, stage: str, *arguments: str) -> int:
-    """Run a stage in a process of its own; returns the most memory that it held, in bytes."""
+    """Run a stage in its own process; return its peak memory in bytes."""
     done = subprocess.run(
         [sys.executable, "-c", STAGE.format(stage), *arguments],
         cwd=root,
         env={**os.environ, "PYTHONPATH": str(ROOT), "CBIR_CACHE": str(root / "cache")},
         capture_output=True,
         text=True,
-        timeout=10 * HANG_S,
+        timeout=HANG_S,
     )
     assert done.returncode == 0, done.stderr
     return int(done.stdout.split()[-1])
@@ -46,7 +46,7 @@ def run(root: Path, stage: str, *arguments: str) -> int:
 
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the zoo went through scan, download, preprocess, weights and embed."""
+    """A folder in which scan, download, preprocess, weights and embed have run on the zoo."""
     root = tmp_path_factory.mktemp("zoo")
     make_zoo(root / "zoo")
     overrides = ["dataset=image_folder", f"dataset.url={root / 'zoo'}", "dataset.queries_per_class=0"]
@@ -61,31 +61,31 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_each_file_is_packed_or_refused_with_its_reason_and_hangs_nothing(name: str) -> None:
+def test_each_file_is_packed_or_refused_without_hanging(name: str) -> None:
     make, reason = FILES[name]
 
-    found: list[str | None] = []
+    reasons: list[str | None] = []
 
     def outcome() -> None:
         try:
             packed = encode_for_packing(make(), 100_000_000, 512)
         except UndecodableImage as error:
-            found.append(error.reason)
+            reasons.append(error.reason)
             return
         assert Preprocessing(64, 64, "shortest", "bilinear", (0.5,) * 3, (0.5,) * 3).prepare_packed(packed.data).any()
-        found.append(None)
+        reasons.append(None)
 
     thread = Thread(target=outcome, daemon=True)  # a pool would wait for it
     thread.start()
     thread.join(HANG_S)
-    assert found == [reason]
+    assert reasons == [reason]
 
 
-def test_every_member_is_in_the_gallery_or_in_quarantine_with_a_reason(zoo: Path) -> None:
+def test_each_member_is_in_gallery_or_quarantine_with_a_reason(zoo: Path) -> None:
     gallery = read_columns(zoo / "data/images/gallery", ["image_id"])["image_id"].to_pylist()
     quarantine = {row["source"]: row for row in read_quarantine(zoo / "data/images/quarantine.parquet").to_pylist()}
-    found = {**dict.fromkeys(gallery), **{name: row["reason"] for name, row in quarantine.items()}}
-    assert found == OUTCOMES
+    outcomes = {**dict.fromkeys(gallery), **{name: row["reason"] for name, row in quarantine.items()}}
+    assert outcomes == OUTCOMES
     assert not set(gallery) & set(quarantine)
     assert read_json(zoo / "data/images/summary.json")["gallery"]["images"] == len(gallery)
     details = {name: row["detail"] for name, row in quarantine.items()}
@@ -95,26 +95,26 @@ def test_every_member_is_in_the_gallery_or_in_quarantine_with_a_reason(zoo: Path
     assert all(details[name] for name, reason in OUTCOMES.items() if reason not in (None, "empty file"))
 
 
-def test_the_bomb_does_not_bloat_the_run(zoo: Path) -> None:
-    assert int((zoo / "peak").read_text()) < BLOAT_BYTES
+def test_the_bomb_does_not_use_much_memory(zoo: Path) -> None:
+    assert int((zoo / "peak").read_text()) < MAX_PEAK_BYTES
 
 
-def test_a_long_and_narrow_image_is_not_resized_whole(tmp_path: Path) -> None:
+def test_a_long_narrow_image_is_not_resized_as_a_whole(tmp_path: Path) -> None:
     """1 x 20,000 would become 224 x 4,480,000 pixels before the crop: 3 GB."""
     code = """
 from cbir.encoders.preprocessing import Preprocessing
 from PIL import Image
 from cbir.core.timing import peak_bytes
 for size in ((1, 20_000), (20_000, 1)):
-    shown = Preprocessing(232, 224, "shortest", "bicubic", (0.5,) * 3, (0.5,) * 3).prepare(Image.new("RGB", size, "red"))
-    assert shown.shape == (224, 224, 3) and (shown == (255, 0, 0)).all()
+    image = Preprocessing(232, 224, "shortest", "bicubic", (0.5,) * 3, (0.5,) * 3).prepare(Image.new("RGB", size, "red"))
+    assert image.shape == (224, 224, 3) and (image == (255, 0, 0)).all()
 print(peak_bytes())
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 200e6
 
 
-def test_what_was_packed_embeds_and_shows_what_the_member_showed(zoo: Path) -> None:
+def test_packed_members_are_embedded_with_their_content_and_size(zoo: Path) -> None:
     ids, parts = read_parts(zoo / "data/embeddings/mobilenet/gallery")
     vectors = dict(zip(ids, np.concatenate(parts), strict=True))
     assert set(vectors) == {name for name, reason in OUTCOMES.items() if reason is None}

@@ -31,7 +31,7 @@ from cbir.demo.train import (
     train_clip,
     train_mobilenet,
 )
-from cbir.drawing.draw import COLOURS, SHAPES, Attributes
+from cbir.drawing.attributes import COLOURS, SHAPES, Attributes
 from cbir.drawing.unseen import UNSEEN_LABELS
 from cbir.encoders.base import file_sha256
 from cbir.encoders.demo import DEMO_WEIGHTS

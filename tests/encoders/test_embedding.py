@@ -70,13 +70,13 @@ def packed(number: int) -> list[PackedImage]:
     found = []
     for drawing in sample(1, "gallery", number, side_range_px=(48, 80)):
         image = Image.open(io.BytesIO(drawing.jpeg)).convert("RGB")
-        image = image.crop((0, 0, image.width, image.height - 15 * (drawing.index % 3)))
-        if drawing.index % 5 == 0:
+        image = image.crop((0, 0, image.width, image.height - 15 * (drawing.number % 3)))
+        if drawing.number % 5 == 0:
             image = image.convert("L")
         buffer = io.BytesIO()
-        image.save(buffer, "PNG" if drawing.index % 2 else "JPEG")
+        image.save(buffer, "PNG" if drawing.number % 2 else "JPEG")
         body = buffer.getvalue()
-        image_id = f"{drawing.index * 17 % number:03d}/ü.jpg"
+        image_id = f"{drawing.number * 17 % number:03d}/ü.jpg"
         digest = hashlib.sha256(body).hexdigest()
         found.append(PackedImage(image_id, None, None, None, "it", digest, *image.size, bytes(256), body))
     return found

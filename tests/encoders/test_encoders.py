@@ -99,7 +99,9 @@ def drawings() -> list[Image.Image]:
     for drawing in sample(3, "gallery", 20, side_range_px=(48, 300)):
         image = Image.open(io.BytesIO(drawing.jpeg)).convert("RGB")
         width, height = image.size
-        cut = [(0, 0, width, height), (0, 3, width, height * 2 // 3), (1, 0, width * 3 // 5, height)][drawing.index % 3]
+        cut = [(0, 0, width, height), (0, 3, width, height * 2 // 3), (1, 0, width * 3 // 5, height)][
+            drawing.number % 3
+        ]
         found.append(image.crop(cut))
     return [*found[:18], *(image.convert("L").convert("RGB") for image in found[18:])]
 

@@ -47,7 +47,7 @@ def test_a_file_of_your_own_may_hold_templates(tmp_path: Path) -> None:
             r"mine\.txt line 1: expected exactly one \{\} where the class name goes, found 'a photo of",
         ),
         (b"{}\n{} and {}", r"mine\.txt line 2: expected exactly one \{\}"),
-        (b"\n\n", r"mine\.txt: expected a template a line, found none"),
+        (b"\n\n", r"mine\.txt: expected one template per line, found none"),
         (
             b"\xff{}",
             r"queries\.prompt_sets: expected bare, clip_80, photo, synonyms or a text file, found '.*mine\.txt'",

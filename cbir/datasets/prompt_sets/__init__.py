@@ -1,10 +1,10 @@
-"""Sets of prompt templates: the words around a class's name.
+"""Sets of prompt templates: texts with {} in place of a class name.
 
 bare        the name alone
 photo       "a photo of a {}."
-clip_80     the 80 templates of the CLIP paper for ImageNet (Radford et al. 2021), which it averages
-synonyms    "a photo of a {}." with every name that the data set has for the class
-a path      a file of your own, one template a line, {} where the name goes
+clip_80     the 80 templates that the CLIP paper averages for ImageNet (Radford et al. 2021)
+synonyms    "a photo of a {}." with each name that the data set has for the class
+a path      your own text file, one template per line
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,11 +22,11 @@ _PHOTO = "a photo of a {}."
 
 
 def read_templates(name: str) -> list[str]:
-    """The templates of a set of this package, or of a user's file.
+    """Read the templates of a prompt set of this package, or of a user's file.
 
-    Raises ConfigError when there is no such set or file, or a line has not exactly one {}.
+    Raises ConfigError when there is no such set or file, or when a line does not contain exactly one {}.
     """
-    path = _of_package(name) or Path(name).expanduser()
+    path = _packaged_file(name) or Path(name).expanduser()
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -39,37 +39,37 @@ def read_templates(name: str) -> list[str]:
                 f"{path} line {number}: expected exactly one {{}} where the class name goes, found {template!r}"
             )
     if not templates:
-        raise ConfigError(f"{path}: expected a template a line, found none")
+        raise ConfigError(f"{path}: expected one template per line, found none")
     return templates
 
 
-def own_files(sets: Sequence[str]) -> list[str]:
-    """Those of the sets that are no set of this package but a user's file.
+def user_files(prompt_sets: Sequence[str]) -> list[str]:
+    """The prompt sets that are a user's file rather than a set of this package.
 
-    >>> own_files(["bare", "synonyms", "my/words.txt"])
-    ['my/words.txt']
+    >>> user_files(["bare", "synonyms", "my/prompts.txt"])
+    ['my/prompts.txt']
     """
-    return [name for name in sets if name != SYNONYMS and _of_package(name) is None]
+    return [name for name in prompt_sets if name != SYNONYMS and _packaged_file(name) is None]
 
 
-def _of_package(name: str) -> Path | None:
-    path = _FOLDER / f"{name}.txt"
-    return path if "/" not in name and path.exists() else None
+def prompt_table(prompt_sets: Sequence[str], class_names: Mapping[str, Sequence[str]]) -> pa.Table:
+    """Return each prompt of each class as a row of PROMPT_SCHEMA; its column `wording` numbers the prompts of a class.
 
-
-def prompt_table(sets: Sequence[str], names: Mapping[str, Sequence[str]]) -> pa.Table:
-    """Every wording of every class: rows of (prompt_set, label, wording, text), by PROMPT_SCHEMA.
-
-    names : label -> its names, the usual one first.
+    class_names : label -> the names of the class, the usual one first.
     """
     rows: list[dict[str, Any]] = []
-    for prompt_set in sets:
+    for prompt_set in prompt_sets:
         templates = [_PHOTO] if prompt_set == SYNONYMS else read_templates(prompt_set)
-        for label, of_label in names.items():
-            chosen = of_label if prompt_set == SYNONYMS else of_label[:1]
-            texts = [template.replace("{}", name) for name in chosen for template in templates]
+        for label, names in class_names.items():
+            used_names = names if prompt_set == SYNONYMS else names[:1]
+            prompts = [template.replace("{}", name) for name in used_names for template in templates]
             rows += [
-                {"prompt_set": prompt_set, "label": label, "wording": number, "text": text}
-                for number, text in enumerate(dict.fromkeys(texts))
+                {"prompt_set": prompt_set, "label": label, "wording": number, "text": prompt}
+                for number, prompt in enumerate(dict.fromkeys(prompts))
             ]
     return pa.Table.from_pylist(rows, PROMPT_SCHEMA)
+
+
+def _packaged_file(name: str) -> Path | None:
+    path = _FOLDER / f"{name}.txt"
+    return path if "/" not in name and path.exists() else None

@@ -1,10 +1,10 @@
-"""The query list: written by the data set's own classes and captions, or read from a user's file."""
+"""A user's query list (CSV, Parquet or JSONL) and relevance judgements (TREC qrels): read and checked row by row."""
 
 import csv
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from io import StringIO
@@ -14,21 +14,22 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cbir.artifacts.names import TASKS
+from cbir.artifacts.queries import Judgement
 from cbir.artifacts.trec import duplicate_judgement, read_qrels_lines
 from cbir.core.errors import DataError
 from cbir.core.params import nearest
 from cbir.core.text_files import decode_utf8, read_lines
-from cbir.datasets.base import Grade, Query, SourceImage
+from cbir.datasets.base import SourceImage
 from cbir.fetching.archives import read_file
 
 COLUMNS = ("query_id", "task", "image", "text", "label")
-TASKS = ("cbir", "tbir")
-_NO_TEXT = re.compile("[\0\ud800-\udfff]")  # NUL, and halves of a character
+_NOT_TEXT = re.compile("[\0\ud800-\udfff]")  # NUL, and halves of a surrogate pair
 
 
 @dataclass(frozen=True)
 class ListedQuery:
-    """A row of a user's query list; `line` is where it stands in the file, for messages."""
+    """A row of a user's query list; `line` is its line in the file, for messages."""
 
     query_id: str
     task: str
@@ -38,101 +39,82 @@ class ListedQuery:
     line: int
 
 
-def image_queries(images: Iterable[tuple[str, str | None]]) -> Iterator[Query]:
-    """One cbir query for each (image_id, label)."""
-    for image_id, label in images:
-        yield Query(image_id, "cbir", image_id, None, label)
-
-
-def class_queries(class_names: Mapping[str, str], templates: Sequence[str]) -> Iterator[Query]:
-    """One tbir query for each class and prompt template."""
-    for label, name in class_names.items():
-        for number, template in enumerate(templates):
-            query_id = f"class:{label}" if len(templates) == 1 else f"class:{label}:{number}"
-            yield Query(query_id, "tbir", None, template.replace("{}", name), label, "class prompts")
-
-
-def caption_queries(captions: Iterable[tuple[str, str | None]]) -> Iterator[Query]:
-    """One tbir query for each distinct (caption, label), in order of the captions."""
-    for number, (caption, label) in enumerate(sorted(set(captions), key=lambda pair: (pair[0], pair[1] or ""))):
-        yield Query(f"caption:{number:05d}", "tbir", None, caption, label, "captions")
-
-
 def read_query_file(path: Path) -> list[ListedQuery]:
     """Read a user's query list: CSV, Parquet or JSONL with the columns query_id, task, image, text, label.
 
-    Raises DataError naming file, line and column: an unknown or missing column, another task than cbir and tbir, a cbir
-    row without image, a tbir row without text, a query_id given twice.
+    Raises DataError naming file, line and column: an unknown or missing column, a task other than cbir and tbir, a cbir row
+    without image, a tbir row without text, a duplicate query_id.
     """
     if not path.is_file():
         raise DataError(f"queries.path: expected a CSV, Parquet or JSONL file, found nothing at {path}")
     rows = [_checked_row(path, line, row) for line, row in _rows(path)]
     if not rows:
         raise DataError(f"{path}: expected at least one query, found none")
-    seen: dict[str, int] = {}
+    lines: dict[str, int] = {}
     for row in rows:
-        if row.query_id in seen:
+        if row.query_id in lines:
             raise DataError(
-                f"{path} line {row.line}, column query_id: {row.query_id!r} stands in line {seen[row.query_id]} already"
+                f"{path} line {row.line}, column query_id: {row.query_id!r} is already used in line {lines[row.query_id]}"
             )
-        seen[row.query_id] = row.line
+        lines[row.query_id] = row.line
     return rows
 
 
-def resolve_image(path: Path, row: ListedQuery) -> SourceImage:
-    """The image file below the query list's own folder that a cbir row names.
+def read_qrels_file(path: Path) -> Iterator[Judgement]:
+    """Read a user's TREC qrels (see `cbir.artifacts.trec`).
 
-    Raises DataError when there is none, or when the name leaves the folder.
-    """
-    root, file = _named_file(path, row)
-    where = f"{path} line {row.line}, column image: {row.image!r}"
-    if not file.is_relative_to(root):
-        raise DataError(f"{where} leaves the folder of the query list; put the image below {root}")
-    if not os.path.isfile(file):
-        raise DataError(f"{where} is neither an image_id of the gallery nor a file below {root}")
-    return SourceImage(own_image_id(row), row.label, row.label, None, str(row.image), partial(read_file, file))
-
-
-def image_beside(path: Path, row: ListedQuery) -> Path | None:
-    """The file below the query list's own folder whose name a row's image is; None where there is none."""
-    if row.image is None:
-        return None
-    root, file = _named_file(path, row)
-    return file if file.is_relative_to(root) and os.path.isfile(file) else None
-
-
-def own_image_id(row: ListedQuery) -> str:
-    """The image_id of a query image that comes with the query list."""
-    return f"query/{row.query_id}"
-
-
-def read_qrels_file(path: Path) -> Iterator[Grade]:
-    """Read TREC qrels, "query_id 0 image_id relevance" a line; an image_id may hold spaces, every field between tabs.
-
-    Raises DataError naming file and line: too few fields, a grade outside the whole numbers 0 to 127, a pair given twice.
+    Raises DataError naming file and line: a missing field, a relevance that is not a whole number from 0 to 127, a pair of
+    query and image that is judged twice.
     """
     if not path.is_file():
         raise DataError(f"queries.qrels: expected a TREC qrels file, found nothing at {path}")
-    seen: set[tuple[str, str]] = set()
-    for number, (query_id, image_id, grade) in read_qrels_lines(path, range(128)):
-        if (query_id, image_id) in seen:
-            raise duplicate_judgement(path, number, query_id, image_id)
-        seen.add((query_id, image_id))
-        yield query_id, image_id, grade
+    judged: set[tuple[str, str]] = set()
+    for line, (query_id, image_id, relevance) in read_qrels_lines(path, range(128)):
+        if (query_id, image_id) in judged:
+            raise duplicate_judgement(path, line, query_id, image_id)
+        judged.add((query_id, image_id))
+        yield query_id, image_id, relevance
 
 
-def _named_file(path: Path, row: ListedQuery) -> tuple[str, Path]:
-    """The query list's own folder, and the path that a row's image is there, wherever links lead."""
+def listed_image(path: Path, row: ListedQuery) -> SourceImage:
+    """Return the image file that a row names, a path below the folder of the query list.
+
+    Raises DataError when there is no such file, or when it is outside that folder.
+    """
+    root, file = _image_path(path, row)
+    where = f"{path} line {row.line}, column image: {row.image!r}"
+    if not file.is_relative_to(root):
+        raise DataError(f"{where} is outside the folder of the query list; put the image below {root}")
+    if not os.path.isfile(file):
+        raise DataError(f"{where} is neither an image_id of the gallery nor a file below {root}")
+    return SourceImage(listed_image_id(row), row.label, row.label, None, str(row.image), partial(read_file, file))
+
+
+def listed_image_path(path: Path, row: ListedQuery) -> Path | None:
+    """The path of the image file that a row names below the folder of the query list; None where there is no such file."""
+    if row.image is None:
+        return None
+    root, file = _image_path(path, row)
+    return file if file.is_relative_to(root) and os.path.isfile(file) else None
+
+
+def listed_image_id(row: ListedQuery) -> str:
+    """The image_id of a query image that is not in the gallery."""
+    return f"query/{row.query_id}"
+
+
+def _image_path(path: Path, row: ListedQuery) -> tuple[str, Path]:
+    """The folder of the query list and the path of a row's image in it, all links followed."""
     root = os.path.realpath(path.parent)
-    return root, Path(os.path.realpath(os.path.join(root, row.image or "")))  # unlike Path.resolve, ends in a circle
+    return root, Path(os.path.realpath(os.path.join(root, row.image or "")))  # Path.resolve fails on circular links
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    readers = {".csv": _csv_rows, ".parquet": _parquet_rows, ".jsonl": _jsonl_rows}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(f"{path}: expected a name that ends in {', '.join(readers)}, found '{path.suffix}'")
-    return reader(path)
+    formats = {".csv": _csv_rows, ".parquet": _parquet_rows, ".jsonl": _jsonl_rows}
+    read = formats.get(path.suffix.lower())
+    if read is None:
+        raise DataError(f"{path}: expected a name that ends in {', '.join(formats)}, found '{path.suffix}'")
+    return read(path)
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -180,7 +162,7 @@ def _check_columns(path: Path, names: Sequence[str], where: str = "") -> None:
         if name not in COLUMNS:
             raise DataError(f"{path}{where}: unknown column {name!r}; {nearest(str(name), COLUMNS)}")
         if names.count(name) > 1:
-            raise DataError(f"{path}{where}: column {name!r} stands there twice")
+            raise DataError(f"{path}{where}: expected distinct columns, found {name!r} twice")
     for name in ("query_id", "task"):
         if name not in names:
             raise DataError(f"{path}{where}: expected the columns {', '.join(COLUMNS)}; '{name}' is missing")
@@ -193,16 +175,16 @@ def _checked_row(path: Path, line: int, row: Mapping[str, Any]) -> ListedQuery:
         if value is not None and (not isinstance(value, str | int) or isinstance(value, bool)):
             raise DataError(f"{path} line {line}, column {name}: expected text, found {type(value).__name__} {value!r}")
         values[name] = str(value).strip() or None if value is not None else None
-        if _NO_TEXT.search(values[name] or ""):
-            raise DataError(f"{path} line {line}, column {name}: {value!r} holds a character that is no text")
+        if _NOT_TEXT.search(values[name] or ""):
+            raise DataError(f"{path} line {line}, column {name}: {value!r} contains a character that is not text")
     where = f"{path} line {line}, column"
     if values["query_id"] is None:
         raise DataError(f"{where} query_id: expected a name, found nothing")
     if values["task"] not in TASKS:
         raise DataError(f"{where} task: expected cbir or tbir, found {values['task']!r}")
-    needed, idle = ("image", "text") if values["task"] == "cbir" else ("text", "image")
-    if values[needed] is None:
-        raise DataError(f"{where} {needed}: a {values['task']} query needs it, found nothing")
-    if values[idle] is not None:
-        raise DataError(f"{where} {idle}: a {values['task']} query has none, found {values[idle]!r}")
+    required, unused = ("image", "text") if values["task"] == "cbir" else ("text", "image")
+    if values[required] is None:
+        raise DataError(f"{where} {required}: expected a value, which a {values['task']} query needs, found nothing")
+    if values[unused] is not None:
+        raise DataError(f"{where} {unused}: expected nothing in a {values['task']} query, found {values[unused]!r}")
     return ListedQuery(values["query_id"], str(values["task"]), values["image"], values["text"], values["label"], line)

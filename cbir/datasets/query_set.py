@@ -1,0 +1,197 @@
+"""The queries of a run, their packed images and relevance judgements: from the data set itself, or from a user's files."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+
+from cbir.artifacts.images import Quarantined
+from cbir.artifacts.paths import DataPaths
+from cbir.artifacts.queries import Judgement
+from cbir.core.errors import ConfigError, DataError
+from cbir.datasets.base import Dataset, Query, SourceImage, choose
+from cbir.datasets.packing import Limits, Packed, pack_images, packed_rows
+from cbir.datasets.params import DatasetParams, QueriesParams
+from cbir.datasets.query_file import (
+    ListedQuery,
+    listed_image,
+    listed_image_id,
+    read_qrels_file,
+    read_query_file,
+)
+
+
+@dataclass(frozen=True)
+class QuerySet:
+    """The queries of a run.
+
+    judgements : of gallery images; None where the images of the query's label are relevant.
+    dropped_judgements : the number of judgements whose images are not in the gallery.
+    """
+
+    queries: list[Query]
+    packed: Packed
+    judgements: list[Judgement] | None = None
+    dropped_judgements: int = 0
+
+
+def queries_of_dataset(
+    dataset: Dataset,
+    data: DataPaths,
+    gallery: Packed,
+    params: DatasetParams,
+    queries_params: QueriesParams,
+    limits: Limits,
+    workers: int,
+) -> QuerySet:
+    """Pack the query images of the data set; use them, the class names and the captions as queries.
+
+    gallery : what was packed of the gallery before.
+    Raises DataError when none of the data set's judgements refers to an image in the gallery.
+    """
+    chosen = choose(dataset.query_images(), params.queries_per_class, params.seed)
+    packed = pack_images(
+        data.images("queries"), filter(chosen, dataset.query_images()), limits, workers, "pack queries"
+    )
+    names = {label: name for label, name in dataset.class_names().items() if label in gallery.per_label}
+    queries = list(image_queries(packed_rows(data.images("queries"), "image_id", "label")))
+    queries += class_queries(names, queries_params.templates)
+    if queries_params.captions:
+        captions = packed_rows(data.images("queries"), "caption", "label")
+        queries += caption_queries((caption, label) for caption, label in captions if caption is not None)
+    queries = [_in_class_group(query, dataset.class_group(query.label)) for query in queries]
+    judgements = dataset.judgements(queries)
+    if judgements is None:
+        return QuerySet(queries, packed)
+    gallery_ids = {image_id for (image_id,) in packed_rows(data.images("gallery"), "image_id")}
+    all_judgements = list(judgements)
+    kept = [judgement for judgement in all_judgements if judgement[1] in gallery_ids]
+    if not kept:
+        raise DataError(
+            f"none of the data set's {len(all_judgements)} judgements refers to an image in the gallery: "
+            "raise dataset.gallery_per_class"
+        )
+    return QuerySet(queries, packed, kept, len(all_judgements) - len(kept))
+
+
+def queries_of_file(
+    dataset: Dataset, data: DataPaths, queries_params: QueriesParams, limits: Limits, workers: int
+) -> QuerySet:
+    """Read the user's query list and qrels, and pack the images that the list names.
+
+    The gallery must be packed already.
+    Raises ConfigError when no list is given, DataError when the list or the qrels are damaged, name an image, label or query
+    that does not exist, or name an image that cannot be decoded.
+    """
+    if queries_params.path is None:
+        raise ConfigError("queries.path: queries=file needs the path of a CSV, Parquet or JSONL file, found null")
+    path = Path(queries_params.path).expanduser()
+    rows = read_query_file(path)
+    image_of_query = _images_of_rows(path, rows, dataset, data)
+    distinct = {image.image_id: image for image in image_of_query.values()}
+    in_order = [distinct[image_id] for image_id in sorted(distinct)]
+    packed = pack_images(data.images("queries"), in_order, limits, workers, "pack queries")
+    _refuse_undecodable(path, rows, image_of_query, packed.quarantine)
+    _refuse_unknown_labels(path, rows, data)
+    queries = [
+        Query(row.query_id, row.task, image_of_query[row.query_id].image_id if row.image else None, row.text, row.label)
+        for row in rows
+    ]
+    if queries_params.qrels is None:
+        return QuerySet(queries, packed)
+    qrels_path = Path(queries_params.qrels).expanduser()
+    judgements, dropped = _known_judgements(qrels_path, list(read_qrels_file(qrels_path)), queries, dataset, data)
+    return QuerySet(queries, packed, judgements, dropped)
+
+
+def image_queries(images: Iterable[tuple[str, str | None]]) -> Iterator[Query]:
+    """Yield one image query for each (image_id, label)."""
+    for image_id, label in images:
+        yield Query(image_id, "cbir", image_id, None, label)
+
+
+def class_queries(class_names: Mapping[str, str], templates: Sequence[str]) -> Iterator[Query]:
+    """Yield one text query for each class and prompt template."""
+    for label, name in class_names.items():
+        for number, template in enumerate(templates):
+            query_id = f"class:{label}" if len(templates) == 1 else f"class:{label}:{number}"
+            yield Query(query_id, "tbir", None, template.replace("{}", name), label, "class prompts")
+
+
+def caption_queries(captions: Iterable[tuple[str, str | None]]) -> Iterator[Query]:
+    """Yield one text query for each distinct (caption, label), in order of the captions."""
+    for number, (caption, label) in enumerate(sorted(set(captions), key=lambda pair: (pair[0], pair[1] or ""))):
+        yield Query(f"caption:{number:05d}", "tbir", None, caption, label, "captions")
+
+
+def _in_class_group(query: Query, group: str | None) -> Query:
+    """The query in the subset of its kind and group: "captions/unseen"."""
+    return replace(query, subset="/".join(filter(None, (query.subset, group))) or None)
+
+
+def _images_of_rows(
+    path: Path, rows: Sequence[ListedQuery], dataset: Dataset, data: DataPaths
+) -> dict[str, SourceImage]:
+    """query_id -> the image of each row that has one: a gallery image, or a file beside the query list."""
+    wanted = {row.image for row in rows} | {listed_image_id(row) for row in rows}
+    gallery_ids = {image_id for (image_id,) in packed_rows(data.images("gallery"), "image_id") if image_id in wanted}
+    for row in rows:
+        if row.image is not None and row.image not in gallery_ids and listed_image_id(row) in gallery_ids:
+            raise DataError(
+                f"{path} line {row.line}, column query_id: the image of {row.query_id!r} would get the image_id "
+                f"{listed_image_id(row)!r}, which a gallery image already has: choose another query_id"
+            )
+    gallery_images = {image.image_id: image for image in dataset.gallery() if image.image_id in gallery_ids}
+    return {
+        row.query_id: gallery_images.get(row.image) or listed_image(path, row) for row in rows if row.image is not None
+    }
+
+
+def _refuse_undecodable(
+    path: Path, rows: Iterable[ListedQuery], image_of_query: dict[str, SourceImage], quarantine: Iterable[Quarantined]
+) -> None:
+    reasons = {row.source: ": ".join(filter(None, (row.reason, row.detail))) for row in quarantine}
+    for row in rows:
+        image = image_of_query.get(row.query_id)
+        if image is not None and image.source in reasons:
+            raise DataError(
+                f"{path} line {row.line}, column image: {row.image!r} cannot be decoded: {reasons[image.source]}"
+            )
+
+
+def _refuse_unknown_labels(path: Path, rows: Iterable[ListedQuery], data: DataPaths) -> None:
+    labels = {label for (label,) in packed_rows(data.images("gallery"), "label") if label is not None}
+    for row in rows:
+        if row.label is not None and row.label not in labels:
+            hint = _nearest_three(row.label, labels) if labels else "the gallery has no labels"
+            raise DataError(f"{path} line {row.line}, column label: no gallery image has {row.label!r}; {hint}")
+
+
+def _known_judgements(
+    path: Path, judgements: list[Judgement], queries: Iterable[Query], dataset: Dataset, data: DataPaths
+) -> tuple[list[Judgement], int]:
+    """The judgements of gallery images, and the number of those whose images were not chosen or are in quarantine."""
+    query_ids = {query.query_id for query in queries}
+    judged = {image_id for _, image_id, _ in judgements}
+    in_gallery = {image_id for (image_id,) in packed_rows(data.images("gallery"), "image_id") if image_id in judged}
+    in_dataset = in_gallery | {image.image_id for image in dataset.gallery() if image.image_id in judged}
+    for query_id, image_id, _ in judgements:
+        if query_id not in query_ids:
+            hint = _nearest_three(query_id, query_ids)
+            raise DataError(f"{path}: query {query_id!r} is not in the query list; {hint}")
+        if image_id not in in_dataset:
+            raise DataError(
+                f"{path}: query {query_id!r}: the data set's gallery has no image {image_id!r}; "
+                f"an example of an image_id is {next(dataset.gallery()).image_id!r}"
+            )
+    kept = [judgement for judgement in judgements if judgement[1] in in_gallery]
+    if not kept:
+        raise DataError(
+            f"{path}: expected a judgement of at least one gallery image, found none in {len(judgements)} lines"
+        )
+    return kept, len(judgements) - len(kept)
+
+
+def _nearest_three(name: str, valid: Iterable[str]) -> str:
+    """A phrase with the three nearest of the valid names, of which there may be too many to list."""
+    return f"nearest: {', '.join(get_close_matches(name, sorted(valid), n=3, cutoff=0.0))}"

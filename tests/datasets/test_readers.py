@@ -1,0 +1,74 @@
+"""open_dataset: each reader opens what the stage download left in data/raw/."""
+
+import shutil
+
+import pytest
+
+from cbir.core.errors import ConfigError, DataError
+from cbir.core.files import read_json
+from cbir.datasets.params import Reader
+from cbir.datasets.readers import READERS, open_dataset
+from cbir.datasets.shapes import Shapes
+from cbir.datasets.tiny_imagenet import TinyImagenet
+from cbir.fetching.dataset import fetch_dataset
+from tests.support.image_files import CATS_AND_DOGS, TINY_IMAGENET, dataset_params, folder_of, ids, zip_of
+
+
+def test_each_reader_has_an_entry():
+    assert set(READERS) == set(Reader)
+
+
+def test_a_folder_is_recorded_not_copied_and_opened_in_place(tmp_path, monkeypatch):
+    folder_of(tmp_path / "photos", CATS_AND_DOGS)
+    monkeypatch.chdir(tmp_path)
+    fetch_dataset(dataset_params(Reader.image_folder, "photos"), tmp_path / "raw", workers=1)
+    noted = read_json(tmp_path / "raw" / "folder.json")
+    assert noted["folder"] == str(tmp_path / "photos")
+    assert [path.name for path in (tmp_path / "raw").iterdir()] == ["folder.json"]
+    monkeypatch.chdir("/")
+    source = open_dataset(dataset_params(Reader.image_folder, queries_per_class=2), tmp_path / "raw", hold_out=True)
+    assert (len(ids(source.gallery())), len(ids(source.query_images()))) == (16, 4)
+    unasked = open_dataset(dataset_params(Reader.image_folder, queries_per_class=2), tmp_path / "raw", hold_out=False)
+    assert (len(ids(unasked.gallery())), len(ids(unasked.query_images()))) == (20, 0)
+
+    folder_of(tmp_path / "photos", {"cats/0.jpg": b"changed"})
+    fetch_dataset(dataset_params(Reader.image_folder, str(tmp_path / "photos")), tmp_path / "raw", workers=1)
+    assert read_json(tmp_path / "raw" / "folder.json")["fingerprint"] != noted["fingerprint"]
+
+
+def test_a_folder_that_disappeared_is_named(tmp_path):
+    folder_of(tmp_path / "photos", CATS_AND_DOGS)
+    fetch_dataset(dataset_params(Reader.image_folder, str(tmp_path / "photos")), tmp_path / "raw", workers=1)
+    shutil.rmtree(tmp_path / "photos")
+    with pytest.raises(DataError, match="photos: expected a folder of images, found nothing"):
+        open_dataset(dataset_params(Reader.image_folder), tmp_path / "raw", hold_out=True)
+
+
+@pytest.mark.parametrize("reader", [Reader.tiny_imagenet, Reader.shapes])
+def test_a_reader_of_archives_refuses_a_folder(tmp_path, reader):
+    photos = folder_of(tmp_path / "photos", CATS_AND_DOGS)
+    fetch_dataset(dataset_params(reader, str(photos)), tmp_path / "raw", workers=1)
+    with pytest.raises(ConfigError, match=f"dataset.url: dataset={reader.value} needs a zip .* the folder {photos}"):
+        open_dataset(dataset_params(reader), tmp_path / "raw", hold_out=True)
+
+
+def test_shapes_are_drawn_and_opened(tmp_path):
+    fetch_dataset(
+        dataset_params(Reader.shapes, draw_seed=5, draw_gallery_images=3, draw_query_images=2), tmp_path, workers=1
+    )
+    source = open_dataset(dataset_params(Reader.shapes), tmp_path, hold_out=True)
+    assert isinstance(source, Shapes)
+    assert (len(ids(source.gallery())), len(ids(source.query_images()))) == (3, 2)
+
+
+def test_tiny_imagenet_is_opened_from_its_archive(tmp_path):
+    zip_of(tmp_path / "archive.zip", TINY_IMAGENET)
+    assert isinstance(open_dataset(dataset_params(Reader.tiny_imagenet), tmp_path, hold_out=True), TinyImagenet)
+
+
+def test_a_folder_that_changed_since_the_download_is_refused(tmp_path):
+    photos = folder_of(tmp_path / "photos", CATS_AND_DOGS)
+    fetch_dataset(dataset_params(Reader.image_folder, str(photos)), tmp_path / "raw", workers=1)
+    (photos / "cats" / "1.jpg").unlink()
+    with pytest.raises(DataError, match=r"photos has changed since the stage download read it; run `dvc repro` again"):
+        open_dataset(dataset_params(Reader.image_folder), tmp_path / "raw", hold_out=False)
