@@ -19,7 +19,7 @@ from cbir.artifacts.images import read_columns
 from cbir.artifacts.queries import read_qrels, read_query_list
 from cbir.artifacts.vectors import MISSING, Positions, VectorSet, check_passport, open_vectors, positions_of
 from cbir.core.errors import ConfigError, PassportError
-from cbir.core.progress import Counter, progress
+from cbir.core.progress import Progress, progress
 from cbir.evaluation.classes import NEIGHBOURS, Classes, accuracies, prototypes, rank_by_prototype, rank_by_votes
 from cbir.evaluation.collection import GALLERY_COLUMNS, QUERY_COLUMNS, collection_of
 from cbir.evaluation.duplicates import MOST_COPIES
@@ -274,7 +274,7 @@ def _search_index(
 
 
 def _search_rows(
-    vectors: npt.NDArray[np.float32], index: faiss.Index, k: int, params: SearchParams, threads: int, bar: Counter
+    vectors: npt.NDArray[np.float32], index: faiss.Index, k: int, params: SearchParams, threads: int, bar: Progress
 ) -> tuple[Scores, Positions]:
     """Batches of one size, each searched by one thread: the last bits of FAISS's scores depend on both."""
     batches = [slice(start, start + _BATCH_QUERIES) for start in range(0, len(vectors), _BATCH_QUERIES)]

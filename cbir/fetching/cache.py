@@ -1,4 +1,4 @@
-"""The user's cache folder: what can be fetched or computed again, outside DVC's outputs, shared by all projects."""
+"""The user's cache folder, shared by all projects: files that can be fetched or computed again."""
 
 import os
 import time
@@ -6,32 +6,33 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import platformdirs
+
 from cbir.core.errors import ConfigError
 
-WRITING = ".writing"  # ends the name of a file that is not whole yet
-_WRITTEN_WITHIN_S = 3600.0
+WRITING = ".writing"  # suffix of a file that is not yet whole
+_WRITING_FOR_S = 3600.0  # younger files with this suffix may belong to a process that still runs
 KINDS = {"vectors": "embedded shards", "partial": "unfinished downloads"}
 
 
 def cache_folder() -> Path:
-    """$CBIR_CACHE, else cbir/ in the user's own cache folder.
+    """Return $CBIR_CACHE, or else `cbir` in the user's cache folder ($XDG_CACHE_HOME or ~/.cache on Linux).
 
-    Raises ConfigError when it is not absolute: DVC runs experiments in other folders, where a relative one is another one.
+    Raises ConfigError if $CBIR_CACHE is a relative path, because DVC runs experiments in other working folders.
     """
-    if own := os.environ.get("CBIR_CACHE"):
-        folder = Path(own).expanduser()
+    if value := os.environ.get("CBIR_CACHE"):
+        folder = Path(value).expanduser()
         if not folder.is_absolute():
             raise ConfigError(
-                f"CBIR_CACHE: expected an absolute path, found {own!r}; set CBIR_CACHE={folder.resolve()}"
+                f"CBIR_CACHE: expected an absolute path, found {value!r}; set CBIR_CACHE={folder.resolve()}"
             )
         return folder
-    users = Path(os.environ.get("XDG_CACHE_HOME", ""))  # a relative one is to be ignored, says the XDG specification
-    return (users if users.is_absolute() else Path.home() / ".cache") / "cbir"
+    return platformdirs.user_cache_path("cbir", appauthor=False)
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A file of the cache.  used_at : seconds since 1970, when it was last written or read."""
+class CachedFile:
+    """A file in the cache.  used_at : when it was last written or read, in seconds since 1970."""
 
     path: Path
     kind: str
@@ -39,31 +40,31 @@ class Kept:
     used_at: float
 
 
-def kept_files(folder: Path) -> Iterator[Kept]:
-    """Every file of the cache; one that goes away meanwhile is left out."""
+def kept_files(folder: Path) -> Iterator[CachedFile]:
+    """Yield each file in the cache, except those that disappear meanwhile."""
     for kind in KINDS:
         for path in sorted((folder / kind).rglob("*")):
             try:
-                found = path.lstat()
+                info = path.lstat()
             except FileNotFoundError:
                 continue
             if not path.is_dir():
-                yield Kept(path, kind, found.st_size, found.st_mtime)
+                yield CachedFile(path, kind, info.st_size, info.st_mtime)
 
 
-def prune(folder: Path, max_bytes: float, max_age_s: float) -> list[Kept]:
-    """Delete what was not used for `max_age_s`, then what was used longest ago until `max_bytes` are left; return it.
+def prune(folder: Path, max_bytes: float, max_age_s: float) -> list[CachedFile]:
+    """Delete files unused for `max_age_s`, then the least recently used until `max_bytes` are left; return them.
 
-    What a run is writing at this time stays.
+    Files that a process may be writing stay.
     """
-    files = sorted(kept_files(folder), key=lambda kept: kept.used_at, reverse=True)
     now = time.time()
-    held, gone, oldest = 0, [], now - max_age_s
-    for kept in files:
-        if kept.path.suffix == WRITING and now - kept.used_at < _WRITTEN_WITHIN_S:
+    kept_bytes, deleted = 0, []
+    for file in sorted(kept_files(folder), key=lambda file: file.used_at, reverse=True):
+        age_s = now - file.used_at
+        if file.path.suffix == WRITING and age_s < _WRITING_FOR_S:
             continue
-        held += kept.size_bytes
-        if kept.used_at < oldest or held > max_bytes:
-            kept.path.unlink(missing_ok=True)
-            gone.append(kept)
-    return gone
+        kept_bytes += file.size_bytes
+        if age_s > max_age_s or kept_bytes > max_bytes:
+            file.path.unlink(missing_ok=True)
+            deleted.append(file)
+    return deleted

@@ -56,7 +56,7 @@ def test_a_second_run_takes_every_shard_from_the_cache(
     assert embedded(shards, tmp_path / "two", clip, tmp_path / "cache") == first
     assert seen == []
     assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
-    assert "43 of 43 images, 0.0 img/s" in capfd.readouterr().err.splitlines()[-1]
+    assert "43/43 [" in capfd.readouterr().err.splitlines()[-1]
 
 
 def test_only_the_shard_of_a_new_image_is_computed(

@@ -368,7 +368,7 @@ def test_a_trainers_wrapping_is_taken_off(small_state: State, clip_state: State,
 
 def test_a_file_whose_sha256_is_another_one_is_refused(large_file: str, tmp_path: Path) -> None:
     params = mobilenet(architecture=LARGE, weights=large_file, weights_tag="IMAGENET1K_V2", weights_sha256="0" * 64)
-    assert f"expected sha256 {'0' * 64}, got " in refused(FetchError, params, tmp_path)
+    assert f"expected sha256 {'0' * 64}, found " in refused(FetchError, params, tmp_path)
     params = dataclasses.replace(params, weights_sha256=sha256_of(Path(large_file).read_bytes()))
     fetch_encoder("mobilenet", params, tmp_path)
 
@@ -477,7 +477,7 @@ def test_clip_from_the_network_arrives_by_its_hash(server: FileServer, clip_stat
 def test_a_file_from_the_network_with_another_hash_is_refused(make: Any, server: FileServer, tmp_path: Path) -> None:
     url = server.put("/weights.pth", Answer(b"other bytes"))
     message = refused(FetchError, make(weights=url, weights_tag="none", weights_sha256="a" * 64), tmp_path)
-    assert f"weights: {url}: expected sha256 {'a' * 64}, got {sha256_of(b'other bytes')}" in message
+    assert f"weights: {url}: expected sha256 {'a' * 64}, found {sha256_of(b'other bytes')}" in message
 
 
 @pytest.mark.parametrize("make", [mobilenet, clip])
@@ -486,7 +486,7 @@ def test_a_file_from_the_network_without_a_hash_is_not_even_asked_for(
 ) -> None:
     url = server.put("/weights.pth", Answer(b"body"))
     message = refused(ConfigError, make(weights=url, weights_tag="none"), tmp_path)
-    assert f"weights: {url}: a file from the network needs a hash" in message
+    assert f"weights: {url}: expected a hash for a file from the network" in message
     assert not server.hits
 
 
@@ -523,7 +523,7 @@ def test_a_tag_of_torchvision_with_other_bytes_is_refused(
     url = torchvision_serves[1]("00000000")
     params = mobilenet(architecture=LARGE, weights="torchvision:IMAGENET1K_V2")
     message = refused(FetchError, params, tmp_path)
-    assert message.startswith(f"mobilenet.weights: {url}: expected sha256 beginning with 00000000, got ")
+    assert message.startswith(f"mobilenet.weights: {url}: expected sha256 beginning with 00000000, found ")
 
 
 def test_weights_sha256_holds_for_a_tag_of_torchvision_too(
@@ -533,7 +533,7 @@ def test_weights_sha256_holds_for_a_tag_of_torchvision_too(
     name_it(sha256_of(body)[:8])
     wrong = sha256_of(body)[:8] + "0" * 56
     params = mobilenet(architecture=LARGE, weights="torchvision:IMAGENET1K_V2", weights_sha256=wrong)
-    assert f"expected sha256 {wrong}, got " in refused(FetchError, params, tmp_path)
+    assert f"expected sha256 {wrong}, found " in refused(FetchError, params, tmp_path)
 
 
 def test_an_unknown_tag_of_torchvision_is_refused(tmp_path: Path, no_network: object) -> None:
