@@ -1,6 +1,6 @@
 """`make bench`: embedding, side by side in one run, on the same images and weights (random: speed depends on none).
 
-    (a) the loop of old   batches of 32, the library's transforms on Pillow images, eager torch, one process
+    (a) the plain loop    batches of 32, the library's transforms on Pillow images, eager torch, one process
     (b) the limit         the forward pass alone, on prepared pixels
     (c) this pipeline     from shards to parts of vectors: decode, resize, forward pass, write
     (d) read again        (c) once more over unchanged images: every shard from the cache
@@ -52,7 +52,7 @@ ENCODERS = {
     "mobilenet": (Family.torchvision, "mobilenet_v3_large"),
     "clip": (Family.open_clip, "ViT-B-32"),
 }
-WAYS = {"a": "(a) the loop of old", "b": "(b) the limit", "c": "(c) this pipeline", "d": "(d) read again"}
+WAYS = {"a": "(a) the plain loop", "b": "(b) the limit", "c": "(c) this pipeline", "d": "(d) read again"}
 IMAGES = {"mobilenet": 2048, "clip": 320}
 OLD_BATCH = 32
 

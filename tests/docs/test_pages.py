@@ -8,11 +8,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cbir.compose import Params
 from cbir.core.params import leaf_keys
+from cbir.datasets.query_list import read_query_file
 from cbir.evaluation.definitions import FAMILIES
-from tests.docs.pages import PAGES
+from tests.docs.pages import PAGES, blocks_of
 from tests.support.imports import ROOT
 
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
@@ -63,6 +65,29 @@ def test_every_parameter_that_is_named_exists() -> None:
 def test_every_metric_is_in_the_glossary() -> None:
     glossary = TEXTS[ROOT / "docs/glossary.md"]
     assert [name for name in FAMILIES if f"| `{name}` |" not in glossary] == []
+
+
+def test_every_section_of_the_report_is_documented() -> None:
+    template = (ROOT / "cbir/report/templates/report.html.j2").read_text(encoding="utf-8")
+    sections = re.findall(r"<h2[^>]*>([^<]+)</h2>", template)
+    assert len(sections) >= 10
+    page = TEXTS[ROOT / "docs/report.md"]
+    assert [section for section in sections if f"| {section} |" not in page] == []
+
+
+def test_every_stage_and_package_is_documented() -> None:
+    page = TEXTS[ROOT / "docs/how-it-works.md"]
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    assert [name for name in stages if f"| `{name}`" not in page] == []
+    packages = [path.parent.name for path in (ROOT / "cbir").glob("*/__init__.py")]
+    assert sorted(packages) == sorted(re.findall(r"^      (\w+)/  ", page, re.MULTILINE))
+
+
+def test_the_query_list_of_the_manual_is_one(tmp_path: Path) -> None:
+    (block,) = [block for block in blocks_of(ROOT / "docs/your-images.md") if block.language == "csv"]
+    path = tmp_path / "my_queries.csv"
+    path.write_text(block.code, encoding="utf-8")
+    assert {query.task for query in read_query_file(path)} == {"cbir", "tbir"}
 
 
 def test_every_module_and_file_that_is_named_exists() -> None:
