@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cbir.datasets.query_list import read_query_file
 
 from cbir.compose import Params
 from cbir.core.params import leaf_keys
+from cbir.datasets.query_file import read_query_file
 from cbir.evaluation.definitions import FAMILIES
 from tests.docs.pages import PAGES, blocks_of
 from tests.support.imports import ROOT
