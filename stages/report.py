@@ -1,13 +1,14 @@
-"""report: readable pages, pictures and the points of the plots, from what the other stages wrote."""
+"""report: pages, pictures and plots from the results of the other stages."""
 
 from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.artifacts.runs import read_open_table
 from cbir.core.errors import one_line_errors
 from cbir.core.params import load_params
-from cbir.report.examples import Judge, choose_examples
-from cbir.report.facts import gather_facts
+from cbir.report.examples import choose_examples
 from cbir.report.galleries import write_galleries
+from cbir.report.gathering import gather_facts
 from cbir.report.html import write_html
+from cbir.report.judged import JudgedCollection
 from cbir.report.markdown import write_markdown
 from cbir.report.params import ReportParams
 from cbir.report.plots import write_plots
@@ -16,13 +17,13 @@ PARAMS = ("report.sampled_queries", "report.thumbnail_px", "report.seed")
 
 
 def main() -> None:
-    data, reports, params = DataPaths().root, ReportPaths(), load_params("report", ReportParams, PARAMS)
-    facts, judge = gather_facts(data, reports.root), Judge(data)
-    examples = choose_examples(judge, reports.root, params.sampled_queries, params.seed)
+    data, reports, params = DataPaths(), ReportPaths(), load_params("report", ReportParams, PARAMS)
+    facts, collection = gather_facts(data, reports), JudgedCollection(data)
+    examples = choose_examples(collection, reports, params.sampled_queries, params.seed)
     write_plots(reports.plots, facts, read_open_table(reports.classes))
     write_galleries(reports.galleries, facts, examples, data, params.thumbnail_px)
     write_markdown(reports.markdown, facts)
-    write_html(reports.html, facts, judge, examples, data, reports.root, params.thumbnail_px)
+    write_html(reports.html, facts, collection, examples, data, reports, params.thumbnail_px)
 
 
 if __name__ == "__main__":

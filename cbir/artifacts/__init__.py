@@ -1,5 +1,5 @@
-"""The files that cross a stage's border: their schemas, and one read_ and one write_ for each.
+"""The files that stages exchange: their schemas, with one read_ and one write_ function each.
 
-`files` holds atomic writes and checked tables; `images`, `queries`, `vectors` and `runs` hold one border each, apart so
-that a stage depends on the borders that it touches only.
+`tables` reads and writes Parquet with a checked schema; `paths` knows where each file is, `names` the names of tasks and
+encoders.
 """

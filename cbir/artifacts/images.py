@@ -38,16 +38,16 @@ QUARANTINE_SCHEMA = pa.schema(
         pa.field("bytes", pa.int64(), nullable=False),
     ]
 )
-SHARD_ROWS, SHARD_BYTES = 1024, 16 * 2**20  # on average: rows, or bytes where images are large
-_GROUP_ROWS = 64  # read together where one image is wanted
+SHARD_ROWS, SHARD_BYTES = 1024, 16 * 2**20  # of an average shard: rows, or bytes if images are large
+_GROUP_ROWS = 64  # read together when one image is needed
 MAX_SHARD_ROWS, MAX_SHARD_BYTES = 4 * SHARD_ROWS, 4 * SHARD_BYTES  # bounds memory; one shard in fifty would be larger
 
 
 @dataclass(frozen=True)
 class PackedImage:
-    """One row of a shard.  sha256 is that of `image`, the encoded bytes; width and height are in pixels.
+    """One row of a shard.  sha256 is the hash of `image`, the encoded bytes; width and height are in pixels.
 
-    fingerprint : what is seen from afar, 16 x 16 bytes of grey, to find copies that were scaled or compressed anew.
+    fingerprint : the image scaled to 16 x 16 greys, one byte each, to detect copies that were scaled or recompressed.
     """
 
     image_id: str
@@ -64,7 +64,7 @@ class PackedImage:
 
 @dataclass(frozen=True)
 class Quarantined:
-    """One row of the quarantine: what could not be decoded and why."""
+    """One row of the quarantine: an image that could not be decoded, and why."""
 
     source: str
     sha256: str | None
@@ -74,23 +74,23 @@ class Quarantined:
 
 
 def write_shards(folder: Path, images: Iterable[PackedImage]) -> int:
-    """Write images into `part-*.parquet`, one shard in memory at a time, in the order given; return their number.
+    """Write images to `part-*.parquet`, in the order given, with one shard in memory at a time; return their number.
 
-    Where a shard ends depends on the images themselves (content-defined chunking, as rsync and restic cut files): an image
-    more or less changes its own shard, and the others stay as they are, with what was computed of them.
+    The images themselves decide where a shard ends (content-defined chunking, as in rsync and restic): adding or removing
+    an image changes only its own shard, so results computed from the other shards stay valid.
     """
     fresh_folder(folder)
     rows: list[PackedImage] = []
-    held = number = count = 0
+    held_bytes = shard = count = 0
     for image in images:
         rows.append(image)
-        held += len(image.image)
+        held_bytes += len(image.image)
         count += 1
-        if _ends_shard(image) or len(rows) == MAX_SHARD_ROWS or held >= MAX_SHARD_BYTES:
-            _write_shard(folder, number, rows)
-            rows, held, number = [], 0, number + 1
+        if _ends_shard(image) or len(rows) == MAX_SHARD_ROWS or held_bytes >= MAX_SHARD_BYTES:
+            _write_shard(folder, shard, rows)
+            rows, held_bytes, shard = [], 0, shard + 1
     if rows:
-        _write_shard(folder, number, rows)
+        _write_shard(folder, shard, rows)
     return count
 
 
@@ -101,15 +101,15 @@ def read_shards(folder: Path, columns: list[str] | None = None) -> Iterator[tupl
 
 
 def read_columns(folder: Path, columns: list[str]) -> pa.Table:
-    """The given columns of all shards.  Not for `image`: that would hold the whole data set in memory."""
+    """Read the given columns of all shards.  Do not read `image` this way: the whole data set would be in memory."""
     tables = [table for _, table in read_shards(folder, columns)]
     return pa.concat_tables(tables) if tables else IMAGE_SCHEMA.empty_table().select(columns)
 
 
 def read_image(path: Path, row: int) -> tuple[str, bytes] | None:
-    """image_id and encoded bytes of a row of a shard; None where it has no such row.
+    """Return image_id and encoded bytes of a row of a shard, or None if there is no such row.
 
-    Reads the rows around it, not the shard.  Raises DataError for a file that is not there or not readable.
+    Reads the row group of the row, not the whole shard.  Raises DataError if the file is absent or not readable.
     """
     try:
         with pq.ParquetFile(path, memory_map=True) as file:
@@ -122,10 +122,9 @@ def read_image(path: Path, row: int) -> tuple[str, bytes] | None:
 
 
 def read_images(folder: Path, image_ids: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    """image_id and encoded bytes of those of the images that the shards hold, in the shards' order.
+    """Yield image_id and encoded bytes of each given image that the shards hold, in the order of the shards.
 
-    Reads the row groups that hold one, one group in memory at a time.
-    Raises DataError for a file that is not there or not readable.
+    Reads only row groups that hold such an image, one at a time.  Raises DataError if a file is absent or not readable.
     """
     wanted = pa.array(sorted(set(image_ids)), pa.string())
     for path in shard_paths(folder, "part-*.parquet"):
@@ -141,7 +140,7 @@ def read_images(folder: Path, image_ids: Collection[str]) -> Iterator[tuple[str,
 
 
 def write_quarantine(path: Path, rows: Iterable[Quarantined]) -> None:
-    """Write the quarantine, in order of source."""
+    """Write the quarantine, sorted by source."""
     ordered = sorted(rows, key=lambda row: row.source)
     write_table(path, pa.Table.from_pylist([asdict(row) for row in ordered], QUARANTINE_SCHEMA), QUARANTINE_SCHEMA)
 
@@ -152,7 +151,7 @@ def read_quarantine(path: Path) -> pa.Table:
 
 
 def _ends_shard(image: PackedImage) -> bool:
-    """By its content, whose hash is 32 random bits: likely as its share of an average shard."""
+    """Decide by 32 bits of the image's hash; the probability is the image's share of an average shard."""
     share = max(1 / SHARD_ROWS, len(image.image) / SHARD_BYTES)
     return int(image.sha256[:8], 16) < share * 2**32
 

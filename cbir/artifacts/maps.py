@@ -1,4 +1,4 @@
-"""The map of a gallery (`data/map/<encoder>.parquet`): where a sample of its images lies when drawn in two dimensions."""
+"""The map of a gallery (`data/map/<encoder>.parquet`): a sample of its images, placed in two dimensions."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ MAP_SCHEMA = pa.schema(
 
 
 def write_map(path: Path, table: pa.Table) -> None:
-    """Write the map, in order of position in the gallery; without rows where none was asked for."""
+    """Write the map, in order of position in the gallery; it has no rows if `map.images` is 0."""
     write_table(path, table, MAP_SCHEMA)
 
 

@@ -1,7 +1,7 @@
 """`reports/metrics.json` and `reports/intervals.json`, typed: the only module that knows their keys.
 
-Both files have the same groups.  metrics.json holds the mean of each metric, intervals.json the bounds of its 95 % interval;
-a metric that is undefined, or has no interval, is absent.
+Both files have the same groups.  metrics.json holds the mean of each metric, intervals.json the bounds of its 95 % interval.
+A metric that is undefined or has no interval is absent.
 """
 
 from collections.abc import Mapping
@@ -24,10 +24,10 @@ IMAGE, GALLERY_IMAGE, TEXT = "image", "gallery image", "text"  # kinds of querie
 class Groups(Generic[V]):
     """Values by group; V is `Means` or `Bounds`.
 
-    cbir, tbir : encoder -> values of exact search.  subsets : task -> encoder -> subset -> values.
-    categories : encoder -> accuracies of predicted classes.  without_duplicates : encoder -> cbir values of the queries
-    without a copy in the gallery.  ann : encoder -> kind of query -> values of what the index returned.
-    ann_cost : the same, exact search's values less the index's.
+    cbir, tbir : encoder -> values with exact search.  subsets : task -> encoder -> subset -> values.
+    categories : encoder -> accuracies of predicted classes.  without_duplicates : encoder -> cbir values over the queries
+    that have no copy in the gallery.  ann : encoder -> kind of query -> values with the index.
+    ann_cost : the same, the values with exact search minus those with the index.
     """
 
     cbir: dict[str, V] = field(default_factory=dict)
@@ -39,21 +39,24 @@ class Groups(Generic[V]):
     ann_cost: dict[str, dict[str, V]] = field(default_factory=dict)
 
     def of_task(self, task: str) -> dict[str, V]:
-        """encoder -> values of a task."""
+        """encoder -> values of the task."""
         values: dict[str, dict[str, V]] = {"cbir": self.cbir, "tbir": self.tbir}
         return values[task]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, in the order of the fields."""
+        """Return plain values, in the order of the fields."""
         return {name.name: _plain(getattr(self, name.name)) for name in fields(self)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], path: Path) -> Self:
-        """The inverse of to_json.  path : for messages.  Raises DataError when a group is absent or no object."""
+        """Build from the values of to_json.
+
+        path : for messages.  Raises DataError if a group is absent or not an object.
+        """
         for name in fields(cls):
             if not isinstance(value.get(name.name), Mapping):
                 raise DataError(
-                    f"{path}: expected the group '{name.name}' of what evaluate writes, found "
+                    f"{path}: expected the group '{name.name}' that evaluate writes, found "
                     f"{type(value.get(name.name)).__name__}: run `dvc repro --force evaluate`"
                 )
         return cls(**{name.name: value[name.name] for name in fields(cls)})
@@ -61,10 +64,10 @@ class Groups(Generic[V]):
 
 @dataclass(kw_only=True)
 class Counts:
-    """What the figures are of.
+    """Numbers of images and queries.
 
-    queries_without_relevant : task -> queries that no gallery image is relevant to.  duplicates : "queries" with a copy in
-    the gallery, and how many of them each way of comparing detects.  index_bytes : encoder -> size of its index file.
+    queries_without_relevant : task -> queries to which no gallery image is relevant.  duplicates : "queries" with a copy in
+    the gallery, and the number of them that each kind of comparison detects.  index_bytes : encoder -> size of its index.
     """
 
     gallery_images: int
@@ -76,7 +79,7 @@ class Counts:
 
 @dataclass(kw_only=True)
 class Metrics(Groups[Means]):
-    """metrics.json.  ceilings : task -> the best that any ranking could reach.  chance : task -> a random ranking's."""
+    """metrics.json.  ceilings : task -> the best values any ranking could reach.  chance : task -> a random ranking's."""
 
     ceilings: dict[str, Means] = field(default_factory=dict)
     chance: dict[str, Means] = field(default_factory=dict)
@@ -84,7 +87,7 @@ class Metrics(Groups[Means]):
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], path: Path) -> Self:
-        """The inverse of to_json.  Raises DataError as `Groups.from_json` does."""
+        """Build from the values of to_json.  Raises DataError as `Groups.from_json` does."""
         metrics = super().from_json(value, path)
         try:
             metrics.data = Counts(**value["data"])
@@ -97,7 +100,7 @@ class Metrics(Groups[Means]):
 
 @dataclass(kw_only=True)
 class Intervals(Groups[Bounds]):
-    """intervals.json.  about : level, resamples, seed, and what was drawn."""
+    """intervals.json.  about : level, resamples, seed, and the unit of the bootstrap."""
 
     about: dict[str, Any] = field(default_factory=dict)
 
@@ -108,7 +111,7 @@ def write_metrics(path: Path, metrics: Metrics) -> None:
 
 
 def read_metrics(path: Path) -> Metrics:
-    """Read metrics.json.  Raises DataError when it is absent, damaged or of another version."""
+    """Read metrics.json.  Raises DataError if it is absent, damaged or of another version."""
     return Metrics.from_json(read_json(path), path)
 
 
@@ -123,7 +126,7 @@ def read_intervals(path: Path) -> Intervals:
 
 
 def evaluated(groups: Groups[Any]) -> list[tuple[str, str]]:
-    """Every (task, encoder) that has values."""
+    """List each (task, encoder) that has values."""
     return [(task, encoder) for task in TASKS for encoder in groups.of_task(task)]
 
 

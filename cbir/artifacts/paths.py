@@ -1,4 +1,4 @@
-"""Where each artifact lies: the only module that knows the names below `data/` and `reports/`; dvc.yaml declares the same."""
+"""The path of each artifact below `data/` and `reports/`: the only module that spells them out; dvc.yaml declares the same."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,40 +6,40 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class DataPaths:
-    """The artifacts of the pipeline's steps, below `root`.
+    """The artifacts of the pipeline's stages, below `root`.
 
-    encoder : the name of an encoder.  kind : of images, "gallery" or "queries"; of vectors, "texts" and "prompts" as well.
+    encoder : the name of an encoder.  kind : "gallery" or "queries"; for vectors also "texts" or "prompts".
     """
 
     root: Path = Path("data")
 
     @property
     def raw(self) -> Path:
-        """The data set as it was fetched."""
+        """The data set as fetched."""
         return self.root / "raw"
 
     @property
     def summary(self) -> Path:
-        """Counts of what preprocess packed, and its limits."""
+        """Numbers of images, queries and classes."""
         return self.root / "images" / "summary.json"
 
     @property
     def quarantine(self) -> Path:
-        """Images that could not be decoded."""
+        """The table of images that could not be decoded."""
         return self.root / "images" / "quarantine.parquet"
 
     @property
     def all_images(self) -> Path:
-        """The folder of both kinds of images."""
+        """The folder of all packed images."""
         return self.root / "images"
 
     def images(self, kind: str) -> Path:
-        """The folder of packed images."""
+        """The folder of the packed images of one kind."""
         return self.root / "images" / kind
 
     @property
     def queries(self) -> Path:
-        """The folder of the three tables below."""
+        """The folder of query list, judgements and prompts."""
         return self.root / "queries"
 
     @property
@@ -54,7 +54,7 @@ class DataPaths:
 
     @property
     def prompts(self) -> Path:
-        """Every prompt of every class."""
+        """The prompts of each class."""
         return self.queries / "prompts.parquet"
 
     @property
@@ -83,6 +83,10 @@ class DataPaths:
         """The folder of an encoder's index."""
         return self.root / "index" / encoder
 
+    def build(self, encoder: str) -> Path:
+        """Build time and size of an encoder's index."""
+        return self.index(encoder) / "build.json"
+
     @property
     def all_maps(self) -> Path:
         """The folder of all encoders' maps."""
@@ -93,54 +97,54 @@ class DataPaths:
         return self.all_maps / f"{encoder}.parquet"
 
     def local(self, name: str) -> Path:
-        """The state of local files that the run reads but does not own."""
+        """The fingerprint of local files that the run reads but does not own."""
         return self.root / "local" / f"{name}.json"
 
     @property
     def timings(self) -> Path:
-        """The folder of what each stage took."""
+        """The folder of the stages' times."""
         return self.root / "timings"
 
 
 @dataclass(frozen=True)
 class ReportPaths:
-    """What a run found, below `root`."""
+    """The results of a run, below `root`."""
 
     root: Path = Path("reports")
 
     @property
     def metrics(self) -> Path:
-        """Means of every metric."""
+        """The mean of each metric."""
         return self.root / "metrics.json"
 
     @property
     def intervals(self) -> Path:
-        """Their 95 % intervals."""
+        """The 95 % intervals of the means."""
         return self.root / "intervals.json"
 
     @property
     def definitions(self) -> Path:
-        """What each metric is."""
+        """The definition of each metric."""
         return self.root / "definitions.json"
 
     @property
     def test_collection(self) -> Path:
-        """Rows and hash of gallery, queries and judgements."""
+        """Row counts and hashes of gallery, queries and judgements."""
         return self.root / "test_collection.json"
 
     @property
     def per_query(self) -> Path:
-        """Every metric of every query."""
+        """The metrics of each query."""
         return self.root / "per_query.parquet"
 
     @property
     def classes(self) -> Path:
-        """Every metric of every class."""
+        """The metrics of each class."""
         return self.root / "classes.parquet"
 
     @property
     def confusions(self) -> Path:
-        """Which classes are retrieved instead of which."""
+        """Pairs of a query class and another class that is retrieved instead."""
         return self.root / "confusions.parquet"
 
     @property
@@ -150,7 +154,7 @@ class ReportPaths:
 
     @property
     def prompts(self) -> Path:
-        """Metrics of every prompt set."""
+        """The metrics of each prompt set."""
         return self.root / "prompts.json"
 
     @property
@@ -169,7 +173,7 @@ class ReportPaths:
 
     @property
     def plots(self) -> Path:
-        """The folder of the points of `dvc plots`."""
+        """The folder of the points that `dvc plots` draws."""
         return self.root / "plots"
 
     @property
@@ -179,22 +183,22 @@ class ReportPaths:
 
     @property
     def html(self) -> Path:
-        """The report, a page."""
+        """The report as an HTML page."""
         return self.root / "report.html"
 
     @property
     def markdown(self) -> Path:
-        """The report as text."""
+        """The report as Markdown."""
         return self.root / "report.md"
 
     @property
     def comparisons(self) -> Path:
-        """The folder of pages of two runs side by side."""
+        """The folder of pages that compare two runs."""
         return self.root / "comparisons"
 
     @property
     def sweeps(self) -> Path:
-        """The folder of sweeps' tables and logs."""
+        """The folder of the sweeps' tables and logs."""
         return self.root / "sweeps"
 
     @property

@@ -1,7 +1,7 @@
 """The query list and the relevance judgements (`data/queries/`).
 
-Relevance comes by rule or by row.  By rule ("same_label"): relevant is every gallery image whose label is the query's.
-By row ("qrels"): `qrels.parquet` holds (query_id, image_id, relevance), sorted by query_id; grade 0 is not relevant.
+Relevance is defined by a rule or by judgements.  "same_label": each gallery image with the query's label is relevant.
+"qrels": `qrels.parquet` holds (query_id, image_id, relevance), sorted by query_id; grade 0 is not relevant.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ QUERY_SCHEMA = pa.schema(
         pa.field("image_id", pa.string()),
         pa.field("text", pa.string()),
         pa.field("label", pa.string()),
-        pa.field("subset", pa.string()),  # queries that the report shows apart: "captions", or "captions/unseen"
+        pa.field("subset", pa.string()),  # queries with metrics of their own: "captions", or "captions/unseen"
     ]
 )
 QRELS_SCHEMA = pa.schema(
@@ -31,7 +31,7 @@ PROMPT_SCHEMA = pa.schema(
     [
         pa.field("prompt_set", pa.string(), nullable=False),
         pa.field("label", pa.string(), nullable=False),
-        pa.field("wording", pa.int32(), nullable=False),  # from 0, within the set and the class
+        pa.field("wording", pa.int32(), nullable=False),  # the prompt's number within its set and class, from 0
         pa.field("text", pa.string(), nullable=False),
     ]
 )
@@ -51,12 +51,12 @@ def read_query_list(path: Path) -> pa.Table:
 
 
 def write_qrels(path: Path, table: pa.Table) -> None:
-    """Write judgements, sorted by query and image; an empty table where relevance comes by rule."""
+    """Write judgements, sorted by query and image; the table is empty where a rule defines relevance."""
     write_table(path, table.sort_by([("query_id", "ascending"), ("image_id", "ascending")]), QRELS_SCHEMA)
 
 
 def write_prompts(path: Path, table: pa.Table) -> None:
-    """Write every wording of every class (see `cbir.evaluation.prompts`)."""
+    """Write the prompts of each class (see `cbir.evaluation.prompts`)."""
     write_table(path, table, PROMPT_SCHEMA)
 
 

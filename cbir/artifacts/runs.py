@@ -1,4 +1,4 @@
-"""What evaluate leaves in `reports/`: run tables, the values of every metric by query and by class, what is confused."""
+"""The tables that evaluate writes to `reports/`: runs, metrics per query and per class, duplicates and confusions."""
 
 from pathlib import Path
 
@@ -30,9 +30,9 @@ CONFUSION_SCHEMA = pa.schema(
     [
         pa.field("task", pa.string(), nullable=False),
         pa.field("encoder", pa.string(), nullable=False),
-        pa.field("label", pa.string(), nullable=False),  # asked for
-        pa.field("found", pa.string(), nullable=False),  # found instead
-        pa.field("found_name", pa.string(), nullable=False),  # what people call that
+        pa.field("label", pa.string(), nullable=False),  # of the queries
+        pa.field("found", pa.string(), nullable=False),  # of the results retrieved instead
+        pa.field("found_name", pa.string(), nullable=False),  # its human-readable name
         pa.field("share", pa.float64(), nullable=False),  # of the first 10 results
     ]
 )
@@ -49,17 +49,17 @@ def read_run(path: Path) -> pa.Table:
 
 
 def write_duplicates(path: Path, table: pa.Table) -> None:
-    """Write pairs of a query and a gallery image that are the same picture."""
+    """Write pairs of a query and a gallery image that show the same picture."""
     write_table(path, table, DUPLICATE_SCHEMA)
 
 
 def read_duplicates(path: Path) -> pa.Table:
-    """Read the pairs."""
+    """Read the duplicates."""
     return read_table(path, DUPLICATE_SCHEMA)
 
 
 def write_confusions(path: Path, table: pa.Table) -> None:
-    """Write what was found instead of each class, by task and encoder, the greatest share first."""
+    """Write, for each task and encoder, the classes that are confused, the greatest share first."""
     write_table(path, table, CONFUSION_SCHEMA)
 
 
@@ -69,17 +69,17 @@ def read_confusions(path: Path) -> pa.Table:
 
 
 def write_class_table(path: Path, table: pa.Table) -> None:
-    """Write task, encoder, label, name, queries and one float64 column for each metric, the class's mean (null: undefined)."""
+    """Write task, encoder, label, name, queries and a float64 column per metric: the class's mean (null: undefined)."""
     _write_open_table(path, table)
 
 
 def write_per_query(path: Path, table: pa.Table) -> None:
-    """Write query_id, task, encoder, search, subset, label and one float64 column for each metric (null: undefined)."""
+    """Write query_id, task, encoder, search, subset, label and a float64 column per metric (null: undefined)."""
     _write_open_table(path, table)
 
 
 def read_open_table(path: Path) -> pa.Table:
-    """Read the values by query or by class.  Raises DataError when the file is absent or damaged."""
+    """Read the metrics per query or per class.  Raises DataError if the file is absent or damaged."""
     try:
         return pq.read_table(path)
     except FileNotFoundError:
@@ -89,6 +89,6 @@ def read_open_table(path: Path) -> pa.Table:
 
 
 def _write_open_table(path: Path, table: pa.Table) -> None:
-    """A table whose columns depend on the parameters."""
+    """Write a table whose columns depend on the parameters."""
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")

@@ -12,9 +12,9 @@ from cbir.core.files import replacing
 def write_table(
     path: Path, table: pa.Table, schema: pa.Schema, stored: tuple[str, ...] = (), group_rows: int | None = None
 ) -> None:
-    """Write a Parquet file, zstd-compressed but for the columns in `stored` (compressed already).
+    """Write a Parquet file, zstd-compressed except for the columns in `stored`, whose values are compressed already.
 
-    group_rows : rows of a row group, which is what a reader of one row must read; None for one group.
+    group_rows : rows per row group, the least that a reader of one row must read; None for a single group.
     """
     compression = {name: "none" if name in stored else "zstd" for name in schema.names}
     with replacing(path) as temporary:
@@ -28,7 +28,7 @@ def write_table(
 
 
 def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
-    """Read a Parquet file, its schema checked.  Raises DataError naming the column that differs."""
+    """Read a Parquet file and check its schema.  Raises DataError naming the column that differs."""
     try:
         found = pq.read_schema(path)
         _check_schema(path, found, schema)
@@ -40,7 +40,7 @@ def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) 
 
 
 def shard_paths(folder: Path, pattern: str) -> list[Path]:
-    """The files of `folder` that match, in order of their names."""
+    """List the files of `folder` that match, sorted by name."""
     return sorted(folder.glob(pattern))
 
 

@@ -1,8 +1,8 @@
 """Embeddings with their ids and passport (`data/embeddings/<encoder>/<kind>/`), and the passports of indexes.
 
-A set of vectors is a folder of `part-*.npy`, float32 (n, dim), unit rows, and `part-*.parquet` of the same name with
-the column `id`, row by row.  A passport says what made the vectors; whoever joins two artifacts compares passports
-first.
+A set of vectors is a folder of `part-*.npy`, float32 (n, dim) with unit rows, and `part-*.parquet` of the same names, whose
+column `id` has one row per vector.  A passport describes how the vectors were computed; code that joins two artifacts
+compares their passports first.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,14 +21,14 @@ from cbir.core.files import hash_ids, read_json, replacing, write_json
 
 IDS_SCHEMA = pa.schema([pa.field("id", pa.string(), nullable=False)])
 
-MISSING = -1  # the position of an image that is not in the gallery
+MISSING = -1  # position of an image that is not in the gallery
 
 Vectors = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int64]
 
 
 def write_part(folder: Path, name: str, ids: list[str], vectors: Vectors) -> None:
-    """Write one part: `<name>.npy` and its ids; the ids last, so that a part with ids is whole.
+    """Write one part: `<name>.npy`, then its ids, so that a part with ids is complete.
 
     vectors : (len(ids), dim) float32.
     """
@@ -40,17 +40,19 @@ def write_part(folder: Path, name: str, ids: list[str], vectors: Vectors) -> Non
 
 
 def read_parts(folder: Path) -> tuple[list[str], list[Vectors]]:
-    """The ids of all rows, and the parts' vectors, memory-mapped, in the order of the ids."""
+    """Return the ids of all rows, and the vectors of each part, memory-mapped, in the order of the ids."""
     ids: list[str] = []
     parts: list[Vectors] = []
     for path in shard_paths(folder, "part-*.parquet"):
         names = read_table(path, IDS_SCHEMA)["id"].to_pylist()
         try:
-            part = np.lib.format.open_memmap(path.with_suffix(".npy"), mode="r")  # never a pickle, nor a .npz
+            part = np.lib.format.open_memmap(path.with_suffix(".npy"), mode="r")  # accepts neither a pickle nor an .npz
         except (OSError, ValueError) as error:
             raise DataError(f"{path.with_suffix('.npy')} is not readable: {error}; run `dvc repro --force`") from error
         if part.dtype != np.float32 or part.ndim != 2 or len(part) != len(names):
-            raise DataError(f"{path}: {len(names)} ids stand beside {part.dtype} vectors of shape {part.shape}")
+            raise DataError(
+                f"{path}: expected float32 ({len(names)}, dim) vectors, one per id, found {part.dtype} {part.shape}"
+            )
         ids += names
         parts.append(part)
     return ids, parts
@@ -66,32 +68,35 @@ def read_passport(folder: Path) -> dict[str, Any]:
     return read_json(folder / "passport.json")
 
 
-def check_passport(found: Mapping[str, Any], expected: Mapping[str, Any], where: str) -> None:
-    """Refuse when a field of `expected` is another one in `found`.
+def check_passport(passport: Mapping[str, Any], expected: Mapping[str, Any], where: str) -> None:
+    """Check that `passport` has each field of `expected`, with the same value.
 
-    Raises PassportError naming the field: expected, found, where.
+    Raises PassportError naming the first field that differs.
     """
     for name, value in expected.items():
-        other = found.get(name)
-        if isinstance(value, Mapping) and isinstance(other, Mapping):
-            check_passport(other, value, f"{where}: {name}")
-        elif other != value:
+        actual = passport.get(name)
+        if isinstance(value, Mapping) and isinstance(actual, Mapping):
+            check_passport(actual, value, f"{where}: {name}")
+        elif actual != value:
             raise PassportError(
-                f"{where}: passport field '{name}': expected {value!r}, found {other!r}; "
-                "run `dvc repro` to make both anew"
+                f"{where}: passport field '{name}': expected {value!r}, found {actual!r}; "
+                "run `dvc repro` to rebuild both"
             )
 
 
 @dataclass(frozen=True)
 class VectorSet:
-    """Rows of one encoder: ids, and parts of float32 (n_i, dim) whose rows follow the ids."""
+    """Vectors of one encoder: ids, and parts of shape (n_i, dim), float32, whose rows are in the order of the ids."""
 
     ids: pa.Array
     parts: list[Vectors]
     passport: dict[str, Any]
 
     def rows(self, ids: Sequence[str], what: str) -> Vectors:
-        """The vectors of the given ids, float32 (len(ids), dim).  Raises DataError for an id without a vector."""
+        """Return the vectors of the given ids, float32 (len(ids), dim).
+
+        what : for messages.  Raises DataError for an id without a vector.
+        """
         positions = positions_of(ids, self.ids)
         if (positions == MISSING).any():
             absent = ids[int((positions == MISSING).argmax())]
@@ -100,7 +105,7 @@ class VectorSet:
 
 
 def rows_at(parts: Sequence[Vectors], positions: Positions, dim: int) -> Vectors:
-    """The rows at these positions over all parts, (n, dim) float32."""
+    """Return the rows at the given positions, counted over all parts, (n, dim) float32."""
     order = np.argsort(positions, kind="stable")
     ascending = positions[order]
     edges = np.cumsum([0, *map(len, parts)])
@@ -112,24 +117,24 @@ def rows_at(parts: Sequence[Vectors], positions: Positions, dim: int) -> Vectors
 
 
 def open_vectors(folder: Path, encoder: str, kind: str) -> VectorSet:
-    """The vectors in `folder`/`kind` (gallery, queries or texts).
+    """Open the vectors in `folder`/`kind` (gallery, queries, texts or prompts).
 
-    Raises PassportError when they are another encoder's, or when ids, their number or the dimension are not as the
-    passport says.
+    Raises PassportError if they are of another encoder, or if the ids, their number or the dimension differ from the
+    passport.
     """
     passport = read_passport(folder / kind)
     check_passport(passport, {"encoder": encoder}, str(folder / kind))
     ids, parts = read_parts(folder / kind)
     for part in parts:
         check_passport({"dim": part.shape[1]}, {"dim": passport.get("dim")}, f"{folder / kind}")
-    found = {"count": len(ids), "ids_sha256": hash_ids(ids)}
-    rows = passport.get("rows", {})
-    check_passport(found, {name: rows.get(name) for name in found}, f"{folder / kind}")
+    rows = {"count": len(ids), "ids_sha256": hash_ids(ids)}
+    claimed = passport.get("rows", {})
+    check_passport(rows, {name: claimed.get(name) for name in rows}, f"{folder / kind}")
     return VectorSet(pa.array(ids, pa.string()), parts, passport)
 
 
 def positions_of(ids: Sequence[str | None] | pa.Array, gallery_ids: pa.Array) -> Positions:
-    """The position of each id in the gallery, MISSING where it has none."""
-    found = pc.index_in(pa.array(ids, pa.string()), value_set=gallery_ids)
-    positions: Positions = pc.fill_null(found, MISSING).to_numpy(zero_copy_only=False).astype(np.int64)
+    """Return the position of each id in the gallery, MISSING where the gallery does not have it."""
+    indices = pc.index_in(pa.array(ids, pa.string()), value_set=gallery_ids)
+    positions: Positions = pc.fill_null(indices, MISSING).to_numpy(zero_copy_only=False).astype(np.int64)
     return positions

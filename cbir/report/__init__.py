@@ -1,1 +1,1 @@
-"""The report: its facts, gathered once, and the pages made from them."""
+"""The report: facts gathered from the artifacts of a run, and the pages, pictures and plots that present them."""

@@ -1,13 +1,15 @@
-"""Numbers as every form of the report shows them."""
+"""Numbers and nested values, formatted alike in all forms of the report."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from math import floor
+from typing import Any
 
 
 def figure(value: float | None, interval: Sequence[float] | None = None) -> str:
-    """A metric with three decimals, and its interval where it has one; a dash where it is undefined.
+    """Format a metric with three decimals, and its interval if it has one; a dash if it is undefined.
 
-    The sums behind two equal metrics may differ in their last bits; they are shown as equal.
+    Rounding to nine decimals first makes equal metrics look equal though their sums may differ in the last bits.
 
     >>> figure(0.5), figure(0.5, [0.25, 0.75]), figure(None)
     ('0.500', '0.500 [0.250, 0.750]', '-')
@@ -22,7 +24,7 @@ def figure(value: float | None, interval: Sequence[float] | None = None) -> str:
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """A difference, with its sign; none where it is nothing.
+    """Format a difference with its sign; one that rounds to 0 has none.
 
     >>> signed(0.1234), signed(-0.00001)
     ('+0.123', '0.000')
@@ -32,26 +34,34 @@ def signed(value: float, digits: int = 3) -> str:
 
 
 def megabytes(value: float) -> str:
-    """Bytes as MB (10^6)."""
+    """Format bytes as MB (10^6).
+
+    >>> megabytes(1_234_567)
+    '1.2 MB'
+    """
     return f"{value / 1e6:.1f} MB"
 
 
 def whole(value: float) -> str:
-    """A number without decimals: 12,345."""
+    """Format a number without decimals.
+
+    >>> whole(12345.4)
+    '12,345'
+    """
     return f"{value:,.0f}"
 
 
-def counted(number: int, one: str, many: str | None = None) -> str:
-    """A number of things.
+def counted(count: int, singular: str, plural: str | None = None) -> str:
+    """Format a count with its noun.
 
     >>> counted(1, "image"), counted(2000, "image"), counted(2, "class", "classes")
     ('1 image', '2,000 images', '2 classes')
     """
-    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+    return f"{count:,} {singular if count == 1 else plural or f'{singular}s'}"
 
 
 def seconds(value: float) -> str:
-    """A time as a person says it.
+    """Format a duration.
 
     >>> seconds(0.126), seconds(12.34), seconds(75), seconds(3700)
     ('0.13 s', '12.3 s', '1 min 15 s', '1 h 2 min')
@@ -65,9 +75,7 @@ def seconds(value: float) -> str:
 
 
 def share(value: float) -> str:
-    """A share in per cent.
-
-    What is less than all is shown as less.
+    """Format a share in per cent; only 1, up to nine decimals, is shown as 100 %.
 
     >>> share(0.976), share(1.0), share(0.9999)
     ('97.6 %', '100 %', '99.9 %')
@@ -76,10 +84,25 @@ def share(value: float) -> str:
     return f"{min(percent, 99.9) if round(value, 9) < 1 else percent:.1f}".removesuffix(".0") + " %"
 
 
-def ats(ks: Sequence[int], family: str = "") -> list[str]:
-    """The names of a metric at every k.
+def at_each(ks: Sequence[int], family: str = "") -> list[str]:
+    """Return the names of a metric at each k.
 
-    >>> ats([1, 5], "precision")
+    >>> at_each([1, 5], "precision")
     ['precision@1', 'precision@5']
     """
     return [f"{family}@{k}" for k in ks]
+
+
+def flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return nested values under dotted names: strings unchanged, other values as JSON.
+
+    >>> flatten({"index": {"kind": "flat", "nlist": None}})
+    {'index.kind': 'flat', 'index.nlist': 'null'}
+    """
+    values: dict[str, str] = {}
+    for name, value in node.items():
+        if isinstance(value, Mapping):
+            values |= flatten(value, f"{prefix}{name}.")
+        else:
+            values[prefix + name] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return values

@@ -1,28 +1,32 @@
-"""The templates of this package, filled: numbers look the same in every form of the report."""
+"""Renders the templates of this package; numbers are formatted alike in all of them."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from cbir.artifacts.metrics import GALLERY_IMAGE, IMAGE, TEXT
 from cbir.artifacts.names import ENCODERS
 from cbir.core.files import replacing
-from cbir.report.facts import TASKS
-from cbir.report.figures import ats, counted, figure, megabytes, seconds, whole
+from cbir.report.figures import at_each, counted, figure, megabytes, seconds, whole
+
+TASK_DESCRIPTIONS: Final = {"cbir": "image query -> similar images", "tbir": "text query -> images"}
+QUERY_KINDS: Final = {IMAGE: "image queries", GALLERY_IMAGE: "gallery-image queries", TEXT: "text queries"}
 
 
 def fill(
     out: Path,
     template: str,
     filters: Mapping[str, Any],
-    names: Mapping[str, Any],
+    globals_: Mapping[str, Any],
     values: Mapping[str, Any],
     html: bool,
 ) -> None:
-    """Write a template's text.
+    """Render a template and write it to `out`.
 
-    filters, names : of this form of the report; names are seen in macros too.  html : text is escaped where it is shown.
+    filters, globals_ : of this form of the report, beside the common ones; macros see globals_, but not values.
+    html : whether to escape all values.
     """
     environment = Environment(
         loader=PackageLoader("cbir.report"),
@@ -30,11 +34,17 @@ def fill(
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=not html,
-        autoescape=html,  # noqa: S701 - Markdown escapes by a filter of its own
+        autoescape=html,  # noqa: S701 - the Markdown template escapes with a filter
     )
     environment.filters |= {"figure": figure, "mb": megabytes, "whole": whole, "counted": counted, "seconds": seconds}
     environment.filters |= filters
-    environment.globals |= {"ats": ats, "tasks": TASKS, "encoders": ENCODERS, **names}
+    environment.globals |= {
+        "at_each": at_each,
+        "tasks": TASK_DESCRIPTIONS,
+        "query_kinds": QUERY_KINDS,
+        "encoders": ENCODERS,
+        **globals_,
+    }
     page = environment.get_template(template).render(values)
     with replacing(out) as temporary:
         temporary.write_text(page, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""report.html: what a run found, to be looked at."""
+"""report.html: the results of a run as a page."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,35 +8,47 @@ import pyarrow as pa
 
 from cbir.artifacts.maps import read_map
 from cbir.artifacts.names import ENCODERS
+from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.artifacts.runs import read_open_table
 from cbir.core.files import read_json
 from cbir.core.text import printable
 from cbir.report.charts import Dot, Series, bar_chart, line_chart, scatter_chart
-from cbir.report.examples import KINDS, SAMPLE, Example, Judge, images_of
-from cbir.report.facts import Facts, short_name
-from cbir.report.page import drawings, pictures_of, script_json, write_page
+from cbir.report.class_names import short_name
+from cbir.report.examples import KINDS, SAMPLE, Example, images_of
+from cbir.report.facts import Facts
+from cbir.report.judged import JudgedCollection
+from cbir.report.notes import notes
+from cbir.report.page import drawings, read_pictures, script_json, write_page
 from cbir.report.thumbnails import Sheet, read_sheet
 from cbir.report.verdict import verdict
 
 _TILE_PX = 48
-_BARS = 8  # best and worst classes
-_SHOWN = {"quarantine": 50, "duplicates": 20, "classes": 500}
+_BARS = 8  # of the best and of the worst classes
+_MAX_ROWS = {"quarantine": 50, "duplicates": 20, "classes": 500}
+Rows = Sequence[dict[str, Any]]
 
 
 def write_html(
-    out: Path, facts: Facts, judge: Judge, examples: Sequence[Example], data: Path, reports: Path, thumbnail_px: int
+    out: Path,
+    facts: Facts,
+    collection: JudgedCollection,
+    examples: Sequence[Example],
+    data: DataPaths,
+    reports: ReportPaths,
+    thumbnail_px: int,
 ) -> None:
-    """Write the page.  data : where images and maps lie.  reports : what evaluate wrote."""
+    """Write the page."""
     maps, sheets = _maps(data, facts.names)
-    classes = _classes(facts, read_open_table(reports / "classes.parquet"))
-    duplicates = [(judge.asked(one["query_id"]), one) for one in facts.duplicates[: _SHOWN["duplicates"]]]
-    copies = {str(image_id) for asked, one in duplicates for image_id in (asked.image_id, one["image_id"])}
+    classes = _classes(facts, read_open_table(reports.classes))
+    duplicates = [(collection.query(pair["query_id"]), pair) for pair in facts.duplicates[: _MAX_ROWS["duplicates"]]]
+    copies = {str(image_id) for query, pair in duplicates for image_id in (query.image_id, pair["image_id"])}
     write_page(
         out,
         "report.html.j2",
         facts.names,
-        read_json(reports / "definitions.json"),
+        read_json(reports.definitions),
         facts=facts,
+        notes=notes(facts),
         verdict=verdict(facts),
         charts={
             "over k": drawings(_over_k(facts)),
@@ -46,11 +58,11 @@ def write_html(
         classes=classes,
         examples=examples,
         kinds=[*KINDS, SAMPLE],
-        pictures=pictures_of(data, images_of(examples) | copies, thumbnail_px),
+        pictures=read_pictures(data, images_of(examples) | copies, thumbnail_px),
         maps=maps,
         sheets=sheets,
         duplicates=duplicates,
-        most=_SHOWN,
+        max_rows=_MAX_ROWS,
     )
 
 
@@ -61,70 +73,72 @@ def _over_k(facts: Facts) -> list[str]:
             Series.over_k(
                 f"{task} {encoder}",
                 family,
-                facts.metrics[task][encoder],
-                facts.intervals[task][encoder],
-                facts.metrics["ceilings"][task],
+                facts.metrics.of_task(task)[encoder],
+                facts.intervals.of_task(task)[encoder],
+                facts.metrics.ceilings[task],
             )
-            for task, encoder in facts.answered
+            for task, encoder in facts.evaluated
         ]
-        if drawn := [line for line in lines if line.xs]:
-            charts.append(line_chart(drawn, f"{family}@k by exact search", "k", family))
+        if defined := [line for line in lines if line.xs]:
+            charts.append(line_chart(defined, f"{family}@k with exact search", "k", family))
     return charts
 
 
 def _recall_over_time(facts: Facts) -> list[str]:
     dots = [
-        Dot(f"{one.task} {one.encoder}", one.p50_ms, one.recall, is_filled=one.search != "exact")
-        for one in facts.recall_over_time
-        if one.recall is not None
+        Dot(f"{timed.task} {timed.encoder}", timed.p50_ms, timed.recall, is_filled=timed.search != "exact")
+        for timed in facts.recall_over_time
+        if timed.recall is not None
     ]
-    title = f"what the {facts.index_kinds} index finds, against the time of one search"
-    return [scatter_chart(dots, title, "ms of one search, median", f"ann_recall@{facts.ann_k}")] if dots else []
+    recall = f"ann_recall@{facts.ann_k}"
+    title = f"{recall} over search time ({facts.index_kinds})"
+    return [scatter_chart(dots, title, "median time of one search, ms", recall)] if dots else []
 
 
 def _classes(facts: Facts, table: pa.Table) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """Every class of each that answered, the worst first: by precision, then by MAP@R; none without a value."""
-    name = f"precision@{facts.cost_k}"
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    if name in table.column_names:
+    """Return (task, encoder) -> classes that have a precision, the worst first: by precision, then by MAP@R."""
+    precision = f"precision@{facts.cost_k}"
+    classes: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    if precision in table.column_names:
         for row in table.to_pylist():
-            if row[name] is not None:
-                found.setdefault((row["task"], row["encoder"]), []).append(row)
-    for rows in found.values():
-        rows.sort(key=lambda row: (row[name], row["map_at_r"], row["label"]))
-    return found
+            if row[precision] is not None:
+                classes.setdefault((row["task"], row["encoder"]), []).append(row)
+    for rows in classes.values():
+        rows.sort(key=lambda row: (row[precision], row["map_at_r"], row["label"]))
+    return classes
 
 
-def _best_and_worst(facts: Facts, classes: Mapping[tuple[str, str], Sequence[dict[str, Any]]]) -> list[str]:
-    """Bars of the classes of least and of greatest precision, no class in both."""
-    name = f"precision@{facts.cost_k}"
+def _best_and_worst(facts: Facts, classes: Mapping[tuple[str, str], Rows]) -> list[str]:
+    """Draw the classes of lowest and of highest precision; no class is in both charts."""
+    precision = f"precision@{facts.cost_k}"
     charts = []
-    for series, (task, encoder) in enumerate(facts.answered):
+    for series, (task, encoder) in enumerate(facts.evaluated):
         rows = classes.get((task, encoder), [])
-        falling = sorted(rows[_BARS:], key=lambda row: (-row[name], -row["map_at_r"], row["label"]))
+        falling = sorted(rows[_BARS:], key=lambda row: (-row[precision], -row["map_at_r"], row["label"]))
         for which, chosen in (("worst", rows[:_BARS]), ("best", falling[:_BARS])):
             if chosen:
-                bars = [(printable(facts.class_name(row["label"])), row[name]) for row in chosen]
-                alike = sum(row[name] == chosen[-1][name] for row in rows)
-                more = f", {alike} of {len(rows)} at {chosen[-1][name]:.2f}" if alike > len(chosen) else ""
-                charts.append(bar_chart(bars, f"{task} {encoder}: {which} classes{more}", name, series))
+                bars = [(printable(facts.class_name(row["label"])), row[precision]) for row in chosen]
+                last = chosen[-1][precision]
+                ties = sum(row[precision] == last for row in rows)
+                suffix = f", {ties} of {len(rows)} at {last:.2f}" if ties > len(chosen) else ""
+                charts.append(bar_chart(bars, f"{task} {encoder}: {which} classes{suffix}", precision, series))
     return charts
 
 
-def _maps(data: Path, classes: dict[str, str]) -> tuple[list[dict[str, Any]], list[Sheet]]:
-    """The map of each encoder, and the sheets of pictures that they point into: maps of the same images share one."""
+def _maps(data: DataPaths, class_names: dict[str, str]) -> tuple[list[dict[str, Any]], list[Sheet]]:
+    """Return the map of each encoder, and the sheets of their thumbnails; maps of the same images share a sheet."""
     maps: list[dict[str, Any]] = []
     sheets: dict[tuple[str, ...], Sheet] = {}
     for encoder in ENCODERS:
-        table = read_map(data / "map" / f"{encoder}.parquet")
+        table = read_map(data.map(encoder))
         if table.num_rows == 0:
             continue
         ids = tuple(table["image_id"].to_pylist())
         if ids not in sheets:
-            sheets[ids] = read_sheet(data / "images" / "gallery", ids, _TILE_PX)
-        known = dict(zip(table["label"].to_pylist(), table["label_name"].to_pylist(), strict=True)) | classes
-        names, numbers = _numbered(
-            ["no class" if label is None else short_name(label, known) for label in table["label"].to_pylist()]
+            sheets[ids] = read_sheet(data.images("gallery"), ids, _TILE_PX)
+        names = dict(zip(table["label"].to_pylist(), table["label_name"].to_pylist(), strict=True)) | class_names
+        distinct, numbers = _numbered(
+            ["no class" if label is None else short_name(label, names) for label in table["label"].to_pylist()]
         )
         xs, ys = (table[axis].to_pylist() for axis in ("x", "y"))
         points = [[round(x, 3), round(y, 3), number] for x, y, number in zip(xs, ys, numbers, strict=True)]
@@ -136,8 +150,8 @@ def _maps(data: Path, classes: dict[str, str]) -> tuple[list[dict[str, Any]], li
                 "points": script_json(
                     {
                         "points": points,
-                        "names": [printable(name) for name in names],
-                        "ids": [printable(one) for one in ids],
+                        "names": [printable(name) for name in distinct],
+                        "ids": [printable(image_id) for image_id in ids],
                     }
                 ),
             }
@@ -145,8 +159,8 @@ def _maps(data: Path, classes: dict[str, str]) -> tuple[list[dict[str, Any]], li
     return maps, list(sheets.values())
 
 
-def _numbered(labels: Sequence[str]) -> tuple[list[str], list[int]]:
-    """The different names in order, and for each label the number of its name."""
-    names = sorted(set(labels))
-    place = {name: number for number, name in enumerate(names)}
-    return names, [place[name] for name in labels]
+def _numbered(names: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Return the distinct names in order, and the number of each name among them."""
+    distinct = sorted(set(names))
+    places = {name: number for number, name in enumerate(distinct)}
+    return distinct, [places[name] for name in names]

@@ -1,15 +1,16 @@
-"""report.md, from a Jinja template; text from data is escaped where it is shown."""
+"""report.md, from a Jinja template that escapes text from data with a filter."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cbir.core.markdown import escaped, row, rule
-from cbir.report.facts import Facts, Figure
+from cbir.report.facts import Estimate, Facts
 from cbir.report.figures import figure
 from cbir.report.filling import fill
+from cbir.report.notes import notes
 from cbir.report.verdict import verdict
 
-_SHOWN_QUARANTINE, _SHOWN_DUPLICATES = 20, 10
+_QUARANTINE_ROWS, _DUPLICATE_ROWS = 20, 10
 
 
 def write_markdown(out: Path, facts: Facts) -> None:
@@ -18,33 +19,34 @@ def write_markdown(out: Path, facts: Facts) -> None:
         out,
         "report.md.j2",
         {"text": escaped},
-        {"duplicate_heads": duplicate_heads, "row": row, "rule": rule, "figures": figures, "cells": cells},
+        {"duplicate_headings": duplicate_headings, "row": row, "rule": rule, "figures": figures, "cells": cells},
         {
             "facts": facts,
             "verdict": verdict(facts),
-            "shown_quarantine": _SHOWN_QUARANTINE,
-            "shown_duplicates": _SHOWN_DUPLICATES,
+            "notes": notes(facts),
+            "quarantine_rows": _QUARANTINE_ROWS,
+            "duplicate_rows": _DUPLICATE_ROWS,
         },
-        html=False,  # Markdown: `text` escapes both
+        html=False,  # the filter `text` escapes Markdown and HTML
     )
 
 
 def figures(
     values: Mapping[str, float], names: Sequence[str], intervals: Mapping[str, Sequence[float]] | None = None
 ) -> list[str]:
-    """The figures of these names, in this order, with their intervals where there are any."""
+    """Format the values of these metrics, in this order, with their intervals if there are any."""
     return [figure(values.get(name), (intervals or {}).get(name)) for name in names]
 
 
-def duplicate_heads(encoders: Sequence[str]) -> list[str]:
-    """Two columns for each encoder.
+def duplicate_headings(encoders: Sequence[str]) -> list[str]:
+    """Return the headings of two columns per encoder.
 
-    >>> duplicate_heads(["clip"])
+    >>> duplicate_headings(["clip"])
     ['clip', 'clip without duplicates']
     """
-    return [head for encoder in encoders for head in (encoder, f"{encoder} without duplicates")]
+    return [heading for encoder in encoders for heading in (encoder, f"{encoder} without duplicates")]
 
 
-def cells(found: Sequence[Figure]) -> list[str]:
-    """Figures with their intervals."""
-    return [figure(*one) for one in found]
+def cells(estimates: Sequence[Estimate]) -> list[str]:
+    """Format estimates with their intervals."""
+    return [figure(*estimate) for estimate in estimates]

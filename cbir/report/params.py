@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 from cbir.core.params import Parameters, at_least, at_most
 
-MAX_SAMPLED_QUERIES, MAX_THUMBNAIL_PX = 50, 256  # the report is one file, small enough to be mailed
+MAX_SAMPLED_QUERIES, MAX_THUMBNAIL_PX = 50, 256  # the report is a single file, small enough for e-mail
 
 
 @dataclass
 class ReportParams(Parameters):
-    """Group `report`: which queries the page shows, and how large; see the comments in `conf/report/`."""
+    """Group `report`: the example queries on the page; see the comments in `conf/report/`."""
 
     sampled_queries: int = 5
     thumbnail_px: int = 96

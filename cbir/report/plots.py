@@ -1,4 +1,4 @@
-"""The points behind `dvc plots show`, as small JSON lists, a column for each task and encoder; dvc.yaml draws them."""
+"""The points that `dvc plots show` draws as dvc.yaml says: small JSON lists with a column for each task and encoder."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,19 +7,20 @@ from typing import Any
 
 import pyarrow as pa
 
-from cbir.artifacts.names import ENCODERS
+from cbir.artifacts.names import ENCODERS_OF_TASK
 from cbir.core.files import fresh_folder, replacing
 from cbir.report.facts import Facts
 
 Point = dict[str, str | float | None]
 
-_SERIES = (*(f"cbir {encoder}" for encoder in ENCODERS), "tbir clip")  # DVC stops at a column that is not there
+# each point has all columns: DVC stops at one that is absent
+_COLUMNS = [f"{task} {encoder}" for task, encoders in ENCODERS_OF_TASK.items() for encoder in encoders]
 
 
 def write_plots(out: Path, facts: Facts, classes: pa.Table) -> None:
     """Write precision and recall over k, recall against time, and precision by class, at the k nearest to 10.
 
-    classes : every metric of every class, as evaluate leaves it.
+    classes : the metrics of each class, as evaluate writes them.
     """
     fresh_folder(out)
     for family in ("precision", "recall"):
@@ -29,36 +30,44 @@ def write_plots(out: Path, facts: Facts, classes: pa.Table) -> None:
 
 
 def _over_k(facts: Facts, family: str) -> list[Point]:
-    """A point for each k: the means of exact search."""
-    ks = sorted({k for task, _ in facts.answered for k in facts.families(task).get(family, ())})
+    """Return a point for each k: the means with exact search."""
+    ks = sorted({k for task, _ in facts.evaluated for k in facts.families(task).get(family, ())})
     return [
-        {"k": k, **_series({where: facts.metrics[where[0]][where[1]].get(f"{family}@{k}") for where in facts.answered})}
+        {
+            "k": k,
+            **_columns(
+                {
+                    (task, encoder): facts.metrics.of_task(task)[encoder].get(f"{family}@{k}")
+                    for task, encoder in facts.evaluated
+                }
+            ),
+        }
         for k in ks
     ]
 
 
 def _recall_latency(facts: Facts) -> list[Point]:
-    """A point for each index, and for exact search: ann_recall at the k nearest to 10, and the time of one search."""
+    """Return a point for each index, and for exact search: ann_recall and the time of one search."""
     return [
-        {"p50_ms": one.p50_ms, "search": one.search, **_series({(one.task, one.encoder): one.recall})}
-        for one in facts.recall_over_time
+        {"p50_ms": timed.p50_ms, "search": timed.search, **_columns({(timed.task, timed.encoder): timed.recall})}
+        for timed in facts.recall_over_time
     ]
 
 
 def _by_class(classes: pa.Table, name: str) -> list[Point]:
-    """A point for each class: its mean, by exact search."""
+    """Return a point for each class: its mean with exact search."""
     if name not in classes.column_names:
         return []
-    found: dict[str, dict[tuple[str, str], float | None]] = {}
-    for one in classes.to_pylist():
-        found.setdefault(one["label"], {})[one["task"], one["encoder"]] = one[name]
-    return [{"class": label, **_series(found[label])} for label in sorted(found)]
+    values: dict[str, dict[tuple[str, str], float | None]] = {}
+    for row in classes.to_pylist():
+        values.setdefault(row["label"], {})[row["task"], row["encoder"]] = row[name]
+    return [{"class": label, **_columns(values[label])} for label in sorted(values)]
 
 
-def _series(values: Mapping[tuple[str, str], float | None]) -> Point:
-    """The value of every task and encoder; null where there is none."""
+def _columns(values: Mapping[tuple[str, str], float | None]) -> Point:
+    """Return the value of each column, null where there is none."""
     named = {f"{task} {encoder}": value for (task, encoder), value in values.items()}
-    return {name: named.get(name) for name in _SERIES}
+    return {name: named.get(name) for name in _COLUMNS}
 
 
 def _write(path: Path, points: Sequence[Mapping[str, Any]]) -> None:

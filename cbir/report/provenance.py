@@ -1,4 +1,4 @@
-"""Where a report's figures come from: the git revision, and what dvc.lock says of parameters and files."""
+"""The provenance of a report's metrics: the git revision, and the parameters and files of dvc.lock."""
 
 import hashlib
 import subprocess
@@ -10,15 +10,22 @@ import yaml
 
 from cbir.core.errors import DataError
 from cbir.core.text import printable
+from cbir.report.figures import counted
 
-_RUNS: Final = ("cbir", "stages", "conf", "dvc.yaml", "params.yaml")  # what makes a run, without what a run writes
-_HASHED_BYTES: Final = 64 * 10**6  # a larger file is taken for what it was: an index has a passport
-_OWN_STAGE: Final = "report"  # while it runs, dvc.lock holds what it read and wrote the last time
+_RUNS: Final = (
+    "cbir",
+    "stages",
+    "conf",
+    "dvc.yaml",
+    "params.yaml",
+)  # the inputs of a run that git tracks, without its outputs
+_HASHED_BYTES: Final = 64 * 10**6  # larger files are not hashed: an index has a passport
+_OWN_STAGE: Final = "report"  # while it runs, its entry in dvc.lock is that of the last run
 _NAMED_FILES: Final = 10
 
 
 class Output(NamedTuple):
-    """A file or folder that a stage wrote, as dvc.lock names it.  md5 : of a folder, DVC's, ending in ".dir"."""
+    """A file or folder that a stage wrote, as in dvc.lock.  md5 : ends in ".dir" for a folder."""
 
     stage: str
     path: str
@@ -28,11 +35,12 @@ class Output(NamedTuple):
 
 @dataclass(frozen=True)
 class Provenance:
-    """revision : the git commit, None where it is unknown, and `doubt` says why.
+    """Where metrics come from.
 
-    changed : files of the run that differ from the commit; with a commit, `doubt` says why they are unknown.
-    params : those that the stages read.  outputs : what they wrote.  differing : files that are absent, or not the ones of
-    dvc.lock.  All three without the stage report itself.
+    revision : the git commit, None if it is unknown.  changed : the run's files that differ from the commit.
+    doubt : why `revision` is unknown or, if it is known, why `changed` is.
+    params, outputs : what the stages read and wrote.  differing : outputs that are missing or differ from dvc.lock.  All three
+    leave out the stage report.
     """
 
     revision: str | None
@@ -43,50 +51,50 @@ class Provenance:
     doubt: str = ""
 
     @property
-    def git_told(self) -> str:
-        """The commit and what differs from it, in words."""
+    def git_description(self) -> str:
+        """The commit and the files that differ from it."""
         if self.revision is None:
             return f"unknown ({self.doubt})"
         if self.doubt:
-            return f"{self.revision}, whether with changes is unknown ({self.doubt})"
+            return f"{self.revision}, with unknown uncommitted changes ({self.doubt})"
         if not self.changed:
             return self.revision
         names = ", ".join(printable(name) for name in self.changed[:_NAMED_FILES])
         more = len(self.changed) - _NAMED_FILES
-        rest = f" and {more} more {'file' if more == 1 else 'files'}" if more > 0 else ""
+        rest = f" and {counted(more, 'more file')}" if more > 0 else ""
         return f"{self.revision}, with uncommitted changes in {names}{rest}"
 
     @property
-    def dvc_told(self) -> str:
-        """Whether the files are those of dvc.lock, in words."""
+    def dvc_description(self) -> str:
+        """Whether the files match dvc.lock."""
         if not self.outputs:
-            return "there is no dvc.lock, or it is empty"
+            return "dvc.lock is absent or empty"
         if self.differing:
             names = ", ".join(map(printable, self.differing))
-            return f"absent, or other files than dvc.lock names: {names}; dvc repro brings them together"
-        return "the files are those of dvc.lock (of folders and large files, that they are there)"
+            return f"missing, or different from dvc.lock: {names}; to update them, run dvc repro"
+        return "all files match dvc.lock (for folders and large files, only their existence was checked)"
 
 
 def read_provenance(root: Path) -> Provenance:
-    """Of the repository in `root`.  Raises DataError for a dvc.lock that cannot be read."""
+    """Read the provenance of the repository in `root`.  Raises DataError if dvc.lock is not readable."""
     revision, doubt, changed = _read_git(root)
     params, outputs = read_lock(root / "dvc.lock")
-    earlier = tuple(one for one in outputs if one.stage != _OWN_STAGE)
+    earlier = tuple(output for output in outputs if output.stage != _OWN_STAGE)
     return Provenance(
         revision,
         changed,
         {name: value for name, value in params.items() if not name.startswith(f"{_OWN_STAGE}.")},
         earlier,
-        tuple(one.path for one in earlier if not is_as_told(root, one)),
+        tuple(output.path for output in earlier if not matches_lock(root, output)),
         doubt,
     )
 
 
 def _read_git(root: Path) -> tuple[str | None, str, tuple[str, ...]]:
-    """Commit, doubt and changed files."""
+    """Return commit, doubt and changed files."""
     try:
         revision = _git(root, "log", "-1", "--format=%H").strip()
-        _git(root, "ls-files", "--error-unmatch", "dvc.yaml")  # else the commit is one of a repository around us
+        _git(root, "ls-files", "--error-unmatch", "dvc.yaml")  # fails if the commit is that of an enclosing repository
     except _GitError as error:
         return None, str(error), ()
     try:
@@ -97,26 +105,26 @@ def _read_git(root: Path) -> tuple[str | None, str, tuple[str, ...]]:
 
 
 class _GitError(Exception):
-    """git did not answer; the message is its first line."""
+    """git failed; the message is the first line of its output."""
 
 
 def _git(root: Path, *arguments: str) -> str:
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             ["git", "--no-optional-locks", "-c", "log.showSignature=false", "-C", str(root), *arguments],
             capture_output=True,
         )
     except OSError as error:
         raise _GitError(f"git: {error.strerror}") from error
-    if done.returncode != 0:
-        raise _GitError(done.stderr.decode("utf-8", "backslashreplace").strip().partition("\n")[0])
-    return done.stdout.decode("utf-8", "backslashreplace")
+    if process.returncode != 0:
+        raise _GitError(process.stderr.decode("utf-8", "backslashreplace").strip().partition("\n")[0])
+    return process.stdout.decode("utf-8", "backslashreplace")
 
 
 def read_lock(path: Path) -> tuple[dict[str, Any], tuple[Output, ...]]:
-    """The parameters that the stages read, by name, and what they wrote; nothing where there is no dvc.lock.
+    """Return the parameters that the stages read, by name, and their outputs; both are empty if there is no dvc.lock.
 
-    Raises DataError for a file that is not DVC's.
+    Raises DataError if the file is not one that DVC writes.
     """
     if not path.is_file():
         return {}, ()
@@ -124,28 +132,28 @@ def read_lock(path: Path) -> tuple[dict[str, Any], tuple[Output, ...]]:
         stages = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("stages", {})
         params: dict[str, Any] = {}
         for stage in stages.values():
-            for named in stage.get("params", {}).values():
-                params |= named
+            for values in stage.get("params", {}).values():
+                params |= values
         outputs = tuple(
             _output(name, out) for name, stage in stages.items() for out in stage.get("outs", ()) if "md5" in out
         )
         return dict(sorted(params.items())), outputs
     except (yaml.YAMLError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise DataError(
-            f"{path} is not readable as DVC's ({error}): settle the merge, or delete it and run `dvc repro`"
+            f"{path} is not readable as a DVC lock file ({error}): resolve the merge, or delete it and run `dvc repro`"
         ) from error
 
 
 def _output(stage: str, out: dict[str, Any]) -> Output:
-    found = Output(stage, out["path"], out["md5"], out.get("size", 0))
-    if not (isinstance(found.path, str) and isinstance(found.md5, str) and isinstance(found.size_bytes, int)):
+    output = Output(stage, out["path"], out["md5"], out.get("size", 0))
+    if not (isinstance(output.path, str) and isinstance(output.md5, str) and isinstance(output.size_bytes, int)):
         raise TypeError(f"expected path, md5 and size of an output of {stage}, found {out}")
-    return found
+    return output
 
 
-def is_as_told(root: Path, one: Output) -> bool:
-    """Whether the file is the one that DVC knows; of folders and large files, whether it is there."""
-    path = root / one.path
-    if one.md5.endswith(".dir") or one.size_bytes > _HASHED_BYTES or not path.is_file():
+def matches_lock(root: Path, output: Output) -> bool:
+    """Return whether a file has the hash in dvc.lock; folders and large files only need to exist."""
+    path = root / output.path
+    if output.md5.endswith(".dir") or output.size_bytes > _HASHED_BYTES or not path.is_file():
         return path.exists()
-    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == one.md5
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == output.md5

@@ -1,37 +1,40 @@
-"""`python -m cbir.report.summary`: the figures of the last run as a table, and where the reports lie."""
-
-from pathlib import Path
+"""`python -m cbir.report.summary`: the metrics of the last run as a table, and the paths of the reports."""
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.core.errors import one_line_errors
-from cbir.report.facts import Facts, gather_facts
+from cbir.report.facts import Facts
 from cbir.report.figures import figure
+from cbir.report.gathering import gather_facts
+from cbir.report.notes import notes
 
-DATA, REPORTS = Path("data"), Path("reports")
-_SHOWN = ("precision@1", "precision@10", "success@10", "ndcg@10", "map_at_r", "mrr")
+_METRICS = ("precision@1", "precision@10", "success@10", "ndcg@10", "map_at_r", "mrr")
 
 
 def main() -> None:
-    facts = gather_facts(DATA, REPORTS)
+    reports = ReportPaths()
+    facts = gather_facts(DataPaths(), reports)
     console = Console()
-    for warning in facts.warnings:
-        console.print(f"note: {warning}", markup=False, highlight=False)
+    for note in notes(facts):
+        console.print(f"note: {note}", markup=False, highlight=False)
     console.print(_table(facts))
-    for what, where in (("report", "report.html"), ("figures", "metrics.json"), ("runs", "runs/")):
-        console.print(f"{what:8} {REPORTS}/{where}", markup=False, highlight=False)
-    console.print(
-        "search   `make app` in the browser, `.venv/bin/cbir search a red star` here", markup=False, highlight=False
-    )
+    for line in (
+        f"report   {reports.html}",
+        f"metrics  {reports.metrics}",
+        f"runs     {reports.runs}/",
+        "search   `make app` in a browser, `.venv/bin/cbir search a red star` in this terminal",
+    ):
+        console.print(line, markup=False, highlight=False)
 
 
 def _table(facts: Facts) -> Table:
-    """Figures down, a column for each task and encoder, so that it fits a narrow terminal."""
+    """Return a table with a column for each task and encoder, which fits a narrow terminal."""
     table = Table(title=f"{facts.summary['dataset']}: {facts.summary['gallery']['images']:,} gallery images")
     table.add_column("")
-    columns = [_column(facts, task, encoder) for task, encoder in facts.answered]
+    columns = [_column(facts, task, encoder) for task, encoder in facts.evaluated]
     for title in facts.titles:
         table.add_column(title, justify="right")
     for name in dict.fromkeys(name for column in columns for name in column):
@@ -40,14 +43,14 @@ def _table(facts: Facts) -> Table:
 
 
 def _column(facts: Facts, task: str, encoder: str) -> dict[str, str]:
-    found, indexed = facts.metrics[task][encoder], facts.indexed(task, encoder)
-    shown = {"weights": facts.vectors(encoder)["origin"]}
-    shown |= {name: figure(found[name]) for name in _SHOWN if name in found}
-    shown["index"] = facts.passports[encoder]["kind"]
-    shown |= {f"ann_recall@{k}": figure(indexed[f"ann_recall@{k}"]) for k in facts.ann_ks}
+    exact, indexed = facts.metrics.of_task(task)[encoder], facts.indexed(task, encoder)
+    column = {"weights": facts.vectors(encoder)["origin"]}
+    column |= {name: figure(exact[name]) for name in _METRICS if name in exact}
+    column["index"] = facts.passports[encoder]["kind"]
+    column |= {f"ann_recall@{k}": figure(indexed[f"ann_recall@{k}"]) for k in facts.ann_ks}
     p50_ms = facts.p50_ms(task, encoder)
-    shown["p50 of one search"] = "-" if p50_ms is None else f"{p50_ms:.2f} ms"
-    return shown
+    column["p50 of one search"] = "-" if p50_ms is None else f"{p50_ms:.2f} ms"
+    return column
 
 
 if __name__ == "__main__":

@@ -6,17 +6,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cbir.artifacts.images import read_columns
-from cbir.artifacts.paths import ReportPaths
+from cbir.artifacts.names import TASKS
+from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.artifacts.queries import read_qrels, read_query_list
 from cbir.core.errors import DataError
 from cbir.core.files import read_json
 from cbir.core.text import printable
 from cbir.evaluation.collection import GALLERY_COLUMNS, QUERY_COLUMNS, collection_of
 from cbir.report.charts import Series, bar_chart, line_chart
-from cbir.report.examples import ExampleQuery, Found, Judge, images_of
-from cbir.report.facts import TASKS, class_names, flat, name_of
-from cbir.report.page import drawings, pictures_of, write_page
-from cbir.report.provenance import is_as_told, read_lock, read_provenance
+from cbir.report.class_names import full_name, read_class_names
+from cbir.report.examples import images_of
+from cbir.report.figures import flatten
+from cbir.report.judged import ExampleHit, ExampleQuery, JudgedCollection
+from cbir.report.page import drawings, read_pictures, write_page
+from cbir.report.provenance import matches_lock, read_lock, read_provenance
 from cbir.runs.compare import FILES, IDENTICAL, METRICS, Change, Comparison, compare, read_run, reports_of, revision_of
 
 _FILES = (*FILES, "metrics.json", "intervals.json", "definitions.json", "classes.parquet", "confusions.parquet", "runs")
@@ -46,11 +49,11 @@ class ChangedQuery(NamedTuple):
     search: str
     query: ExampleQuery
     change: float
-    before: tuple[Found, ...]
-    after: tuple[Found, ...]
+    before: tuple[ExampleHit, ...]
+    after: tuple[ExampleHit, ...]
 
     @property
-    def found(self) -> tuple[Found, ...]:
+    def hits(self) -> tuple[ExampleHit, ...]:
         """By both."""
         return (*self.before, *self.after)
 
@@ -68,8 +71,8 @@ def write_comparison(out: Path, names: tuple[str, str], folders: Sequence[Path],
         found = compare(runs, METRICS, resamples, seed)
         ranked = sorted((_ranking_of(list(group)) for _, group in groupby(found, key=_group)), key=_place)
         data = _data_of(folders, runs[0].collection)
-        pairs = list(_pairs(ranked, sides, Judge(data))) if data is not None else []
-        labels = class_names(first)
+        pairs = list(_pairs(ranked, sides, JudgedCollection(DataPaths(data)))) if data is not None else []
+        labels = read_class_names(ReportPaths(first))
         write_page(
             out,
             "comparison.html.j2",
@@ -87,7 +90,7 @@ def write_comparison(out: Path, names: tuple[str, str], folders: Sequence[Path],
             },
             pairs=pairs,
             has_data=data is not None,
-            pictures=pictures_of(data, images_of(pairs), _THUMBNAIL_PX) if data is not None else {},
+            pictures=read_pictures(DataPaths(data), images_of(pairs), _THUMBNAIL_PX) if data is not None else {},
         )
 
 
@@ -109,11 +112,11 @@ def _read_side(name: str, reports: Path) -> Side:
     params, outputs = read_lock(root / "dvc.lock")
     # of another run, where the folder is a copy in a repository that has gone on since
     told = [one for one in outputs if one.path == "reports/metrics.json"]
-    is_own = reports.name == "reports" and any(is_as_told(root, one) for one in told)
+    is_own = reports.name == "reports" and any(matches_lock(root, one) for one in told)
     origin = f"reports of the folder {title_of(name)}" if Path(name).is_dir() else f"git revision {revision_of(name)}"
     if Path(name).is_dir() and is_own:
-        origin += f"; git revision: {read_provenance(root).git_told}"
-    return Side(title_of(name), origin, reports, metrics, intervals, flat(params) if is_own else {})
+        origin += f"; git revision: {read_provenance(root).git_description}"
+    return Side(title_of(name), origin, reports, metrics, intervals, flatten(params) if is_own else {})
 
 
 def _alone(sides: Sequence[Side]) -> list[str]:
@@ -193,20 +196,20 @@ def _by_class(ranked: Sequence[Comparison], names: Mapping[str, str]) -> Iterato
         lost = [change for change in one.classes[:_BARS] if change.change < 0]
         won = [change for change in one.classes[-_BARS:] if change.change > 0]
         if lost or won:
-            bars = [(printable(name_of(change.name, names)), change.change) for change in (*lost, *won)]
+            bars = [(printable(full_name(change.name, names)), change.change) for change in (*lost, *won)]
             title = f"{one.task} {one.encoder}, {one.search} search: classes that changed most"
             yield bar_chart(bars, title, f"change of {one.metric}", series, is_change=True)
 
 
-def _pairs(ranked: Sequence[Comparison], sides: Sequence[Side], judge: Judge) -> Iterator[ChangedQuery]:
+def _pairs(ranked: Sequence[Comparison], sides: Sequence[Side], collection: JudgedCollection) -> Iterator[ChangedQuery]:
     """The queries that lost most, then those that won most; none of a search whose run tables are not at hand."""
     for one in ranked:
         changes: tuple[Change, ...] = (*one.lost, *one.won)
         tables = [ReportPaths(side.reports).run(*_group(one)) for side in sides]
         if not changes or not all(table.is_file() for table in tables):
             continue
-        before, after = (judge.found(table, [change.name for change in changes]) for table in tables)
+        before, after = (collection.hits(table, [change.name for change in changes]) for table in tables)
         for change in changes:
             yield ChangedQuery(
-                *_group(one), judge.asked(change.name), change.change, before[change.name], after[change.name]
+                *_group(one), collection.query(change.name), change.change, before[change.name], after[change.name]
             )

@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cbir.artifacts.names import MODALITIES, TASKS
 from cbir.core.errors import ConfigError
 from cbir.core.markdown import escaped, row, rule
 from cbir.core.params import nearest
-from cbir.report.facts import MODALITIES, TASKS, Figure
+from cbir.report.facts import Estimate
 from cbir.runs.sweep import Outcome, Results, plain, varying
 
 METRICS = ("precision@10", "success@1", "ndcg@10", "map_at_r")
@@ -47,7 +48,7 @@ class SweepRow:
     experiment: str
     place: Place
     settings: Mapping[str, str]
-    figures: Mapping[str, Figure]
+    figures: Mapping[str, Estimate]
     best: frozenset[str] = frozenset()
     front: bool | None = None
 
@@ -141,7 +142,7 @@ def as_csv(table: SweepTable) -> str:
         # experiment=... is a setting, too
         values |= {f"set {key}" if key in values else key: value for key, value in line.settings.items()}
         for name in table.columns:
-            figure = line.figures.get(name, Figure(None))
+            figure = line.figures.get(name, Estimate(None))
             values[name] = figure.value
             if figure.interval is not None:
                 values |= {f"{name} low": figure.interval[0], f"{name} high": figure.interval[1]}
@@ -157,21 +158,21 @@ def _places(found: Results) -> list[Place]:
     return [Place(task, encoder) for task in TASKS for encoder in found["metrics.json"][task]]
 
 
-def _figures(found: Results, place: Place, metrics: Sequence[str]) -> dict[str, Figure]:
+def _figures(found: Results, place: Place, metrics: Sequence[str]) -> dict[str, Estimate]:
     """The figures of a job at a place, by column; none where the encoder did not answer the task."""
     means, intervals = found["metrics.json"], found["intervals.json"]
     task, encoder = place
     if encoder not in means[task]:
         return {}
     exact, modality = means[task][encoder], MODALITIES[task]
-    figures = {name: Figure(exact[name], intervals[task][encoder].get(name)) for name in metrics if name in exact}
+    figures = {name: Estimate(exact[name], intervals[task][encoder].get(name)) for name in metrics if name in exact}
     indexed = means["ann"][encoder][modality]
     recalls = [name for name in indexed if name.startswith("ann_recall@")]
     for name in sorted(recalls, key=lambda name: abs(int(name.partition("@")[2]) - 10))[:1]:
-        figures[name] = Figure(indexed[name], intervals["ann"][encoder][modality].get(name))
+        figures[name] = Estimate(indexed[name], intervals["ann"][encoder][modality].get(name))
     timed = found["latency.json"]["encoders"].get(encoder, {}).get(modality)
-    figures[P50] = Figure(None if timed is None else timed["index"]["single_ms"]["p50"])
-    figures[BYTES] = Figure(means["data"]["index_bytes"][encoder] / means["data"]["gallery_images"])
+    figures[P50] = Estimate(None if timed is None else timed["index"]["single_ms"]["p50"])
+    figures[BYTES] = Estimate(means["data"]["index_bytes"][encoder] / means["data"]["gallery_images"])
     return figures
 
 
@@ -207,7 +208,7 @@ def _beaten(point: tuple[float, float], points: Sequence[tuple[float, float] | N
 
 
 def _rounded(line: SweepRow, name: str) -> float | None:
-    value = line.figures.get(name, Figure(None)).value
+    value = line.figures.get(name, Estimate(None)).value
     return None if value is None else round(value, 0 if name == BYTES else 3)
 
 
@@ -231,7 +232,7 @@ def _fronts(table: SweepTable, line: SweepRow) -> list[str]:
 
 
 def _cell(line: SweepRow, name: str, separator: str, mark: str) -> str:
-    value, interval = line.figures.get(name, Figure(None))
+    value, interval = line.figures.get(name, Estimate(None))
     if value is None:
         return "-"
     text = f"{value:,.0f}" if name == BYTES else f"{value:.3f}"

@@ -43,6 +43,7 @@ from cbir.artifacts.vectors import (
 )
 from cbir.core.errors import DataError, PassportError
 from cbir.core.files import hash_ids, read_json, replacing, write_json
+from tests.support.packed import packed_images
 
 QUERIES = pa.Table.from_pylist(
     [
@@ -55,12 +56,6 @@ QRELS = pa.table({"query_id": ["q2", "q1", "q1"], "image_id": ["a", "b", "a"], "
 RUN = pa.table({"query_id": ["q2", "q1"], "image_id": ["b", "a"], "rank": [1, 1], "score": [0.5, -0.25]}, RUN_SCHEMA)
 TABLES = [(write_query_list, read_query_list, QUERIES), (write_qrels, read_qrels, QRELS), (write_run, read_run, RUN)]
 EACH_TABLE = pytest.mark.parametrize(("write", "read", "table"), TABLES)
-
-
-def images(number, size=10):
-    for n in range(number):
-        body = random.Random(n).randbytes(size)
-        yield PackedImage(f"{n:05d}", "cats", None, f"n° {n}", f"cats/{n}.jpg", "1" * 64, 3, 4, bytes(256), body)
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
@@ -220,10 +215,10 @@ def test_per_query_values_are_read_back_with_their_nulls(tmp_path):
 
 
 def test_shards_are_read_as_they_were_written(tmp_path):
-    assert write_shards(tmp_path / "gallery", images(5)) == 5
+    assert write_shards(tmp_path / "gallery", packed_images(5)) == 5
     [(name, table)] = read_shards(tmp_path / "gallery")
     assert (name, table.schema) == ("part-00000", IMAGE_SCHEMA)
-    assert [PackedImage(**row) for row in table.to_pylist()] == list(images(5))
+    assert [PackedImage(**row) for row in table.to_pylist()] == list(packed_images(5))
     assert read_columns(tmp_path / "gallery", ["width", "image_id"]).column_names == ["width", "image_id"]
 
 
@@ -235,11 +230,11 @@ def test_a_shard_ends_at_twice_its_rows_or_at_its_bytes_whichever_comes_first(tm
     def rows(folder):
         return [(name, table.num_rows) for name, table in read_shards(folder, ["image_id"])]
 
-    write_shards(tmp_path / "rows", images(9, size=10))
+    write_shards(tmp_path / "rows", packed_images(9, size=10))
     assert rows(tmp_path / "rows") == [("part-00000", 4), ("part-00001", 4), ("part-00002", 1)]
-    write_shards(tmp_path / "bytes", images(5, size=150))
+    write_shards(tmp_path / "bytes", packed_images(5, size=150))
     assert rows(tmp_path / "bytes") == [("part-00000", 2), ("part-00001", 2), ("part-00002", 1)]
-    write_shards(tmp_path / "exact", images(8, size=10))
+    write_shards(tmp_path / "exact", packed_images(8, size=10))
     assert rows(tmp_path / "exact") == [("part-00000", 4), ("part-00001", 4)]
     assert read_columns(tmp_path / "rows", ["image_id"])["image_id"].to_pylist() == [f"{n:05d}" for n in range(9)]
 
@@ -278,7 +273,7 @@ def test_no_images_make_an_empty_folder(tmp_path):
 
 
 def test_each_shard_is_one_row_group_with_its_images_stored_as_they_are(tmp_path):
-    write_shards(tmp_path, images(5))
+    write_shards(tmp_path, packed_images(5))
     group = pq.ParquetFile(tmp_path / "part-00000.parquet").metadata
     assert group.num_row_groups == 1
     columns = [group.row_group(0).column(number) for number in range(group.num_columns)]
@@ -288,7 +283,7 @@ def test_each_shard_is_one_row_group_with_its_images_stored_as_they_are(tmp_path
 
 def test_shards_have_the_same_bytes_twice(tmp_path):
     for name in "ab":
-        write_shards(tmp_path / name, images(50))
+        write_shards(tmp_path / name, packed_images(50))
     assert (tmp_path / "a/part-00000.parquet").read_bytes() == (tmp_path / "b/part-00000.parquet").read_bytes()
 
 
@@ -297,7 +292,7 @@ def test_an_interrupted_shard_leaves_only_whole_ones(tmp_path, monkeypatch):
     monkeypatch.setattr(images_module, "_ends_shard", lambda image: False)
 
     def failing():
-        yield from images(5)
+        yield from packed_images(5)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -381,11 +376,12 @@ def test_absent_vectors_beside_their_ids_name_the_command(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("array", "found"), [(vectors(2), "float32 vectors of shape (2, 3)"), (vectors(3).astype(float), "float64 vectors")]
+    ("array", "found"), [(vectors(2), "float32 (2, 3)"), (vectors(3).astype(float), "float64 (3, 3)")]
 )
 def test_ids_that_do_not_fit_their_vectors_are_refused(tmp_path, array, found):
     np.save(written_set(tmp_path) / "gallery" / "part-00000.npy", array)
-    with pytest.raises(DataError, match=rf"part-00000.parquet: 3 ids stand beside {re.escape(found)}"):
+    expected = r"part-00000.parquet: expected float32 \(3, dim\) vectors, one per id, found "
+    with pytest.raises(DataError, match=expected + re.escape(found)):
         read_parts(tmp_path / "gallery")
 
 

@@ -10,8 +10,8 @@ import pytest
 from cbir.artifacts.images import read_columns, write_shards
 from cbir.artifacts.names import encoder_argument
 from cbir.core.errors import ConfigError, DataError, one_line_errors
-from tests.artifacts.test_artifacts import images
 from tests.support.imports import ROOT
+from tests.support.packed import packed_images
 
 
 def test_an_expected_error_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,6 +72,6 @@ def test_a_stage_run_by_hand_without_its_encoder_says_so_in_one_line(tmp_path: P
 
 
 def test_a_stage_run_by_hand_leaves_no_shard_of_an_earlier_run(tmp_path: Path) -> None:
-    write_shards(tmp_path, images(9, size=10))
-    write_shards(tmp_path, images(2, size=10))
+    write_shards(tmp_path, packed_images(9, size=10))
+    write_shards(tmp_path, packed_images(2, size=10))
     assert read_columns(tmp_path, ["image_id"]).num_rows == 2

@@ -370,7 +370,8 @@ def test_a_part_that_is_gone_is_refused(vectors_folder: Path) -> None:
 def test_ids_and_vectors_must_be_as_many(vectors_folder: Path) -> None:
     rewrite_ids(vectors_folder, lambda ids: ids[:-1])
     with pytest.raises(
-        DataError, match=r"part-00001\.parquet: 15 ids stand beside float32 vectors of shape \(16, 32\)"
+        DataError,
+        match=r"part-00001\.parquet: expected float32 \(15, dim\) vectors, one per id, found float32 \(16, 32\)",
     ):
         open_vectors(vectors_folder, "clip", "gallery")
 
@@ -383,7 +384,7 @@ def test_vectors_of_another_dimension_are_refused(vectors_folder: Path) -> None:
 
 def test_vectors_of_another_type_are_refused(vectors_folder: Path) -> None:
     np.save(vectors_folder / "gallery" / "part-00001.npy", np.ones((16, 32), np.float64))
-    with pytest.raises(DataError, match="16 ids stand beside float64 vectors"):
+    with pytest.raises(DataError, match=r"expected float32 \(16, dim\) vectors, one per id, found float64"):
         open_vectors(vectors_folder, "clip", "gallery")
 
 

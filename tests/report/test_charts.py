@@ -19,37 +19,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cbir.report import charts as module
-from cbir.report.charts import SERIES, Dot, Series, bar_chart, line_chart, scatter_chart
+from cbir.report.charts import PALETTE, Dot, Series, bar_chart, line_chart, scatter_chart
+from tests.support.charts import BARS, CHANGES, DOTS, LINES, chart_of_each_kind
 from tests.support.imports import ROOT
 
 Element = ElementTree.Element
 SVG = "{http://www.w3.org/2000/svg}"
 HREF = "{http://www.w3.org/1999/xlink}href"
 
-LINES = [
-    Series("cbir mobilenet", [1, 5, 10], [0.9, 0.5, 0.25], [(0.8, 0.95), (0.4, 0.6), (0.2, 0.3)], [1, 1, 0.75]),
-    Series("cbir clip", [1, 5, 10], [0.7, 0.6, 0.35], [None, (0.5, 0.65), None], [1, 1, 0.75]),
-    Series("tbir clip", [1, 5, 10], [0.1, 0.2, 0.3]),
-]
-DOTS = [Dot("cbir clip", 0.5, 0.97, True), Dot("cbir clip", 8, 1.0, False), Dot("tbir clip", 40, 0.94, True)]
-BARS = [("cat", 0.1), ("dog", 0.75), ("fish", 1.0), ("none", 0.0)]
-CHANGES = [("cat", -0.4), ("dog", -0.05), ("fish", 0.2)]
-
-
-def one_of_each() -> dict[str, str]:
-    return {
-        "lines": line_chart(LINES, "precision@k by exact search", "k", "precision"),
-        "more lines": line_chart(LINES[:1], "recall@k by exact search", "k", "recall"),
-        "dots": scatter_chart(DOTS, "what the index finds", "ms", "ann_recall@10"),
-        "bars": bar_chart(BARS, "cbir clip: worst classes", "precision@10", 1),
-        "more bars": bar_chart(BARS, "cbir clip: best classes", "precision@10", 1),
-        "changes": bar_chart(CHANGES, "cbir clip: classes that changed most", "change", 2, is_change=True),
-    }
-
 
 @pytest.fixture(scope="module")
 def charts() -> dict[str, str]:
-    return one_of_each()
+    return chart_of_each_kind()
 
 
 def parsed(chart: str) -> Element:
@@ -182,7 +163,7 @@ def test_a_chart_asks_for_nothing_and_runs_nothing(charts: dict[str, str]) -> No
 
 
 def test_every_colour_is_one_of_the_pages(charts: dict[str, str]) -> None:
-    known = {"--ink", "--faint", *(f"--c{number}" for number in range(SERIES))}
+    known = {"--ink", "--faint", *(f"--c{number}" for number in range(PALETTE))}
     for chart in charts.values():
         assert not re.search(r"#[0-9a-fA-F]{3,8}(?![0-9a-fA-F])[;\"]", chart)
         assert set(re.findall(r"var\(([^)]*)\)", chart)) <= known
@@ -206,19 +187,19 @@ def test_the_ground_is_that_of_the_page(charts: dict[str, str]) -> None:
         assert style(first) == style(second) == {"fill": "none", "opacity": "0"}
 
 
-@pytest.mark.parametrize("number", [0, SERIES - 1, SERIES, 2 * SERIES - 1])
+@pytest.mark.parametrize("number", [0, PALETTE - 1, PALETTE, 2 * PALETTE - 1])
 def test_series_have_the_pages_colours_in_turn(number: int) -> None:
-    colour = f"--c{number % SERIES}"
+    colour = f"--c{number % PALETTE}"
     lines = [Series(f"series {one}", [1, 2], [0.5, 0.6]) for one in range(number + 1)]
-    assert len(strokes(parsed(line_chart(lines, "title", "x", "y")), colour)) == number // SERIES + 1
+    assert len(strokes(parsed(line_chart(lines, "title", "x", "y")), colour)) == number // PALETTE + 1
     dots = [Dot(f"series {one}", 1, 0.95, True) for one in range(number + 1)]
-    assert len(marks(parsed(scatter_chart(dots, "title", "x", "y")), colour)) == number // SERIES + 1
+    assert len(marks(parsed(scatter_chart(dots, "title", "x", "y")), colour)) == number // PALETTE + 1
     assert len(rectangles(parsed(bar_chart(BARS, "title", "x", number)), colour)) == len(BARS)
 
 
 def test_settings_of_matplotlib_are_left_as_they_were(charts: dict[str, str]) -> None:
     before = dict(mpl.rcParams)
-    assert one_of_each() == charts
+    assert chart_of_each_kind() == charts
     assert dict(mpl.rcParams) == before
 
 
@@ -226,8 +207,8 @@ def test_settings_of_matplotlib_are_left_as_they_were(charts: dict[str, str]) ->
 def test_the_same_values_give_the_same_bytes_in_every_process(
     charts: dict[str, str], tmp_path: Path, of_user: str
 ) -> None:
-    script = "import hashlib; from tests.report.test_charts import one_of_each; "
-    script += "print(hashlib.sha256(''.join(one_of_each().values()).encode()).hexdigest())"
+    script = "import hashlib; from tests.support.charts import chart_of_each_kind; "
+    script += "print(hashlib.sha256(''.join(chart_of_each_kind().values()).encode()).hexdigest())"
     expected = hashlib.sha256("".join(charts.values()).encode()).hexdigest()
     (tmp_path / "matplotlibrc").write_text(of_user)
     environment = {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "1", "MATPLOTLIBRC": str(tmp_path)}
@@ -540,5 +521,5 @@ def test_two_classes_of_one_name_have_a_bar_each() -> None:
 
 def test_the_placeholders_are_no_colours_that_matplotlib_uses() -> None:
     placeholders = {module._INK, module._FAINT, *module._COLOURS}
-    assert len(placeholders) == 2 + SERIES
+    assert len(placeholders) == 2 + PALETTE
     assert placeholders.isdisjoint({str(value) for value in mpl.rcParamsDefault.values()})

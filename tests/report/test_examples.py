@@ -11,19 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cbir.artifacts.paths import ReportPaths
+from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.index.faiss_index import SearchParams
 from cbir.report import examples as module
 from cbir.report.examples import (
     KINDS,
     SAMPLE,
-    SHOWN_RESULTS,
     Example,
-    ExampleQuery,
-    Judge,
     choose_examples,
     images_of,
 )
+from cbir.report.judged import MAX_HITS, ExampleQuery, JudgedCollection
 from tests.support import oracles
 from tests.support.world import PARAMS, World, make_world
 
@@ -41,13 +39,13 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="module")
-def judge(world: World) -> Judge:
-    return Judge(world.data)
+def collection(world: World) -> JudgedCollection:
+    return JudgedCollection(DataPaths(world.data))
 
 
 @pytest.fixture(scope="module")
-def chosen(world: World, judge: Judge) -> list[Example]:
-    return choose_examples(judge, world.root / "reports", SAMPLED, 0)
+def chosen(world: World, collection: JudgedCollection) -> list[Example]:
+    return choose_examples(collection, ReportPaths(world.root / "reports"), SAMPLED, 0)
 
 
 def examples_of(examples: Sequence[Example], task: str, encoder: str, kind: str | None = None) -> list[Example]:
@@ -142,7 +140,7 @@ def test_perfect_queries_are_not_among_the_worst(tmp_path: Path) -> None:
         assert world.ranking(encoder, world.queries[0])[0] == "img020"
     world.qrels = {query.query_id: {"img020": 1} for query in world.queries}
     world.write().evaluate(tmp_path / "reports")
-    found = choose_examples(Judge(world.data), tmp_path / "reports", 2, 0)
+    found = choose_examples(JudgedCollection(DataPaths(world.data)), ReportPaths(tmp_path / "reports"), 2, 0)
     for encoder in ("mobilenet", "clip"):
         kinds = Counter(one.kind for one in examples_of(found, "cbir", encoder))
         assert kinds["best"] == 2
@@ -151,14 +149,14 @@ def test_perfect_queries_are_not_among_the_worst(tmp_path: Path) -> None:
 
 
 def test_the_same_seed_draws_the_same_and_another_seed_others(
-    world: World, judge: Judge, chosen: list[Example]
+    world: World, collection: JudgedCollection, chosen: list[Example]
 ) -> None:
-    reports = world.root / "reports"
-    assert choose_examples(judge, reports, SAMPLED, 0) == chosen
-    assert choose_examples(Judge(world.data), reports, SAMPLED, 0) == chosen
+    reports = ReportPaths(world.root / "reports")
+    assert choose_examples(collection, reports, SAMPLED, 0) == chosen
+    assert choose_examples(JudgedCollection(DataPaths(world.data)), reports, SAMPLED, 0) == chosen
     samples = set()
     for seed in range(5):
-        others = choose_examples(judge, reports, SAMPLED, seed)
+        others = choose_examples(collection, reports, SAMPLED, seed)
         samples.add(tuple(ids_of(examples_of(others, "cbir", "clip", SAMPLE))))
         for answered in ANSWERED:
             for kind in ("best", "worst"):
@@ -169,9 +167,9 @@ def test_the_same_seed_draws_the_same_and_another_seed_others(
 
 @pytest.mark.parametrize("sampled", [0, 1, 1000])
 def test_so_many_are_sampled_as_there_are_and_no_more(
-    world: World, judge: Judge, chosen: list[Example], sampled: int
+    world: World, collection: JudgedCollection, chosen: list[Example], sampled: int
 ) -> None:
-    found = choose_examples(judge, world.root / "reports", sampled, 0)
+    found = choose_examples(collection, ReportPaths(world.root / "reports"), sampled, 0)
     for task, encoder in ANSWERED:
         fixed = [one for one in examples_of(chosen, task, encoder) if one.kind != SAMPLE]
         assert [one for one in examples_of(found, task, encoder) if one.kind != SAMPLE] == fixed
@@ -179,8 +177,8 @@ def test_so_many_are_sampled_as_there_are_and_no_more(
         assert len(examples_of(found, task, encoder, SAMPLE)) == min(sampled, n_left)
 
 
-def test_a_query_without_an_answer_may_be_in_the_sample_only(world: World, judge: Judge) -> None:
-    found = choose_examples(judge, world.root / "reports", 1000, 0)
+def test_a_query_without_an_answer_may_be_in_the_sample_only(world: World, collection: JudgedCollection) -> None:
+    found = choose_examples(collection, ReportPaths(world.root / "reports"), 1000, 0)
     unanswerable = {
         query.query_id for query in world.queries if oracles.number_of_relevant(world.relevance(query)) == 0
     }
@@ -267,12 +265,12 @@ def test_the_results_are_the_first_of_the_ranking_with_their_scores_and_labels(
     queries = {query.query_id: query for query in world.queries}
     for one in chosen:
         query = queries[one.query.query_id]
-        ranking, scores = world.ranking(one.encoder, query)[:SHOWN_RESULTS], world.scores(one.encoder, query)
-        assert [hit.image_id for hit in one.found] == ranking
-        assert [hit.rank for hit in one.found] == list(range(1, 11))
-        assert [hit.score for hit in one.found] == pytest.approx([scores[image_id] for image_id in ranking], abs=1e-6)
-        assert [hit.label for hit in one.found] == [world.gallery[image_id] for image_id in ranking]
-        assert world.own(query) not in {hit.image_id for hit in one.found}
+        ranking, scores = world.ranking(one.encoder, query)[:MAX_HITS], world.scores(one.encoder, query)
+        assert [hit.image_id for hit in one.hits] == ranking
+        assert [hit.rank for hit in one.hits] == list(range(1, 11))
+        assert [hit.score for hit in one.hits] == pytest.approx([scores[image_id] for image_id in ranking], abs=1e-6)
+        assert [hit.label for hit in one.hits] == [world.gallery[image_id] for image_id in ranking]
+        assert world.own(query) not in {hit.image_id for hit in one.hits}
 
 
 def test_a_result_is_right_where_it_is_relevant_and_unjudged_where_nothing_is(
@@ -282,46 +280,48 @@ def test_a_result_is_right_where_it_is_relevant_and_unjudged_where_nothing_is(
     for one in chosen:
         relevance = world.relevance(queries[one.query.query_id])
         is_known = oracles.number_of_relevant(relevance) > 0
-        for hit in one.found:
+        for hit in one.hits:
             assert hit.is_relevant is (oracles.is_relevant(hit.image_id, relevance) if is_known else None)
             words[hit.is_relevant] += 1
     assert words[True] > 20 < words[False]
 
 
-def test_nothing_is_right_or_wrong_where_nothing_is_relevant(world: World, judge: Judge) -> None:
-    found = choose_examples(judge, world.root / "reports", 1000, 0)
+def test_nothing_is_right_or_wrong_where_nothing_is_relevant(world: World, collection: JudgedCollection) -> None:
+    found = choose_examples(collection, ReportPaths(world.root / "reports"), 1000, 0)
     unanswerable = [one for one in found if one.map_at_r is None]
     assert {one.task for one in unanswerable} == {"cbir", "tbir"}
-    assert {hit.is_relevant for one in unanswerable for hit in one.found} == {None}
+    assert {hit.is_relevant for one in unanswerable for hit in one.hits} == {None}
 
 
-def test_a_gallery_image_that_asks_does_not_find_itself(world: World, judge: Judge) -> None:
+def test_a_gallery_image_that_asks_does_not_find_itself(world: World, collection: JudgedCollection) -> None:
     inside = [query for query in world.asked("cbir") if world.own(query) is not None]
     assert len(inside) == 6
-    found = judge.found(
+    found = collection.hits(
         ReportPaths(world.root / "reports").run("cbir", "clip", "exact"), [query.query_id for query in inside]
     )
     for query in inside:
         assert query.image_id not in {hit.image_id for hit in found[query.query_id]}
-        assert len(found[query.query_id]) == SHOWN_RESULTS
-        assert judge.asked(query.query_id).image_id == query.image_id
+        assert len(found[query.query_id]) == MAX_HITS
+        assert collection.query(query.query_id).image_id == query.image_id
 
 
 def test_where_a_gallery_image_alone_is_relevant_to_itself_nothing_is_right_or_wrong(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     world.qrels = {"mine:img000": {"img000": 1}, "ask01": {"img001": 1}}
     world.write().evaluate(tmp_path / "reports")
-    found = Judge(world.data).found(
+    found = JudgedCollection(DataPaths(world.data)).hits(
         ReportPaths(tmp_path / "reports").run("cbir", "clip", "exact"), ["mine:img000", "ask01"]
     )
     assert {hit.is_relevant for hit in found["mine:img000"]} == {None}
     assert {hit.is_relevant for hit in found["ask01"]} <= {True, False}
 
 
-def test_results_are_given_of_the_queries_that_were_named_and_of_no_other(world: World, judge: Judge) -> None:
+def test_results_are_given_of_the_queries_that_were_named_and_of_no_other(
+    world: World, collection: JudgedCollection
+) -> None:
     run = ReportPaths(world.root / "reports").run("cbir", "mobilenet", "exact")
-    assert judge.found(run, []) == {}
-    found = judge.found(run, ["ask03", "class:c0", "ask01"])
+    assert collection.hits(run, []) == {}
+    found = collection.hits(run, ["ask03", "class:c0", "ask01"])
     assert [(query_id, len(hits)) for query_id, hits in found.items()] == [
         ("ask03", 10),
         ("class:c0", 0),
@@ -342,14 +342,14 @@ def test_a_gallery_of_few_images_gives_few_results(tmp_path: Path) -> None:
     vectors["clip"]["prompts"] = whole.vectors["clip"]["prompts"]
     world = World(tmp_path, few, {"ask00": "c0"}, whole.queries[:1], vectors).write()
     world.evaluate(tmp_path / "reports", params=replace(PARAMS, ks=[1, 5], ann_ks=[1]))
-    found = choose_examples(Judge(world.data), tmp_path / "reports", 5, 0)
-    assert [(one.encoder, [hit.image_id for hit in one.found]) for one in found] == [
+    found = choose_examples(JudgedCollection(DataPaths(world.data)), ReportPaths(tmp_path / "reports"), 5, 0)
+    assert [(one.encoder, [hit.image_id for hit in one.hits]) for one in found] == [
         (encoder, world.ranking(encoder, world.queries[0])) for encoder in ("mobilenet", "clip")
     ]
 
 
 def test_images_of_examples_are_all_that_ask_and_all_that_are_found(world: World, chosen: list[Example]) -> None:
-    expected = {hit.image_id for one in chosen for hit in one.found}
+    expected = {hit.image_id for one in chosen for hit in one.hits}
     expected |= {one.query.image_id for one in chosen if one.task == "cbir" and one.query.image_id is not None}
     assert images_of(chosen) == expected
     assert images_of([one for one in chosen if one.task == "tbir"]) <= set(world.gallery)
@@ -366,22 +366,22 @@ def test_an_empty_query_list_has_no_examples(tmp_path: Path) -> None:
         found["queries"] = {}
     world.vectors["clip"]["texts"] = {}
     world.write().evaluate(tmp_path / "reports")
-    assert choose_examples(Judge(world.data), tmp_path / "reports", 5, 0) == []
+    assert choose_examples(JudgedCollection(DataPaths(world.data)), ReportPaths(tmp_path / "reports"), 5, 0) == []
 
 
 def test_without_labels_there_is_the_sample_alone(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     world.gallery = dict.fromkeys(world.gallery)
     world.write().evaluate(tmp_path / "reports")
-    found = choose_examples(Judge(world.data), tmp_path / "reports", 4, 0)
+    found = choose_examples(JudgedCollection(DataPaths(world.data)), ReportPaths(tmp_path / "reports"), 4, 0)
     assert [(one.task, one.encoder, one.kind) for one in found] == [
         (*answered, SAMPLE) for answered in ANSWERED for _ in range(4)
     ]
     assert {one.map_at_r for one in found} == {None}
-    assert {(hit.label, hit.is_relevant) for one in found for hit in one.found} == {(None, None)}
+    assert {(hit.label, hit.is_relevant) for one in found for hit in one.hits} == {(None, None)}
 
 
 def test_an_encoder_that_was_not_evaluated_has_no_examples(world: World, tmp_path: Path) -> None:
     world.evaluate(tmp_path, "ivf_flat", encoders=["mobilenet"])
-    found = choose_examples(Judge(world.data), tmp_path, 2, 0)
+    found = choose_examples(JudgedCollection(DataPaths(world.data)), ReportPaths(tmp_path), 2, 0)
     assert {(one.task, one.encoder) for one in found} == {("cbir", "mobilenet")}

@@ -12,14 +12,17 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from matplotlib.font_manager import findfont
+from PIL import Image, ImageDraw, ImageFont
 
-from cbir.report.examples import KINDS, SAMPLE, SHOWN_RESULTS, Example, Judge, choose_examples
+from cbir.artifacts.paths import DataPaths, ReportPaths
+from cbir.report.examples import KINDS, SAMPLE, Example, choose_examples
 from cbir.report.facts import Facts
 from cbir.report.galleries import write_galleries
-from tests.report.test_report import HOSTILE, finish
+from cbir.report.judged import MAX_HITS, JudgedCollection
 from tests.support import oracles
 from tests.support import world as worlds
+from tests.support.finished import HOSTILE, finish
 from tests.support.world import World, make_world
 
 SAMPLED, PX = 2, 32
@@ -52,13 +55,13 @@ def facts(world: World) -> Facts:
 
 @pytest.fixture(scope="module")
 def examples(world: World, facts: Facts) -> list[Example]:
-    return choose_examples(Judge(world.data), world.root / "reports", SAMPLED, 0)
+    return choose_examples(JudgedCollection(DataPaths(world.data)), ReportPaths(world.root / "reports"), SAMPLED, 0)
 
 
 @pytest.fixture(scope="module")
 def drawn(world: World, facts: Facts, examples: list[Example], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("drawn") / "galleries"
-    write_galleries(out, facts, examples, world.data, PX)
+    write_galleries(out, facts, examples, DataPaths(world.data), PX)
     return out
 
 
@@ -127,7 +130,7 @@ def written(world: World, facts: Facts, examples: Sequence[Example], out: Path, 
         text(pen, place, words, colour, font)
 
     with mock.patch.object(ImageDraw, "Draw", begun), mock.patch.object(ImageDraw.ImageDraw, "text", noted):
-        write_galleries(out, facts, examples, world.data, px)
+        write_galleries(out, facts, examples, DataPaths(world.data), px)
     return texts
 
 
@@ -160,7 +163,7 @@ def test_pictures_of_an_earlier_run_are_gone(
     for name in ("cbir_clip/77.png", "cbir_old/0.png", "stray.txt", "tbir_clip/.0.png.writing"):
         (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "out" / name).write_text("old")
-    write_galleries(tmp_path / "out", facts, examples[:2], world.data, PX)
+    write_galleries(tmp_path / "out", facts, examples[:2], DataPaths(world.data), PX)
     found = [path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert sorted(found) == ["cbir_mobilenet/0.png", "cbir_mobilenet/1.png"]
 
@@ -168,13 +171,13 @@ def test_pictures_of_an_earlier_run_are_gone(
 def test_the_same_examples_give_the_same_bytes(
     world: World, facts: Facts, examples: list[Example], drawn: Path, tmp_path: Path
 ) -> None:
-    write_galleries(tmp_path / "out", facts, examples, world.data, PX)
+    write_galleries(tmp_path / "out", facts, examples, DataPaths(world.data), PX)
     for path in drawn.rglob("*.png"):
         assert (tmp_path / "out" / path.relative_to(drawn)).read_bytes() == path.read_bytes()
 
 
 def test_without_examples_there_is_an_empty_folder(world: World, facts: Facts, tmp_path: Path) -> None:
-    write_galleries(tmp_path / "out", facts, [], world.data, PX)
+    write_galleries(tmp_path / "out", facts, [], DataPaths(world.data), PX)
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -192,7 +195,7 @@ def test_results_are_framed_green_where_relevant_red_where_not_and_grey_where_no
             ("green" if oracles.is_relevant(image_id, relevance) else "red")
             if oracles.number_of_relevant(relevance)
             else "grey"
-            for image_id in world.ranking(one.encoder, query)[:SHOWN_RESULTS]
+            for image_id in world.ranking(one.encoder, query)[:MAX_HITS]
         ]
         asked = ["ink"] if query.image_id is not None else []
         assert [framed.colour for framed in frames(page)] == asked + expected
@@ -201,14 +204,14 @@ def test_results_are_framed_green_where_relevant_red_where_not_and_grey_where_no
 
 
 def test_queries_of_which_nothing_is_known_are_framed_grey(world: World, facts: Facts, tmp_path: Path) -> None:
-    every = choose_examples(Judge(world.data), world.root / "reports", 1000, 0)
+    every = choose_examples(JudgedCollection(DataPaths(world.data)), ReportPaths(world.root / "reports"), 1000, 0)
     unjudged = [one for one in every if one.map_at_r is None]
     assert len(unjudged) >= 3
-    write_galleries(tmp_path / "out", facts, unjudged, world.data, PX)
+    write_galleries(tmp_path / "out", facts, unjudged, DataPaths(world.data), PX)
     for one, page in pages(tmp_path / "out", unjudged):
         colours = [framed.colour for framed in frames(page)]
-        assert colours[-SHOWN_RESULTS:] == ["grey"] * SHOWN_RESULTS
-        assert colours[:-SHOWN_RESULTS] == (["ink"] if one.query.image_id is not None else [])
+        assert colours[-MAX_HITS:] == ["grey"] * MAX_HITS
+        assert colours[:-MAX_HITS] == (["ink"] if one.query.image_id is not None else [])
 
 
 def test_each_frame_holds_the_image_of_its_rank_the_query_on_the_left(
@@ -217,7 +220,7 @@ def test_each_frame_holds_the_image_of_its_rank_the_query_on_the_left(
     labels = world.gallery | world.held_out
     for one, page in pages(drawn, examples):
         ids = [one.query.image_id] if one.query.image_id is not None else []
-        ids += [hit.image_id for hit in one.found]
+        ids += [hit.image_id for hit in one.hits]
         for image_id, framed in zip(ids, frames(page), strict=True):
             assert framed.inside.shape == (PX, PX // 2, 3)  # half as wide as high
             assert framed.inside.mean() == pytest.approx(grey_of(labels[str(image_id)]), abs=2)
@@ -227,7 +230,7 @@ def test_each_frame_holds_the_image_of_its_rank_the_query_on_the_left(
 def test_a_text_asks_without_a_picture_and_leaves_its_place_free(drawn: Path, examples: list[Example]) -> None:
     by_task: dict[str, list[list[int]]] = {"cbir": [], "tbir": []}
     for one, page in pages(drawn, examples):
-        by_task[one.task].append([framed.left for framed in frames(page)][-SHOWN_RESULTS:])
+        by_task[one.task].append([framed.left for framed in frames(page)][-MAX_HITS:])
     assert len({tuple(lefts) for each in by_task.values() for lefts in each}) == 1
     for one, page in pages(drawn, examples):
         if one.task == "tbir":
@@ -241,13 +244,13 @@ def test_pictures_stand_side_by_side_inside_of_the_page_at_any_size(
     world: World, facts: Facts, examples: list[Example], tmp_path: Path, px: int
 ) -> None:
     few = examples[:1]
-    write_galleries(tmp_path / "out", facts, few, world.data, px)
+    write_galleries(tmp_path / "out", facts, few, DataPaths(world.data), px)
     ((_, page),) = pages(tmp_path / "out", few)
     size = (min(px // 2, SIDE[0]), min(px, SIDE[1]))
     pixels = np.asarray(page)
     if px >= 32:
         found = frames(page)
-        assert len(found) == 1 + SHOWN_RESULTS
+        assert len(found) == 1 + MAX_HITS
         steps = {right.left - left.left for left, right in pairwise(found)}
         assert len(steps) == 1
         assert steps.pop() >= px + 2 * FRAME
@@ -262,16 +265,16 @@ def test_a_picture_that_no_shard_holds_is_left_out_and_the_rest_is_drawn(
     world: World, facts: Facts, examples: list[Example], tmp_path: Path
 ) -> None:
     one = examples[0]
-    found = (one.found[0]._replace(image_id="gone"), *one.found[1:])
-    gone = replace(one, query=one.query._replace(image_id="gone, too"), found=found)
-    write_galleries(tmp_path / "out", facts, [gone], world.data, PX)
+    hits = (one.hits[0]._replace(image_id="gone"), *one.hits[1:])
+    gone = replace(one, query=one.query._replace(image_id="gone, too"), hits=hits)
+    write_galleries(tmp_path / "out", facts, [gone], DataPaths(world.data), PX)
     ((_, page),) = pages(tmp_path / "out", [gone])
-    assert len(frames(page)) == SHOWN_RESULTS - 1
+    assert len(frames(page)) == MAX_HITS - 1
 
 
 def test_few_results_are_as_many_frames(world: World, facts: Facts, examples: list[Example], tmp_path: Path) -> None:
-    short = [replace(examples[0], found=examples[0].found[:n]) for n in (0, 1, 3)]
-    write_galleries(tmp_path / "out", facts, short, world.data, PX)
+    short = [replace(examples[0], hits=examples[0].hits[:n]) for n in (0, 1, 3)]
+    write_galleries(tmp_path / "out", facts, short, DataPaths(world.data), PX)
     assert [len(frames(page)) for _, page in pages(tmp_path / "out", short)] == [1, 2, 4]
     assert len({page.size for _, page in pages(tmp_path / "out", short)}) == 1
 
@@ -303,11 +306,11 @@ def test_below_each_result_stand_rank_score_judgement_and_class(
     named = replace(facts, names={"c1": "goldfish", "c2": "a name that is longer than there is room"})
     for one, texts in zip(examples, written(world, named, examples, tmp_path / "out"), strict=True):
         lines = [text for text in texts[1:] if text[1] != "query"]
-        assert len(lines) == 2 * len(one.found)
+        assert len(lines) == 2 * len(one.hits)
         assert [text[1] for text in texts].count("query") == (one.query.image_id is not None)
-        for hit, (first, second) in zip(one.found, zip(lines[::2], lines[1::2], strict=True), strict=True):
-            word = {True: "right", False: "wrong", None: ""}[hit.is_relevant]
-            assert first[1].split() == [f"{hit.rank}.", f"{hit.score:.3f}", *([word] if word else [])]
+        for hit, (first, second) in zip(one.hits, zip(lines[::2], lines[1::2], strict=True), strict=True):
+            word = {True: "relevant", False: "not relevant", None: ""}[hit.is_relevant]
+            assert first[1].split() == [f"{hit.rank}.", f"{hit.score:.3f}", *word.split()]
             label = world.gallery[hit.image_id]
             name = hit.image_id if label is None else {"c1": "goldfish", "c2": "a name that is lo…"}.get(label, label)
             assert second[1] == name
@@ -322,7 +325,7 @@ def test_the_words_of_a_result_are_of_its_frames_colour_and_stand_below_it(
     texts = written(world, facts, few, tmp_path / "out")
     for (_, page), each in zip(pages(tmp_path / "out", few), texts, strict=True):
         lines = [text for text in each[1:] if text[1] != "query"][::2]
-        for framed, ((left, top), _, colour) in zip(frames(page)[-SHOWN_RESULTS:], lines, strict=True):
+        for framed, ((left, top), _, colour) in zip(frames(page)[-MAX_HITS:], lines, strict=True):
             assert left == framed.left
             assert framed.bottom <= top < page.height - 20
             assert name_of(tuple(int(colour[place : place + 2], 16) for place in (1, 3, 5))) == framed.colour
@@ -331,8 +334,8 @@ def test_the_words_of_a_result_are_of_its_frames_colour_and_stand_below_it(
 def hostile(one: Example, words: str) -> Example:
     """A text query, and results without a class, called so."""
     query = one.query._replace(query_id=words, text=words, label=words, image_id=None)
-    found = tuple(hit._replace(label=words if hit.rank % 2 else None) for hit in one.found)
-    return replace(one, kind="best", query=query, found=found)
+    hits = tuple(hit._replace(label=words if hit.rank % 2 else None) for hit in one.hits)
+    return replace(one, kind="best", query=query, hits=hits)
 
 
 def test_hostile_names_are_drawn_and_change_no_size(
@@ -342,14 +345,20 @@ def test_hostile_names_are_drawn_and_change_no_size(
     every = [hostile(examples[0], one) for one in words]
     named = replace(facts, names={one: one for one in words})
     texts = written(world, named, every, tmp_path / "out")
+    font = ImageFont.truetype(findfont("DejaVu Sans"), 11)
     with Image.open(drawn / "cbir_clip" / "0.png") as image:
         expected = image.size
     for (_, page), each in zip(pages(tmp_path / "out", every), texts, strict=True):
         assert page.size == expected
-        assert len(frames(page)) == SHOWN_RESULTS
+        assert len(frames(page)) == MAX_HITS
         for _, told, _ in each:
             assert told.isprintable()
-        assert max(len(re.sub(r"U\+[0-9A-F]{4}", "_", told)) for (_, top), told, _ in each if top > 20) <= 18
+        names = [told for (_, top), told, _ in each[1:] if top > each[1][0][1]]
+        judgements = [told for (_, top), told, _ in each[1:] if top == each[1][0][1]]
+        assert len(names) == len(judgements) == MAX_HITS
+        assert max(len(re.sub(r"U\+[0-9A-F]{4}", "_", name)) for name in names) <= 18
+        places = [framed.left for framed in frames(page)]
+        assert max(map(font.getlength, judgements)) < places[1] - places[0]
         assert len(each[0][1]) <= 200
 
 

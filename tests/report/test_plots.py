@@ -13,7 +13,7 @@ from cbir.artifacts.runs import read_open_table
 from cbir.core.files import read_json
 from cbir.report.facts import Facts
 from cbir.report.plots import write_plots
-from tests.report.test_report import finish
+from tests.support.finished import finish
 from tests.support.imports import ROOT
 from tests.support.world import World, make_world
 
@@ -61,8 +61,8 @@ def test_each_index_and_exact_search_stand_where_they_were_measured(points: dict
             (name, point[name]) for name in (f"{t} {e}" for t, e in ANSWERED) if point[name] is not None
         ]
         task, encoder = name.split()
-        measured = facts.latency["encoders"][encoder]["image" if task == "cbir" else "text"][point["search"]]
-        assert point["p50_ms"] == measured["single_ms"]["p50"]
+        measured = facts.latency.encoders[encoder]["image" if task == "cbir" else "text"][point["search"]]
+        assert point["p50_ms"] == measured.p50_ms
         assert recall == (1.0 if point["search"] == "exact" else facts.indexed(task, encoder)["ann_recall@10"])
 
 

@@ -156,7 +156,9 @@ def test_without_a_commit_there_is_no_revision_and_git_says_why(tmp_path: Path) 
     git(tmp_path, "init", "-q")
     found = read_provenance(tmp_path)
     assert (found.revision, found.changed) == (None, ())
-    assert re.fullmatch(r"unknown \(fatal: your current branch .* does not have any commits yet\)", found.git_told)
+    assert re.fullmatch(
+        r"unknown \(fatal: your current branch .* does not have any commits yet\)", found.git_description
+    )
 
 
 def test_outside_of_a_repository_there_is_no_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +166,7 @@ def test_outside_of_a_repository_there_is_no_revision(tmp_path: Path, monkeypatc
     put(tmp_path, "cbir/a.py")
     found = read_provenance(tmp_path)
     assert (found.revision, found.changed) == (None, ())
-    assert found.git_told.startswith("unknown (fatal: not a git repository")
+    assert found.git_description.startswith("unknown (fatal: not a git repository")
 
 
 def test_a_repository_around_us_that_does_not_hold_the_run_is_not_its_revision(repository: Path) -> None:
@@ -173,7 +175,7 @@ def test_a_repository_around_us_that_does_not_hold_the_run_is_not_its_revision(r
     put(repository, "project/cbir/a.py")
     found = read_provenance(repository / "project")
     assert found.revision is None
-    assert "did not match any file" in found.git_told
+    assert "did not match any file" in found.git_description
 
 
 def test_without_git_there_is_no_revision_and_dvc_lock_is_read(
@@ -183,32 +185,34 @@ def test_without_git_there_is_no_revision_and_dvc_lock_is_read(
     monkeypatch.setenv("PATH", str(tmp_path))
     found = read_provenance(repository)
     assert (found.revision, found.params) == (None, {"a": 1})
-    assert found.git_told == "unknown (git: No such file or directory)"
+    assert found.git_description == "unknown (git: No such file or directory)"
 
 
 def test_where_git_cannot_tell_changes_that_is_told(repository: Path) -> None:
     with mock.patch.object(provenance, "_RUNS", (":(nonsense)x",)):
         found = read_provenance(repository)
     assert found.revision is not None
-    assert found.git_told.startswith(f"{found.revision}, whether with changes is unknown (fatal: ")
+    assert found.git_description.startswith(f"{found.revision}, with unknown uncommitted changes (fatal: ")
 
 
 def test_commit_and_changes_are_told_in_words() -> None:
     clean = Provenance("abc", (), {}, (), ())
-    assert clean.git_told == "abc"
+    assert clean.git_description == "abc"
     names = tuple(f"cbir/{number:02d}\u202e.py" for number in range(12))
-    assert replace(clean, changed=names[:1]).git_told == "abc, with uncommitted changes in cbir/00U+202E.py"
-    assert replace(clean, changed=names[:11]).git_told.endswith("cbir/09U+202E.py and 1 more file")
-    assert replace(clean, changed=names).git_told.endswith("cbir/09U+202E.py and 2 more files")
+    assert replace(clean, changed=names[:1]).git_description == "abc, with uncommitted changes in cbir/00U+202E.py"
+    assert replace(clean, changed=names[:11]).git_description.endswith("cbir/09U+202E.py and 1 more file")
+    assert replace(clean, changed=names).git_description.endswith("cbir/09U+202E.py and 2 more files")
 
 
 def test_files_are_told_in_words() -> None:
     none = Provenance("abc", (), {}, (), ())
     one = Output("one", "data/a", "0", 1)
-    assert none.dvc_told == "there is no dvc.lock, or it is empty"
-    assert replace(none, outputs=(one,)).dvc_told.startswith("the files are those of dvc.lock")
+    assert none.dvc_description == "dvc.lock is absent or empty"
+    assert replace(none, outputs=(one,)).dvc_description.startswith("all files match dvc.lock")
     differing = replace(none, outputs=(one,), differing=("data/a",))
-    assert differing.dvc_told.startswith("absent, or other files than dvc.lock names: data/a; dvc repro")
+    assert differing.dvc_description.startswith(
+        "missing, or different from dvc.lock: data/a; to update them, run dvc repro"
+    )
 
 
 def test_a_damaged_repository_has_no_revision(repository: Path) -> None:

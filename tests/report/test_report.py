@@ -6,62 +6,31 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from markdown_it import MarkdownIt
-from markdown_it.rules_block.table import escapedSplit
-from markdown_it.token import Token
 from rich.console import Console
 
 from cbir.artifacts.images import Quarantined
+from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.core.errors import DataError
 from cbir.core.files import read_json, write_json
 from cbir.index.faiss_index import SearchParams
 from cbir.index.latency import write_latency
 from cbir.report import summary
-from cbir.report.facts import Facts, gather_facts
-from cbir.report.markdown import escaped, write_markdown
+from cbir.report.facts import Facts
+from cbir.report.gathering import gather_facts
+from cbir.report.markdown import escaped
+from cbir.report.notes import notes
 from tests.support import world as worlds
+from tests.support.finished import HOSTILE, finish, markdown_of, search_times
+from tests.support.html import printed
+from tests.support.markdown import parsed, tables, text_of
 from tests.support.world import DIMS, PARAMS, PROMPT_SETS, World, make_world
 
 FAMILIES = ("precision", "success", "recall", "ndcg")
 WHOLE = ("r_precision", "map_at_r", "map", "mrr")
-
-HOSTILE = {
-    "script": "<script>alert(1)</script>",
-    "image": '<img src=x onerror="alert(1)">',
-    "pipes": "a|b||c\\|d\\\\|e",
-    "backticks": "`code` ```fence``` ``",
-    "lines": "one\n\n# two\r\n| three |\u2028four\x0bfive",
-    "markup": "[a](http://evil.example) ![b](c) **d** _e_ ~~f~~ # g > h",
-    "addresses": "http://evil.example https://evil.example www.evil.example evil@evil.example",
-    "entities": "&lt;script&gt; &#60;b&#62;",
-    "formula": "$x^2$",
-    "arabic": "\u0635\u0648\u0631\u0629.png",
-    "right to left": "gpj.\u202eexe.png\u2066",
-    "control": "a\x00b\x1b[31mred\x7f",
-    "long": "x" * 10_000,
-    "long markup": "|<" * 5_000,
-    "emoji": "\N{GRINNING FACE}",
-    "empty": "",
-    "spaces": "   ",
-}
-
-
-def finish(world: World, params: Any = PARAMS, kind: str = "flat", search: SearchParams | None = None) -> Facts:
-    """Evaluate and time the world as the stages do, and gather the facts."""
-    reports = world.root / "reports"
-    world.evaluate(reports, kind, params, search or SearchParams())
-    world.compare_prompts(reports, params)
-    write_latency(reports / "latency.json", world.embeddings, world.indexes(kind), tuple(DIMS), SearchParams(), 1, 3, 0)
-    return gather_facts(world.data, reports)
-
-
-def page_of(facts: Facts, out: Path) -> str:
-    write_markdown(out / "report.md", facts)
-    return (out / "report.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -76,47 +45,7 @@ def facts(made: World) -> Facts:
 
 @pytest.fixture(scope="module")
 def page(facts: Facts, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return page_of(facts, tmp_path_factory.mktemp("page"))
-
-
-def parsed(page: str) -> list[Token]:
-    """The tokens of the page, after what must hold for every page: no raw HTML, no ragged table, no loose end."""
-    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(page)
-    inner = [child for token in tokens for child in token.children or []]
-    for token in (*tokens, *inner):
-        assert token.type not in ("html_block", "html_inline", "link_open", "image", "s_open"), token
-    lines = page.split("\n")
-    for token in tokens:
-        if token.type == "table_open" and token.map:
-            rows = lines[slice(*token.map)]
-            # Readers cut or fill a row that has more or fewer cells than its header, so count in the text itself.
-            counts = {len(escapedSplit(row.strip()[1:-1])) for row in rows}
-            assert len(counts) == 1, rows
-            assert all(row.startswith(("| ", "|---")) for row in rows), rows
-    n_tables = sum(line.startswith("|---") for line in lines)
-    assert [token.type for token in tokens].count("table_open") == n_tables  # none was taken for a paragraph
-    assert not [line for line in lines if line != line.rstrip()]
-    assert "\n\n\n" not in page
-    assert page.endswith("\n")
-    return tokens
-
-
-def text_of(inline: Token) -> str:
-    return "".join(child.content for child in inline.children or [])
-
-
-def tables(page: str) -> list[list[list[str]]]:
-    """The tables of the page: rows of the text of their cells, header first."""
-    found: list[list[list[str]]] = []
-    tokens = parsed(page)
-    for token, after in itertools.pairwise(tokens):
-        if token.type == "table_open":
-            found.append([])
-        elif token.type == "tr_open":
-            found[-1].append([])
-        elif token.type in ("th_open", "td_open"):
-            found[-1][-1].append(text_of(after))
-    return found
+    return markdown_of(facts, tmp_path_factory.mktemp("page"))
 
 
 def table_of(page: str, *header: str) -> list[list[str]]:
@@ -156,19 +85,19 @@ def test_random_weights_are_named_in_the_first_line(page: str) -> None:
 def test_the_first_line_says_what_demo_weights_know_and_how_to_take_others(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     world.origin = "demo"
-    first = page_of(finish(world.write()), tmp_path).splitlines()[0]
+    first = markdown_of(finish(world.write()), tmp_path).splitlines()[0]
     assert first.startswith(
-        "> **Read this first:** The demo weights of mobilenet and clip know this project's drawn shapes"
+        "> **Read this first:** The demo weights of mobilenet and clip were trained only on this project's drawn shapes: "
     )
     assert first.endswith(
-        "For real encoders add `mobilenet=large clip=vit_b_32` to your `cbir compose ...`, then `make repro`."
+        "For real encoders, add `mobilenet=large clip=vit_b_32` to your `cbir compose ...`, then `make repro`."
     )
 
 
 def test_trained_weights_need_no_warning(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     world.origin = "https://weights.example/a_b.safetensors"
-    page = page_of(finish(world.write()), tmp_path)
+    page = markdown_of(finish(world.write()), tmp_path)
     assert "weights of mobilenet" not in page
     weights = {row[0]: row[1:] for row in table_of(page, "", "mobilenet", "clip")}["weights"]
     assert [cell.split()[0] for cell in weights] == [world.origin] * 2
@@ -179,25 +108,23 @@ def test_the_headline_stands_first_and_shows_the_figures_of_metrics_json(facts: 
     first = tables(page)[0]
     assert first[0] == ["", "cbir mobilenet", "cbir clip", "tbir clip"]
     assert page.index("| precision@10 |") < page.index("## What was run")
-    metrics, intervals, times = facts.metrics, facts.intervals, facts.latency["encoders"]
+    metrics, intervals, times = facts.metrics, facts.intervals, facts.latency.encoders
     answered = [("cbir", "mobilenet", "image"), ("cbir", "clip", "image"), ("tbir", "clip", "text")]
 
     def quality(name: str, task: str, encoder: str) -> str:
-        return shown(metrics[task][encoder][name], intervals[task][encoder][name])
+        return shown(metrics.of_task(task)[encoder][name], intervals.of_task(task)[encoder][name])
 
     expected = {
         "precision@10": [quality("precision@10", task, encoder) for task, encoder, _ in answered],
-        "precision by chance": [shown(metrics["chance"][task]["precision"]) for task, _, _ in answered],
+        "precision by chance": [shown(metrics.chance[task]["precision"]) for task, _, _ in answered],
         "success@1": [quality("success@1", task, encoder) for task, encoder, _ in answered],
         "map_at_r": [quality("map_at_r", task, encoder) for task, encoder, _ in answered],
         "ndcg@10": [quality("ndcg@10", task, encoder) for task, encoder, _ in answered],
         "ann_recall@10": [
-            shown(metrics["ann"][e][modality]["ann_recall@10"], intervals["ann"][e][modality]["ann_recall@10"])
+            shown(metrics.ann[e][modality]["ann_recall@10"], intervals.ann[e][modality]["ann_recall@10"])
             for _, e, modality in answered
         ],
-        "p50 of one search, ms": [
-            shown(times[e][modality]["index"]["single_ms"]["p50"]) for _, e, modality in answered
-        ],
+        "p50 of one search, ms": [shown(times[e][modality]["index"].p50_ms) for _, e, modality in answered],
     }
     assert first[1:] == [[name, *values] for name, values in expected.items()]
 
@@ -212,19 +139,24 @@ def test_each_task_shows_every_metric_by_k_in_the_order_of_metrics_json(
     expected = []
     for family in FAMILIES:
         names = [f"{family}@{k}" for k in PARAMS.ks]
-        expected += [[family, e, *all_shown(facts.metrics[task][e], facts.intervals[task][e], names)] for e in encoders]
+        expected += [
+            [family, e, *all_shown(facts.metrics.of_task(task)[e], facts.intervals.of_task(task)[e], names)]
+            for e in encoders
+        ]
         if family in ("precision", "recall"):
-            expected.append([family, "ceiling", *(shown(facts.metrics["ceilings"][task][name]) for name in names)])
+            expected.append([family, "ceiling", *(shown(facts.metrics.ceilings[task][name]) for name in names)])
     assert by_k[1:] == expected
     assert whole[0] == ["encoder", *WHOLE]
-    assert whole[1:] == [[e, *all_shown(facts.metrics[task][e], facts.intervals[task][e], WHOLE)] for e in encoders]
+    assert whole[1:] == [
+        [e, *all_shown(facts.metrics.of_task(task)[e], facts.intervals.of_task(task)[e], WHOLE)] for e in encoders
+    ]
     n_shown = (len(by_k[0]) - 2) * len(FAMILIES) + len(WHOLE)
-    assert n_shown == len(facts.metrics[task][encoders[0]])  # nothing in metrics.json is left unsaid
+    assert n_shown == len(facts.metrics.of_task(task)[encoders[0]])  # nothing in metrics.json is left unsaid
 
 
 def test_kinds_of_text_queries_are_shown_apart(facts: Facts, page: str) -> None:
-    by_k, whole = tables(section(page, "clip, by kind of query"))
-    subsets, intervals = (found["subsets"]["tbir"]["clip"] for found in (facts.metrics, facts.intervals))
+    by_k, whole = tables(section(page, "clip, by subset of queries"))
+    subsets, intervals = (groups.subsets["tbir"]["clip"] for groups in (facts.metrics, facts.intervals))
     expected = []
     for family in FAMILIES:
         for name in ("captions", "class prompts"):
@@ -236,45 +168,48 @@ def test_kinds_of_text_queries_are_shown_apart(facts: Facts, page: str) -> None:
 
 def test_the_index_is_shown_with_what_it_costs_and_how_fast_it_is(tmp_path: Path) -> None:
     facts = finish(make_world(tmp_path).write("flat", "ivf_flat"), kind="ivf_flat", search=SearchParams(nprobe=1))
-    page = page_of(facts, tmp_path)
+    page = markdown_of(facts, tmp_path)
     rows = table_of(page, "encoder", "queries", "ann_recall@1", "ann_recall@10", "ann_recall@50")
-    askers = [(encoder, who) for encoder in DIMS for who in ("image", "gallery image")]
-    for (encoder, who), row in zip([*askers, ("clip", "text")], rows, strict=True):
-        found, intervals = (each["ann"][encoder][who] for each in (facts.metrics, facts.intervals))
+    kinds = [(encoder, kind) for encoder in DIMS for kind in ("image", "gallery image")]
+    for (encoder, kind), row in zip([*kinds, ("clip", "text")], rows, strict=True):
+        found, intervals = (groups.ann[encoder][kind] for groups in (facts.metrics, facts.intervals))
         recalls = all_shown(found, intervals, [f"ann_recall@{k}" for k in PARAMS.ann_ks])
-        cost = (facts.metrics["ann_cost"][encoder][who], facts.intervals["ann_cost"][encoder][who])
-        assert row == [encoder, who, *recalls, *all_shown(*cost, ["precision@10", "map_at_r"])]
-    assert "Some image queries are gallery images: an index finds what it holds more easily" in page
-    times = table_of(page, "encoder", "queries", "by")
+        cost = (facts.metrics.ann_cost[encoder][kind], facts.intervals.ann_cost[encoder][kind])
+        assert row == [
+            encoder,
+            f"{kind.replace(' ', '-')} queries",
+            *recalls,
+            *all_shown(*cost, ["precision@10", "map_at_r"]),
+        ]
+    assert "Some image queries are gallery images. An index finds the images that it holds more easily" in page
+    times = table_of(page, "encoder", "queries", "search")
     assert [row[:3] for row in times] == [
-        [encoder, modality, by]
+        [encoder, f"{modality} queries", search]
         for encoder, modality in (("mobilenet", "image"), ("clip", "image"), ("clip", "text"))
-        for by in ("index", "exact")
+        for search in ("index", "exact")
     ]
-    measured = facts.latency["encoders"]["clip"]["text"]["index"]
-    assert times[4][3:6] == [shown(measured["single_ms"][name]) for name in ("p50", "p95", "p99")]
-    assert times[4][6] == f"{measured['batch_queries_per_s']:,.0f}"
-    builds = table_of(page, "encoder", "build s")
+    measured = facts.latency.encoders["clip"]["text"]["index"]
+    assert times[4][3:6] == [shown(ms) for ms in (measured.p50_ms, measured.p95_ms, measured.p99_ms)]
+    assert times[4][6] == f"{measured.batch_queries_per_s:,.0f}"
+    builds = table_of(page, "encoder", "build, s")
     assert [row[0] for row in builds] == ["mobilenet", "clip"]
     assert builds[0][1] == str(facts.builds["mobilenet"]["build_s"])
     assert builds[0][3] == f"{facts.builds['mobilenet']['bytes_per_vector']:,.0f}"
 
 
-def timed(index_ms: float, exact_ms: float) -> dict[str, Any]:
-    return {
-        by: {"single_ms": {"p50": ms, "p95": ms, "p99": ms}, "batch_queries_per_s": 1.0, "queries": 3}
-        for by, ms in (("index", index_ms), ("exact", exact_ms))
-    }
-
-
 def test_exact_search_that_is_as_fast_is_told_and_only_of_approximate_indexes(tmp_path: Path) -> None:
     facts = finish(make_world(tmp_path).write("flat", "hnsw"), kind="hnsw")
-    times = {"mobilenet": {"image": timed(1.0, 1.05)}, "clip": {"image": timed(1.0, 2.0), "text": timed(2.0, 1.0)}}
+    times = {
+        "mobilenet": {"image": search_times(1.0, 1.05)},
+        "clip": {"image": search_times(1.0, 2.0), "text": search_times(2.0, 1.0)},
+    }
     passports = {"mobilenet": {**facts.passports["mobilenet"], "kind": "hnsw"}, "clip": {**facts.passports["clip"]}}
-    found = replace(facts, latency={**facts.latency, "encoders": times}, passports=passports)
-    told = "mobilenet, image queries: exact search would be as fast (p50 1.050 ms, the index 1.000 ms), and misses nothing."
+    found = replace(facts, latency=replace(facts.latency, encoders=times), passports=passports)
+    told = (
+        "mobilenet, image queries: exact search is as fast (p50 1.050 ms, with the index 1.000 ms) and misses nothing."
+    )
     assert found.as_fast == [told]
-    assert told in " ".join(text_of(token) for token in parsed(page_of(found, tmp_path)) if token.type == "inline")
+    assert told in " ".join(text_of(token) for token in parsed(markdown_of(found, tmp_path)) if token.type == "inline")
     passports["clip"]["kind"] = "ivf_flat"
     assert [line.split(":")[0] for line in found.as_fast] == ["mobilenet, image queries", "clip, text queries"]
 
@@ -315,8 +250,8 @@ def test_duplicates_are_shown_with_the_figures_without_them(tmp_path: Path, monk
         ),
     )
     facts = finish(world.write())
-    page = page_of(facts, tmp_path)
-    assert "> **Note:** 1 image query has a copy in the gallery: see *Duplicates* for the figures without them." in page
+    page = markdown_of(facts, tmp_path)
+    assert "> **Note:** 1 image query has a copy in the gallery: *Duplicates* shows the metrics without it." in page
     part = section(page, "Duplicates")
     assert "(0 by bytes, 1 by pixels, 1 by mobilenet, 1 by clip)" in part
     figures, pairs = tables(part)
@@ -324,11 +259,11 @@ def test_duplicates_are_shown_with_the_figures_without_them(tmp_path: Path, monk
     by_name = {row[0]: row[1:] for row in figures[1:]}
     metrics, intervals = facts.metrics, facts.intervals
     assert by_name["map_at_r"] == [
-        shown(each[group]["map_at_r"], bounds[group]["map_at_r"])
+        shown(means[encoder]["map_at_r"], bounds[encoder]["map_at_r"])
         for encoder in ("mobilenet", "clip")
-        for group, each, bounds in (
-            (encoder, metrics["cbir"], intervals["cbir"]),
-            (encoder, metrics["without_duplicates"], intervals["without_duplicates"]),
+        for means, bounds in (
+            (metrics.cbir, intervals.cbir),
+            (metrics.without_duplicates, intervals.without_duplicates),
         )
     ]
     assert [row[2:] for row in pairs[1:]] == [["clip", "1.000"], ["mobilenet", "1.000"], ["pixels", "0.000"]]
@@ -338,43 +273,43 @@ def test_duplicates_are_shown_with_the_figures_without_them(tmp_path: Path, monk
 def test_classes_are_called_by_their_names(facts: Facts, tmp_path: Path) -> None:
     named = replace(facts, names={"c1": "gold|fish", "c2": "c2"})
     assert [named.class_name(label) for label in ("c1", "c2", "c3", None)] == ["gold|fish (c1)", "c2", "c3", "-"]
-    assert "gold\\|fish (c1)" in page_of(named, tmp_path)
+    assert "gold\\|fish (c1)" in markdown_of(named, tmp_path)
 
 
 def test_without_duplicates_the_report_says_so(page: str) -> None:
-    assert "No image query has a copy in the gallery: none by its bytes, its pixels or its vectors." in page
+    assert "No image query has a copy in the gallery, by bytes, by pixels or by vectors." in page
 
 
 def test_categories_are_shown(facts: Facts, page: str) -> None:
-    (table,) = tables(section(page, "The category of an image"))
+    (table,) = tables(section(page, "Classification"))
     names = ["prototype_accuracy@1", "prototype_accuracy@5", "knn_accuracy@1", "knn_accuracy@5"]
     assert table[0] == ["encoder", *names]
     for row in table[1:]:
-        values, intervals = (each["categories"][row[0]] for each in (facts.metrics, facts.intervals))
+        values, intervals = (groups.categories[row[0]] for groups in (facts.metrics, facts.intervals))
         assert row[1:] == all_shown(values, intervals, names)
 
 
 def test_prompt_sets_are_compared(facts: Facts, page: str) -> None:
-    (table,) = tables(section(page, "The wording of a class prompt"))
+    (table,) = tables(section(page, "Prompt sets"))
     assert [row[0] for row in table[1:]] == list(facts.prompts) == PROMPT_SETS
     for row in table[1:]:
         found = facts.prompts[row[0]]
-        of = found["intervals"]
         assert row[1] == {"synonyms": "2"}.get(row[0], "1")
-        assert row[2:4] == all_shown(found["mean"], of["mean"], ["success@1", "precision@10"])
-        assert row[4] == shown(found["spread"]["precision@10"])
-        assert row[5:7] == all_shown(found["ensemble"], of["ensemble"], ["precision@10", "map_at_r"])
-        worst = found["worst_class"]
-        assert row[7] == f"{worst['label']} ({shown(worst['precision@10'])})"
+        assert row[2:4] == all_shown(found.mean, found.mean_intervals, ["success@1", "precision@10"])
+        assert row[4] == shown(found.spread["precision@10"])
+        assert row[5:7] == all_shown(found.ensemble, found.ensemble_intervals, ["precision@10", "map_at_r"])
+        assert row[7] == f"{found.worst_label} ({shown(found.worst_class['precision@10'])})"
 
 
 def test_counts_of_images_queries_and_what_was_left_out_are_told(page: str) -> None:
     words = " ".join(page.split())
     assert "image_folder" in text_of(next(t for t in parsed(page) if t.type == "inline" and "Data set" in t.content))
-    assert "280 gallery images in 8 classes (34 a class), 8 without label; 22 cbir queries, 14 tbir queries;" in words
-    assert "relevance by same label; 0 images in quarantine." in words
-    assert "> **Note:** 2 cbir queries have no relevant image in the gallery: left out of the means." in page
-    assert "> **Note:** 1 tbir query has no relevant image in the gallery: left out of the means." in page
+    assert (
+        "280 gallery images in 8 classes (34 per class), 8 without a label; 22 cbir queries, 14 tbir queries;" in words
+    )
+    assert "relevance: same label; 0 images in quarantine." in words
+    assert "> **Note:** 2 cbir queries have no relevant image in the gallery and are left out of the means." in page
+    assert "> **Note:** 1 tbir query has no relevant image in the gallery and is left out of the means." in page
 
 
 def test_other_ks_change_the_columns_and_the_headline_takes_the_nearest(tmp_path: Path) -> None:
@@ -382,18 +317,18 @@ def test_other_ks_change_the_columns_and_the_headline_takes_the_nearest(tmp_path
         ks=[3, 7, 20], ann_ks=[5], run_depth=30, duplicate_cosine=0.9999, resamples=100, latency_queries=3, seed=0
     )
     facts = finish(make_world(tmp_path, graded=True).write(), params)
-    page = page_of(facts, tmp_path)
+    page = markdown_of(facts, tmp_path)
     names = [row[0] for row in tables(page)[0][1:]]
     assert names == [
         *("precision@7", "precision by chance", "success@3", "map_at_r", "ndcg@7", "ann_recall@5"),
         "p50 of one search, ms",
     ]
     assert tables(section(page, "tbir: text query -> images"))[0][0][2:] == ["@3", "@7", "@20"]
-    assert "relevance by graded judgements" in page
+    assert "relevance: graded judgements" in page
 
 
 def test_the_same_facts_give_the_same_bytes(facts: Facts, page: str, tmp_path: Path) -> None:
-    assert page_of(facts, tmp_path) == page
+    assert markdown_of(facts, tmp_path) == page
 
 
 # --- little to report -------------------------------------------------------------------------------------------------
@@ -406,15 +341,15 @@ def test_without_queries_the_report_says_so(tmp_path: Path) -> None:
         found["queries"] = {}
     world.vectors["clip"]["texts"] = {}
     facts = finish(world.write())
-    page = page_of(facts, tmp_path)
-    assert "> **Note:** The query list is empty: nothing was asked, so there is no figure." in page
+    page = markdown_of(facts, tmp_path)
+    assert "> **Note:** The query list is empty, so there are no metrics." in page
     assert "no queries;" in page
-    assert "No cbir queries were run." in page
-    assert "No tbir queries were run." in page
+    assert "There are no cbir queries." in page
+    assert "There are no tbir queries." in page
     assert [table[0][:2] for table in tables(page)] == [
         ["", "mobilenet"],
-        ["prompts", "wordings a class"],
-        ["encoder", "build s"],
+        ["prompt set", "prompts per class"],
+        ["encoder", "build, s"],
     ]
     assert "cbir" not in told(facts)
 
@@ -423,40 +358,38 @@ def test_without_text_queries_only_the_text_task_is_empty(tmp_path: Path) -> Non
     world = make_world(tmp_path)
     world.queries = world.asked("cbir")
     del world.vectors["clip"]["texts"]
-    page = page_of(finish(world.write()), tmp_path)
+    page = markdown_of(finish(world.write()), tmp_path)
     assert tables(page)[0][0] == ["", "cbir mobilenet", "cbir clip"]
-    assert "No tbir queries were run." in page
-    assert "by kind of query" not in page
+    assert "There are no tbir queries." in page
+    assert "by subset of queries" not in page
 
 
 def test_without_labels_the_report_says_what_to_give_and_still_shows_the_index(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     world.gallery = dict.fromkeys(world.gallery)
     facts = finish(world.write())
-    page = page_of(facts, tmp_path)
+    page = markdown_of(facts, tmp_path)
     assert "> **Note:** 22 cbir queries have no relevant image in the gallery" in page
-    assert page.count("No query has a relevant image: give class folders, or a query list with labels or qrels") == 2
+    assert (
+        page.count(
+            "No query has a relevant image: for metrics, provide class folders, or a query list with labels or qrels"
+        )
+        == 2
+    )
     assert [row[0] for row in tables(page)[0][1:]] == ["ann_recall@10", "p50 of one search, ms"]
     rows = table_of(page, "encoder", "queries", "ann_recall@1")
     assert [[cell.split()[0] for cell in row[2:]] for row in rows] == [["1.000"] * 3 + ["-"] * 2] * 5
-    assert "280 gallery images, 280 without label" in page
-    assert "by kind of query" not in page
+    assert "280 gallery images, 280 without a label" in page
+    assert "by subset of queries" not in page
     assert "precision" not in told(facts)
 
 
 def test_an_absent_artifact_is_named_with_the_next_command(facts: Facts, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"reports/metrics\.json is not here: run `dvc repro`"):
-        gather_facts(tmp_path / "data", tmp_path / "reports")
+        gather_facts(DataPaths(tmp_path / "data"), ReportPaths(tmp_path / "reports"))
 
 
 # --- text from data ---------------------------------------------------------------------------------------------------
-
-
-def as_shown(text: str) -> str:
-    """What a reader should see of a text from data: one line, cut, no invisible characters."""
-    line = " ".join(text.split())
-    line = line if len(line) <= 200 else line[:199] + "…"
-    return "".join(c if c.isprintable() else f"U+{ord(c):04X}" for c in line)
 
 
 @pytest.fixture(scope="module")
@@ -465,17 +398,17 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[Quarant
     world.quarantine = [
         Quarantined(f"{number:02d} {text}", None, text, text[::-1], 7) for number, text in enumerate(HOSTILE.values())
     ]
-    return page_of(finish(world.write()), world.root), world.quarantine
+    return markdown_of(finish(world.write()), world.root), world.quarantine
 
 
 def test_hostile_text_in_the_quarantine_is_shown_as_it_is_and_does_nothing(
     hostile: tuple[str, list[Quarantined]],
 ) -> None:
     page, rows = hostile
-    expected = [[as_shown(row.source), as_shown(row.reason), as_shown(row.detail)] for row in rows]
+    expected = [[printed(row.source), printed(row.reason), printed(row.detail)] for row in rows]
     assert table_of(page, "image", "reason", "detail") == expected
     assert len(headings(page)) == len(set(headings(page))) == 16
-    assert f"> **Note:** {len(rows)} images could not be decoded and are in quarantine: in no figure." in page
+    assert f"> **Note:** {len(rows)} images could not be decoded: they are in quarantine and in no metric." in page
 
 
 def test_no_character_that_turns_or_hides_text_reaches_the_page(hostile: tuple[str, list[Quarantined]]) -> None:
@@ -488,9 +421,9 @@ def test_no_character_that_turns_or_hides_text_reaches_the_page(hostile: tuple[s
 def test_an_escaped_text_reads_as_itself_in_a_line_and_in_a_cell(text: str) -> None:
     assert len(escaped(text)) <= 400  # each character escaped at most
     line = MarkdownIt("commonmark").parse(f"> *before* {escaped(text)}")
-    assert text_of(next(token for token in line if token.type == "inline")) == f"before {as_shown(text)}".rstrip()
+    assert text_of(next(token for token in line if token.type == "inline")) == f"before {printed(text)}".rstrip()
     ((_, row),) = tables(f"| a | b |\n|---|---|\n| {escaped(text)} | end |\n")
-    assert row == [as_shown(text), "end"]
+    assert row == [printed(text), "end"]
 
 
 @pytest.mark.parametrize("address", ["http://a.example", "https://a.example", "ftp://a.example", "www.a.example"])
@@ -506,7 +439,7 @@ def test_a_long_text_is_cut_with_an_ellipsis() -> None:
 def test_of_a_large_quarantine_twenty_rows_are_shown_and_the_rest_is_counted(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     world.quarantine = [Quarantined(f"bad{number:04d}", None, "truncated", "", 7) for number in range(1234)]
-    page = page_of(finish(world.write()), tmp_path)
+    page = markdown_of(finish(world.write()), tmp_path)
     assert [row[0] for row in table_of(page, "image", "reason", "detail")] == [f"bad{n:04d}" for n in range(20)]
     assert "... and 1,214 more in `data/images/quarantine.parquet`." in page
     assert "> **Note:** 1,234 images could not be decoded" in page
@@ -515,8 +448,8 @@ def test_of_a_large_quarantine_twenty_rows_are_shown_and_the_rest_is_counted(tmp
 def test_one_bad_image_is_told_in_the_singular(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     world.quarantine = [Quarantined("bad", None, "truncated", "", 7)]
-    page = page_of(finish(world.write()), tmp_path)
-    assert "> **Note:** 1 image could not be decoded and is in quarantine: in no figure." in page
+    page = markdown_of(finish(world.write()), tmp_path)
+    assert "> **Note:** 1 image could not be decoded: it is in quarantine and in no metric." in page
 
 
 # --- the summary on the terminal --------------------------------------------------------------------------------------
@@ -538,7 +471,7 @@ def test_the_summary_shows_the_figures_of_metrics_json_in_80_columns(facts: Fact
     assert rows[""] == ["cbir mobilenet", "cbir clip", "tbir clip"]
     answered = [("cbir", "mobilenet"), ("cbir", "clip"), ("tbir", "clip")]
     for name in ("precision@1", "precision@10", "success@10", "ndcg@10", "map_at_r", "mrr"):
-        assert rows[name] == [shown(facts.metrics[task][encoder][name]) for task, encoder in answered]
+        assert rows[name] == [shown(facts.metrics.of_task(task)[encoder][name]) for task, encoder in answered]
     assert rows["ann_recall@50"] == ["1.000"] * 3
     assert rows["index"] == ["flat"] * 3
     assert rows["weights"] == ["random:0"] * 3
@@ -558,9 +491,7 @@ def test_the_summary_prints_warnings_table_and_places(
     words = " ".join(capsys.readouterr().out.split())
     assert words.startswith("note: The weights of mobilenet and clip are random, not trained")
     assert "image_folder: 280 gallery images" in words
-    assert (
-        "report reports/report.html figures reports/metrics.json runs reports/runs/ search `make app` in the" in words
-    )
+    assert "report reports/report.html metrics reports/metrics.json runs reports/runs/ search `make app` in a" in words
 
 
 def test_files_left_out_by_their_names_are_told_before_any_figure(tmp_path: Path) -> None:
@@ -572,6 +503,6 @@ def test_files_left_out_by_their_names_are_told_before_any_figure(tmp_path: Path
     )
     path = world.data / "images" / "summary.json"
     write_json(path, {**read_json(path), "ignored_files": {"": 1, ".heic": 5, ".<img src=x>": 2, ".`|**b**": 1}})
-    facts = gather_facts(world.data, tmp_path / "reports")
-    assert any("without suffix: 1, .heic: 5, other suffixes: 3" in warning for warning in facts.warnings)
-    parsed(page_of(facts, tmp_path))
+    facts = gather_facts(DataPaths(world.data), ReportPaths(tmp_path / "reports"))
+    assert any("no suffix: 1, .heic: 5, other suffixes: 3" in note for note in notes(facts))
+    parsed(markdown_of(facts, tmp_path))

@@ -21,8 +21,8 @@ from cbir.artifacts.maps import read_map
 from cbir.report.examples import Example
 from cbir.report.facts import Facts
 from tests.app.test_app_browser import CHROMIUM, browser  # noqa: F401  (a fixture)
-from tests.report.test_report_html import cut
 from tests.runs.test_comparison_page import names_of, worlds, written  # noqa: F401  (a fixture)
+from tests.support.html import printed, read, structure
 from tests.support.imports import ROOT
 from tests.support.reported import (
     HARMLESS,
@@ -31,9 +31,7 @@ from tests.support.reported import (
     Reported,
     class_on_map,
     colour_of,
-    read,
     reported,
-    structure,
     worded,
 )
 from tests.support.world import World
@@ -237,19 +235,19 @@ def test_links_lead_to_sections_inside_a_frame_too(
 
 def fits(example: Example, facts: Facts, task: str, encoder: str, kind: str, result: str, word: str) -> bool:
     """What the filters promise, told once more."""
-    first = example.found[0].is_relevant
+    first = example.hits[0].is_relevant
     wanted = {
         "": True,
-        "right": first is True,
-        "wrong": first is False,
-        "miss": any(hit.is_relevant is False for hit in example.found),
+        "relevant": first is True,
+        "not-relevant": first is False,
+        "miss": any(hit.is_relevant is False for hit in example.hits),
     }
     return (
         task in ("", example.task)
         and encoder in ("", example.encoder)
         and kind in ("", example.kind)
         and wanted[result]
-        and word.lower() in cut(facts.class_name(example.query.label)).lower()
+        and word.lower() in printed(facts.class_name(example.query.label)).lower()
     )
 
 
@@ -292,7 +290,7 @@ def test_every_combination_of_filters_shows_what_fits_and_counts_it(
     for values, (shown, told) in zip(chosen, seen, strict=True):
         expected = [n for n, example in enumerate(examples) if fits(example, made.facts, *values)]
         assert shown == expected, values
-        assert told == f"{len(expected)} of {len(examples)}" + ("" if expected else ": none fits")
+        assert told == f"{len(expected)} of {len(examples)}" + ("" if expected else ": no match")
         sizes.add(len(expected))
     assert len(sizes) > 15  # the combinations are told apart
 
@@ -313,10 +311,10 @@ def test_filters_are_worked_by_mouse_and_keyboard(
         control(page, "task").press("Home")
         assert visible(page) == expected()
         control(page, "encoder").select_option("mobilenet")
-        control(page, "shown as").select_option("worst")
+        control(page, "chosen as").select_option("worst")
         assert visible(page) == expected(encoder="mobilenet", kind="worst") != []
-        control(page, "result").select_option(label="first is wrong")
-        assert visible(page) == expected(encoder="mobilenet", kind="worst", result="wrong")
+        control(page, "result").select_option(label="first is not relevant")
+        assert visible(page) == expected(encoder="mobilenet", kind="worst", result="not-relevant")
         page.reload()
         box = control(page, "class")
         box.press_sequentially("C3")
@@ -331,7 +329,7 @@ def test_a_hostile_class_is_found_by_its_name_as_it_is_shown(
     browser: Browser, make: Callable[[str], tuple[Reported, Path]]
 ) -> None:
     made, path = make("hostile")
-    names = {cut(made.facts.class_name(example.query.label)) for example in made.examples}
+    names = {printed(made.facts.class_name(example.query.label)) for example in made.examples}
     assert len(names) > 5
     with opened(browser, path) as page:
         for name in sorted(names):
@@ -402,8 +400,8 @@ class Map:
     def __init__(self, page: Page, made: Reported) -> None:
         self.page, self.ids = page, list(made.world.gallery)[: MAP_SIDE**2]
         labels = read_map(made.world.data / "map" / "mobilenet.parquet")["label"].to_pylist()
-        self.names = [cut(class_on_map(label, made.facts)) for label in labels]
-        self.captions = [f"{name}, {cut(one)}" for name, one in zip(self.names, self.ids, strict=True)]
+        self.names = [printed(class_on_map(label, made.facts)) for label in labels]
+        self.captions = [f"{name}, {printed(one)}" for name, one in zip(self.names, self.ids, strict=True)]
         self.caption = page.locator(".map output").first
         self.canvas, self.peek = page.locator("canvas").first, page.locator(".peek").first
         self.canvas.scroll_into_view_if_needed()
@@ -498,7 +496,7 @@ def test_arrow_keys_move_over_the_map(window: Map) -> None:
 
 def test_one_class_is_coloured_alone(window: Map) -> None:
     select = window.page.locator(".map select").first
-    assert select.locator("option").all_inner_texts() == ["every class", *sorted(set(window.names))]
+    assert select.locator("option").all_inner_texts() == ["all classes", *sorted(set(window.names))]
     everything = window.drawn()
     assert all(max(colour[:3]) - min(colour[:3]) > 60 and colour[3] == 255 for colour in everything)
     colours = dict(zip(window.names, everything, strict=True))
@@ -508,7 +506,7 @@ def test_one_class_is_coloured_alone(window: Map) -> None:
     for name, colour in zip(window.names, window.drawn(), strict=True):
         assert (colour == colours[name]) == (name == "c3")
         assert (max(colour[:3]) - min(colour[:3]) <= 2) == (name != "c3")  # grey
-    select.select_option(label="every class")
+    select.select_option(label="all classes")
     assert window.drawn() == everything
 
 
@@ -659,7 +657,7 @@ def test_lines_and_frames_stand_out_from_the_paper(
     browser: Browser, make: Callable[[str], tuple[Reported, Path]], scheme: str
 ) -> None:
     """WCAG 2.1, 1.4.11: 3."""
-    names = [*(f"--c{number}" for number in range(6)), "--right", "--wrong", "--link"]
+    names = [*(f"--c{number}" for number in range(6)), "--relevant", "--not-relevant", "--link"]
     with opened(browser, make("small")[1], 1000, scheme) as page:
         colours = page.evaluate(
             """names => names.map(name => { document.body.style.outlineColor = `var(${name})`;

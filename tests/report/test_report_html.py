@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,15 +19,18 @@ from markdown_it.token import Token
 from PIL import Image
 
 from cbir.artifacts.images import Quarantined
+from cbir.artifacts.names import TASKS
 from cbir.core.files import read_json
 from cbir.evaluation.definitions import FAMILIES
 from cbir.index.faiss_index import SearchParams
 from cbir.report.charts import bar_chart
-from cbir.report.facts import TASKS, flat
-from cbir.report.figures import figure
+from cbir.report.figures import figure, flatten
+from cbir.report.notes import notes
 from cbir.report.provenance import Provenance
 from cbir.report.verdict import verdict
-from tests.report.test_report import HOSTILE, finish, page_of, parsed, tables
+from tests.support.finished import HOSTILE, finish, markdown_of, search_times
+from tests.support.html import Element, printed, read, structure
+from tests.support.markdown import parsed, tables
 from tests.support.reported import (
     COPIED,
     COPY,
@@ -35,13 +38,10 @@ from tests.support.reported import (
     MAP_SIDE,
     PICTURE_PX,
     WORDS,
-    Element,
     Reported,
     class_on_map,
     colour_of,
-    read,
     reported,
-    structure,
     worded,
     write_maps,
 )
@@ -113,7 +113,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Made]:
             root = tmp_path_factory.mktemp("html")
             one = WORLDS[name](root)
             page = one.write(root / "report.html")
-            found[name] = Made(one, page, read(page), page_of(one.facts, root))
+            found[name] = Made(one, page, read(page), markdown_of(one.facts, root))
         return found[name]
 
     return made
@@ -137,13 +137,6 @@ def small(make: Callable[[str], Made]) -> Made:
 @pytest.fixture
 def hostile(make: Callable[[str], Made]) -> Made:
     return make("hostile")
-
-
-def cut(text: Any, most: int = 200) -> str:
-    """What a reader should see of a text from data: one line, cut, no invisible characters."""
-    line = " ".join(str(text).split())
-    line = line if len(line) <= most else line[: most - 1] + "…"
-    return "".join(c if c.isprintable() else f"U+{ord(c):04X}" for c in line)
 
 
 def rows_of(table: Element) -> list[Element]:
@@ -232,7 +225,9 @@ def test_the_page_says_what_it_is_and_forbids_the_rest(every: Made) -> None:
     assert not [one for one in allowed if one not in ("'none'", "'unsafe-inline'", "data:") and "'sha256-" not in one]
     (title,) = (one for one in every.tree.all("title"))
     (heading,) = every.tree.all("h1")
-    assert title.text == heading.text == f"Retrieval report: {cut(every.reported.facts.summary['dataset'])}".rstrip()
+    assert (
+        title.text == heading.text == f"Retrieval report: {printed(every.reported.facts.summary['dataset'])}".rstrip()
+    )
     assert every.page.index("charset") < 1024
 
 
@@ -345,7 +340,8 @@ def flowing(token: Token) -> str:
 
 
 @pytest.mark.parametrize(
-    "beginning", ["Data set", "Machine:", "Git revision:", "DVC:", "No ", "Every image was decoded", "... and "]
+    "beginning",
+    ["Data set", "Machine:", "Git revision:", "DVC:", "No ", "There ", "All images were decoded", "... and "],
 )
 def test_what_the_markdown_report_says_of_the_run_stands_in_the_page_word_by_word(every: Made, beginning: str) -> None:
     here = [one.text for one in every.tree.all("p", "li")]
@@ -359,17 +355,17 @@ def test_verdict_and_warnings_are_those_of_the_markdown_report(every: Made) -> N
     (found,) = [one.text for one in every.tree.all("p") if "verdict" in one.classes]
     assert found == " ".join(verdict(every.reported.facts))
     assert found in told
-    notes = [one.text for one in every.tree.all("p") if "note" in one.classes]
-    assert notes == [text for text in told if text.startswith(("Read this first:", "Note:"))]
-    assert len(notes) == len(every.reported.facts.warnings)
+    shown = [one.text for one in every.tree.all("p") if "note" in one.classes]
+    assert shown == [text for text in told if text.startswith(("Read this first:", "Note:"))]
+    assert len(shown) == len(notes(every.reported.facts))
 
 
 def test_warnings_stand_before_the_first_figure_as_in_the_markdown_report(every: Made) -> None:
     texts = [
         one for one in every.tree.all("p", "table") if one.tag == "table" or {"note", "verdict"} & set(one.classes)
     ]
-    notes = [number for number, one in enumerate(texts) if "note" in one.classes]
-    assert notes == list(range(len(notes)))
+    places = [place for place, one in enumerate(texts) if "note" in one.classes]
+    assert places == list(range(len(places)))
 
 
 def test_every_headline_figure_with_its_interval_and_ceiling_is_that_of_the_artifacts(full: Made) -> None:
@@ -381,11 +377,14 @@ def test_every_headline_figure_with_its_interval_and_ceiling_is_that_of_the_arti
     for name in ("precision@10", "success@1", "map_at_r", "ndcg@10"):
         assert rows[name] == [
             "{:.3f} [{:.3f}, {:.3f}]".format(
-                *(round(value, 9) for value in (metrics[task][encoder][name], *intervals[task][encoder][name]))
+                *(
+                    round(value, 9)
+                    for value in (metrics.of_task(task)[encoder][name], *intervals.of_task(task)[encoder][name])
+                )
             )
             for task, encoder in answered
         ]
-        ceilings = [metrics["ceilings"][task].get(name, 1.0) for task, _ in answered]
+        ceilings = [metrics.ceilings[task].get(name, 1.0) for task, _ in answered]
         if any(ceiling != 1.0 for ceiling in ceilings):
             assert rows[f"{name}, ceiling"] == [f"{round(ceiling, 9):.3f}" for ceiling in ceilings]
         else:
@@ -393,7 +392,7 @@ def test_every_headline_figure_with_its_interval_and_ceiling_is_that_of_the_arti
 
 
 def test_a_metric_in_a_head_leads_to_its_definition(every: Made) -> None:
-    definitions = read_json(every.reported.reports / "definitions.json")
+    definitions = read_json(every.reported.reports.definitions)
     families = {one["family"].removesuffix("@k") for one in definitions.values()}
     for table in every.tree.all("table"):
         if table_of(table)[0][0] in ("parameter", "stage"):
@@ -414,8 +413,8 @@ def test_a_metric_in_a_head_leads_to_its_definition(every: Made) -> None:
 
 
 def test_every_metric_that_is_used_is_defined_and_called_by_its_other_names(small: Made) -> None:
-    definitions = read_json(small.reported.reports / "definitions.json")
-    (listed,) = by_id(small.tree, "meaning").all("dl")
+    definitions = read_json(small.reported.reports.definitions)
+    (listed,) = by_id(small.tree, "definitions").all("dl")
     terms, told = listed.all("dt"), listed.all("dd")
     found = {term.text: text.text for term, text in zip(terms, told, strict=True)}
     assert set(found) == {one["family"] for one in definitions.values()}
@@ -441,33 +440,36 @@ def test_every_example_shows_its_query_and_its_results_in_order(full: Made) -> N
     articles = full.tree.all("article")
     assert len(articles) == len(examples) > 20
     for article, example in zip(articles, examples, strict=True):
-        (asked,) = [one for one in article.all("div") if "asked" in one.classes]
+        (asked,) = [one for one in article.all("div") if "query" in one.classes]
         if example.query.image_id is None:
             (quote,) = asked.all("blockquote")
-            assert quote.text == cut(example.query.text, 300)
+            assert quote.text == printed(example.query.text, 300)
         else:
             (image,) = asked.all("img")
             assert is_coloured(pixels(image.attributes["src"]), example.query.image_id)
         words = asked.text
         assert f"{example.task} {example.encoder}, {example.kind}" in words
-        assert cut(example.query.query_id, 80) in words
+        assert printed(example.query.query_id, 80) in words
         if example.map_at_r is not None:
             assert f"map_at_r {round(example.map_at_r, 9):.3f}" in words
         results = article.all("li")
-        assert [hit.rank for hit in example.found] == list(range(1, 11)) == list(range(1, len(results) + 1))
-        for result, hit in zip(results, example.found, strict=True):
+        assert [hit.rank for hit in example.hits] == list(range(1, 11)) == list(range(1, len(results) + 1))
+        for result, hit in zip(results, example.hits, strict=True):
             (image,) = result.all("img")
             assert is_coloured(pixels(image.attributes["src"]), hit.image_id)
-            word = {True: "right", False: "wrong", None: ""}[hit.is_relevant]
+            word = {True: "relevant", False: "not relevant", None: ""}[hit.is_relevant]
             assert result.text.startswith(f"{hit.rank}. {hit.score:.3f} {word}".rstrip())
-            assert ("right" in result.classes, "wrong" in result.classes) == (word == "right", word == "wrong")
-            assert image.attributes["alt"].endswith(f", {word}" if word else cut(facts.class_name(hit.label)))
+            assert ("relevant" in result.classes, "not-relevant" in result.classes) == (
+                word == "relevant",
+                word == "not relevant",
+            )
+            assert image.attributes["alt"].endswith(f", {word}" if word else printed(facts.class_name(hit.label)))
             shown = hit.image_id if not hit.label else facts.names.get(hit.label, hit.label)
-            assert cut(shown, 40) in result.text
+            assert printed(shown, 40) in result.text
 
 
 def test_the_examples_are_the_best_the_worst_the_most_confused_and_a_sample(small: Made) -> None:
-    per_query = pq.read_table(small.reported.reports / "per_query.parquet").to_pylist()
+    per_query = pq.read_table(small.reported.reports.per_query).to_pylist()
     for task, encoder in (("cbir", "mobilenet"), ("cbir", "clip"), ("tbir", "clip")):
         values = sorted(
             row["map_at_r"]
@@ -511,7 +513,7 @@ def test_the_map_holds_every_point_its_class_and_its_tile(full: Made) -> None:
     world, figures = full.reported.world, [one for one in full.tree.all("figure") if "map" in one.classes]
     addresses = re.findall(r"\.sheet-(\d+) \{ background-image: url\(([^)]*)\)", full.page)
     if not figures:
-        assert "No map was drawn" in section_of(full.tree, "The gallery in two dimensions").text
+        assert "There is no map" in section_of(full.tree, "Map of the gallery").text
         assert addresses == []
         return
     assert [figure.text.split(":")[0] for figure in figures] == ["mobilenet", "clip"]
@@ -524,8 +526,8 @@ def test_the_map_holds_every_point_its_class_and_its_tile(full: Made) -> None:
         data = json.loads(script.raw)
         assert [point[:2] for point in data["points"]] == [[round(row["x"], 3), round(row["y"], 3)] for row in rows]
         told = [data["names"][point[2]] for point in data["points"]]
-        assert told == [cut(class_on_map(row["label"], full.reported.facts)) for row in rows]
-        assert data["ids"] == [cut(row["image_id"]) for row in rows]
+        assert told == [printed(class_on_map(row["label"], full.reported.facts)) for row in rows]
+        assert data["ids"] == [printed(row["image_id"]) for row in rows]
         (tile,) = [span for span in one.all("span") if "sheet-0" in span.classes]
         px, columns = int(tile.attributes["data-tile"]), int(tile.attributes["data-columns"])
         for number, row in enumerate(rows):
@@ -540,15 +542,15 @@ def test_duplicates_are_shown_side_by_side(make: Callable[[str], Made]) -> None:
     (table,) = [one for one in by_id(made.tree, "duplicates").all("table") if table_of(one)[0][0] == "query"]
     rows = rows_of(table)[1:]
     assert [[cell.text for cell in cells_of(row)] for row in rows] == [
-        [cut(asked), cut(ids[COPIED]), by, likeness]
+        [printed(asked), printed(ids[COPIED]), by, likeness]
         for by, likeness in (("clip", "1.000"), ("mobilenet", "1.000"), ("pixels", "0.000"))
     ]
     for row in rows:
         left, right = row.all("img")
         assert is_coloured(pixels(left.attributes["src"]), ids[COPY])
         assert is_coloured(pixels(right.attributes["src"]), ids[COPIED])
-        assert cut(asked) in left.attributes["alt"]
-        assert cut(ids[COPIED]) in right.attributes["alt"]
+        assert printed(asked) in left.attributes["alt"]
+        assert printed(ids[COPIED]) in right.attributes["alt"]
     assert "(0 by bytes, 1 by pixels, 1 by mobilenet, 1 by clip)" in by_id(made.tree, "duplicates").text
 
 
@@ -566,17 +568,17 @@ def charts(made: Made) -> dict[str, list[str]]:
 def test_charts_name_themselves_their_axes_and_their_lines(small: Made) -> None:
     found = charts(small)
     for family in ("precision", "recall"):
-        texts = found[f"{family}@k by exact search"]
-        assert {f"{family}@k by exact search", "k", family, "cbir mobilenet", "cbir clip", "tbir clip"} <= set(texts)
-    (searched,) = [name for name in found if "index finds" in name]
-    assert {"ms of one search, median", "ann_recall@10"} <= set(found[searched])
+        texts = found[f"{family}@k with exact search"]
+        assert {f"{family}@k with exact search", "k", family, "cbir mobilenet", "cbir clip", "tbir clip"} <= set(texts)
+    (searched,) = [name for name in found if "over search time" in name]
+    assert {"median time of one search, ms", "ann_recall@10"} <= set(found[searched])
 
 
 def test_the_class_charts_show_the_worst_and_the_best_with_their_figures(full: Made) -> None:
     facts = full.reported.facts
-    classes = pq.read_table(full.reported.reports / "classes.parquet").to_pylist()
+    classes = pq.read_table(full.reported.reports.classes).to_pylist()
     found = charts(full)
-    for task, encoder in facts.answered:
+    for task, encoder in facts.evaluated:
         rows = [row for row in classes if (row["task"], row["encoder"]) == (task, encoder)]
         told = [
             found[name]
@@ -587,7 +589,7 @@ def test_the_class_charts_show_the_worst_and_the_best_with_their_figures(full: M
         assert told
         for row in rows:
             if row["precision@10"] is not None and len(rows) <= 16:
-                beginning = cut(facts.class_name(row["label"]), 40)[:20]
+                beginning = printed(facts.class_name(row["label"]), 40)[:20]
                 assert any(text.startswith(beginning.strip()) for text in shown)
                 assert f"{row['precision@10']:.2f}" in shown
 
@@ -615,21 +617,21 @@ def test_long_class_names_leave_room_for_their_bars(letter: str, tmp_path: Path)
 def test_revision_changed_and_differing_files_are_named(hostile: Made) -> None:
     past = hostile.reported.facts.provenance
     (revision,) = [one.text for one in by_id(hostile.tree, "run").all("li") if one.text.startswith("Git revision:")]
-    named = ", ".join(cut(path) for path in past.changed[:10])
+    named = ", ".join(printed(path) for path in past.changed[:10])
     assert revision == " ".join(
         f"Git revision: {past.revision}, with uncommitted changes in {named} and 7 more files.".split()
     )
     (lock,) = [one.text for one in by_id(hostile.tree, "run").all("li") if one.text.startswith("DVC:")]
-    named = ", ".join(cut(path) for path in past.differing)
+    named = ", ".join(printed(path) for path in past.differing)
     assert lock == " ".join(
-        f"DVC: absent, or other files than dvc.lock names: {named}; dvc repro brings them together.".split()
+        f"DVC: missing, or different from dvc.lock: {named}; to update them, run dvc repro.".split()
     )
 
 
 def test_one_more_file_is_told_in_the_singular(small: Made, tmp_path: Path) -> None:
     past = Provenance("0123", tuple(f"cbir/{number:02d}.py" for number in range(11)), {}, (), ())
     made = replace(small.reported, facts=replace(small.reported.facts, provenance=past))
-    page, markdown = made.write(tmp_path / "report.html"), page_of(made.facts, tmp_path)
+    page, markdown = made.write(tmp_path / "report.html"), markdown_of(made.facts, tmp_path)
     for text in (by_id(read(page), "run").text, " ".join(markdown.split())):
         assert "cbir/09.py and 1 more file." in text.replace("\\", "")
 
@@ -637,35 +639,33 @@ def test_one_more_file_is_told_in_the_singular(small: Made, tmp_path: Path) -> N
 def test_every_parameter_passport_and_output_is_listed(hostile: Made) -> None:
     facts = hostile.reported.facts
     assert table_below(hostile.tree, "parameter", "value") == [
-        [cut(name), cut(value, 300)] for name, value in flat(facts.provenance.params).items()
+        [printed(name), printed(value, 300)] for name, value in flatten(facts.provenance.params).items()
     ]
     assert table_below(hostile.tree, "stage", "file") == [
-        [cut(one.stage), cut(one.path), one.md5, "0.0 MB"] for one in facts.provenance.outputs
+        [printed(one.stage), printed(one.path), one.md5, "0.0 MB"] for one in facts.provenance.outputs
     ]
     (found,) = passports(hostile)
     told = {row[0]: row[1:] for row in found[1:]}
     assert told["kind"] == ["flat", "flat"]
     weights = [facts.vectors(name)["weights_sha256"] for name in ("mobilenet", "clip")]
     assert told["vectors.weights_sha256"] == weights
-    assert told["vectors.origin"] == [cut(hostile.reported.world.origin)] * 2
-    assert len(told) == len(found) - 1 == len(flat(facts.passports["clip"]))
+    assert told["vectors.origin"] == [printed(hostile.reported.world.origin)] * 2
+    assert len(told) == len(found) - 1 == len(flatten(facts.passports["clip"]))
 
 
 def test_a_run_without_git_without_a_lock_and_without_timings_says_so(small: Made) -> None:
     text = by_id(small.tree, "run").text
     assert "Machine: unknown." in text
     assert "Git revision: unknown (fatal: not a git repository" in text
-    assert "DVC: there is no dvc.lock, or it is empty." in text
-    assert [one.text for one in by_id(small.tree, "run").all("summary")] == [
-        "Passports of the indexes and of their vectors"
-    ]
+    assert "DVC: dvc.lock is absent or empty." in text
+    assert [one.text for one in by_id(small.tree, "run").all("summary")] == ["Passports of indexes and vectors"]
     assert "No stage was timed." in by_id(small.tree, "timings").text
 
 
 def test_timings_are_told_as_people_say_them(hostile: Made) -> None:
     rows = table_below(hostile.tree, "stage", "time")
     assert rows == [
-        [stage, "1 min 15 s", "12.3 s", "1,234 MB", "1,234 vectors came from the cache"]
+        [stage, "1 min 15 s", "12.3 s", "1,234 MB", "1,234 vectors from the cache"]
         for stage in ("embed clip", "evaluate")
     ]
 
@@ -676,9 +676,9 @@ def test_timings_are_told_as_people_say_them(hostile: Made) -> None:
 def test_without_queries_the_page_says_so_and_shows_what_there_is(make: Callable[[str], Made]) -> None:
     made = make("no queries")
     text = made.tree.text
-    assert "The query list is empty: nothing was asked, so there is no figure." in text
+    assert "The query list is empty, so there are no metrics." in text
     for task in TASKS:
-        assert f"No {task} queries were run." in text
+        assert f"There are no {task} queries." in text
     assert made.tree.all("article") == []
     assert made.tree.all("form") == []
     assert [one.attributes["aria-label"] for one in made.tree.all("canvas")]  # the map needs none
@@ -686,24 +686,24 @@ def test_without_queries_the_page_says_so_and_shows_what_there_is(make: Callable
 
 def test_without_text_queries_only_the_text_task_is_empty(make: Callable[[str], Made]) -> None:
     made = make("no texts")
-    assert "No tbir queries were run." in made.tree.text
+    assert "There are no tbir queries." in made.tree.text
     assert {one.attributes["data-task"] for one in made.tree.all("article")} == {"cbir"}
-    assert "No cbir queries were run." not in made.tree.text
+    assert "There are no cbir queries." not in made.tree.text
 
 
 def test_without_image_queries_only_the_image_task_is_empty(make: Callable[[str], Made]) -> None:
     made = make("no images")
-    assert "No cbir queries were run." in made.tree.text
+    assert "There are no cbir queries." in made.tree.text
     assert {one.attributes["data-task"] for one in made.tree.all("article")} == {"tbir"}
 
 
 def test_without_labels_results_are_neither_right_nor_wrong(make: Callable[[str], Made]) -> None:
     made = make("no labels")
-    assert made.tree.text.count("No query has a relevant image: give class folders") == 2
+    assert made.tree.text.count("No query has a relevant image: for metrics, provide class folders") == 2
     results = made.tree.all("li")
     assert {word for one in results for word in one.classes} == {"unjudged"}
     assert {one.attributes["data-result"].strip() for one in made.tree.all("article")} == {""}
-    assert not re.search(r"\b(right|wrong)\b", " ".join(one.text for one in made.tree.all("article")))
+    assert not re.search(r"\b(relevant|not relevant)\b", " ".join(one.text for one in made.tree.all("article")))
 
 
 def test_of_a_large_quarantine_the_first_rows_are_shown_and_the_rest_is_counted(tmp_path: Path) -> None:
@@ -722,14 +722,11 @@ def test_an_approximate_index_that_is_no_faster_is_told(tmp_path: Path) -> None:
     facts = finish(world.write("flat", "ivf_flat"), kind="ivf_flat", search=SearchParams(nprobe=1))
     write_maps(world)
     passed = {name: {**passport, "kind": "ivf_flat"} for name, passport in facts.passports.items()}
-    slow = {
-        by: {"single_ms": {"p50": ms, "p95": ms, "p99": ms}, "batch_queries_per_s": 1.0, "queries": 3}
-        for by, ms in (("index", 1.0), ("exact", 1.05))
-    }
+    slow = search_times(1.0, 1.05)
     times = {"mobilenet": {"image": slow}, "clip": {"image": slow, "text": slow}}
-    facts = replace(facts, passports=passed, latency={**facts.latency, "encoders": times})
+    facts = replace(facts, passports=passed, latency=replace(facts.latency, encoders=times))
     tree = read(Reported(world, facts, ()).write(tmp_path / "report.html"))
-    text = "exact search would be as fast (p50 1.050 ms, the index 1.000 ms), and misses nothing."
+    text = "exact search is as fast (p50 1.050 ms, with the index 1.000 ms) and misses nothing."
     assert by_id(tree, "index").text.count(text) == 3
 
 
@@ -755,14 +752,14 @@ def test_charts_of_hostile_text_hold_nothing_that_others_do_not(make: Callable[[
 def test_hostile_text_stays_text_where_it_is_shown(hostile: Made) -> None:
     quarantine = hostile.reported.facts.quarantine
     assert table_below(hostile.tree, "image", "reason") == [
-        [cut(row["source"]), cut(row["reason"]), cut(row["detail"])] for row in quarantine
+        [printed(row["source"]), printed(row["reason"]), printed(row["detail"])] for row in quarantine
     ]
     assert len(quarantine) == len(HOSTILE)
-    shown = {cut(word, 80) for word in WORDS}
+    shown = {printed(word, 80) for word in WORDS}
     everything = hostile.tree.text
     assert all(word in everything for word in shown)
     for article, example in zip(hostile.tree.all("article"), hostile.reported.examples, strict=True):
-        assert article.attributes["data-label"] == cut(hostile.reported.facts.class_name(example.query.label))
+        assert article.attributes["data-label"] == printed(hostile.reported.facts.class_name(example.query.label))
 
 
 def test_no_attribute_holds_what_would_run(hostile: Made) -> None:
@@ -788,6 +785,6 @@ def test_a_hostile_page_is_not_much_larger_than_a_harmless_one(make: Callable[[s
 
 
 def test_intervals_are_explained_in_the_words_of_the_markdown_report(small: Made) -> None:
-    (told,) = [text for text in said(small.markdown) if text.startswith("In brackets stands the 95 % interval")]
-    here = [one.text for one in by_id(small.tree, "meaning").all("p")]
+    (told,) = [text for text in said(small.markdown) if text.startswith("Brackets contain the 95 % interval")]
+    here = [one.text for one in by_id(small.tree, "definitions").all("p")]
     assert any(text.startswith(told.removesuffix(".")) for text in here)

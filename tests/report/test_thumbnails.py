@@ -163,7 +163,7 @@ def test_the_longer_side_is_at_most_px_never_enlarged_and_the_ratio_kept(
 ) -> None:
     folder = put(tmp_path_factory.mktemp("sizes"), {"a": saved(Image.new("RGB", (width, height), "teal"), kind)})
     thumbnail = read_thumbnails(folder, ["a"], px)["a"]
-    assert decoded(thumbnail.address).size == (thumbnail.width, thumbnail.height)
+    assert decoded(thumbnail.uri).size == (thumbnail.width, thumbnail.height)
     scale = min(1.0, px / max(width, height))
     assert max(thumbnail.width, thumbnail.height) == min(px, max(width, height))
     assert thumbnail.width == pytest.approx(max(1, width * scale), abs=1)
@@ -177,7 +177,7 @@ def test_each_thumbnail_shows_its_own_image(shards: Path) -> None:
         assert isinstance(thumbnail, Thumbnail)
         assert (thumbnail.width, thumbnail.height) == (6, 4)
         expected = colour_of(NAMES.index(image_id))
-        assert mean_colour(decoded(thumbnail.address)) == pytest.approx(expected, abs=4)
+        assert mean_colour(decoded(thumbnail.uri)) == pytest.approx(expected, abs=4)
 
 
 def halves(mode: str, left: Any, right: Any, side: int = 60) -> Image.Image:
@@ -213,7 +213,7 @@ KINDS: dict[str, tuple[bytes, Any, Any]] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_image_is_shown_in_its_colours(tmp_path: Path, kind: str, px: int) -> None:
     data, left, right = KINDS[kind]
-    thumbnail = decoded(read_thumbnails(put(tmp_path / "images", {"a": data}), ["a"], px)["a"].address)
+    thumbnail = decoded(read_thumbnails(put(tmp_path / "images", {"a": data}), ["a"], px)["a"].uri)
     side = min(px, 60)
     assert thumbnail.size == (side, side)
     assert mean_colour(thumbnail.crop((2, 2, side // 2 - 4, side - 2))) == pytest.approx(left, abs=8)
@@ -247,7 +247,7 @@ def with_comment(kind: str, comment: str) -> bytes:
 def test_what_a_file_says_beside_its_pixels_is_left_out(tmp_path: Path, kind: str, length: int) -> None:
     """A comment that is longer than a JPEG allows stands in a PNG now and then."""
     folder = put(tmp_path / "images", {"a": with_comment(kind, "x" * length)})
-    assert len(read_thumbnails(folder, ["a"], 32)["a"].address) < 2000
+    assert len(read_thumbnails(folder, ["a"], 32)["a"].uri) < 2000
 
 
 def test_the_same_images_give_the_same_thumbnails(shards: Path) -> None:
@@ -267,7 +267,7 @@ def test_pictures_are_handed_out_one_after_another(shards: Path) -> None:
 def tile_of(sheet: Sheet, place: int) -> Image.Image:
     row, column = divmod(place, sheet.columns)
     left, top = column * sheet.tile_px, row * sheet.tile_px
-    return decoded(sheet.address).crop((left, top, left + sheet.tile_px, top + sheet.tile_px))
+    return decoded(sheet.uri).crop((left, top, left + sheet.tile_px, top + sheet.tile_px))
 
 
 def shuffled(ids: Iterable[str]) -> list[str]:
@@ -278,7 +278,7 @@ def shuffled(ids: Iterable[str]) -> list[str]:
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 9, 10, 100])
 def test_the_sheet_is_about_square_with_a_tile_for_each(shards: Path, n: int) -> None:
     sheet = read_sheet(shards, NAMES[:n], 16)
-    width, height = decoded(sheet.address).size
+    width, height = decoded(sheet.uri).size
     assert (sheet.tile_px, sheet.columns) == (16, ceil(sqrt(n)))
     assert width == 16 * sheet.columns
     assert (height // 16 - 1) * sheet.columns < n <= height // 16 * sheet.columns
@@ -309,15 +309,15 @@ def test_no_image_spills_over_its_tile(tmp_path: Path) -> None:
 
 def test_the_sheet_of_one_image_is_one_tile(shards: Path) -> None:
     sheet = read_sheet(shards, [NAMES[399]], 8)
-    assert decoded(sheet.address).size == (8, 8)
+    assert decoded(sheet.uri).size == (8, 8)
     assert sheet.columns == 1
-    assert mean_colour(decoded(sheet.address).crop((1, 3, 7, 5))) == pytest.approx(colour_of(399), abs=10)
+    assert mean_colour(decoded(sheet.uri).crop((1, 3, 7, 5))) == pytest.approx(colour_of(399), abs=10)
 
 
 def test_the_sheet_of_no_image_is_one_white_tile(shards: Path) -> None:
     sheet = read_sheet(shards, [], 8)
-    assert (sheet.columns, decoded(sheet.address).size) == (1, (8, 8))
-    assert mean_colour(decoded(sheet.address)) == pytest.approx(WHITE, abs=1)
+    assert (sheet.columns, decoded(sheet.uri).size) == (1, (8, 8))
+    assert mean_colour(decoded(sheet.uri)) == pytest.approx(WHITE, abs=1)
 
 
 def test_an_image_that_no_shard_holds_leaves_its_tile_white(shards: Path) -> None:
@@ -330,4 +330,4 @@ def test_an_image_that_no_shard_holds_leaves_its_tile_white(shards: Path) -> Non
 def test_the_same_images_give_the_same_sheet(shards: Path) -> None:
     ids = shuffled(NAMES)[:20]
     assert read_sheet(shards, ids, 16) == read_sheet(shards, ids, 16)
-    assert read_sheet(shards, ids[::-1], 16).address != read_sheet(shards, ids, 16).address
+    assert read_sheet(shards, ids[::-1], 16).uri != read_sheet(shards, ids, 16).uri

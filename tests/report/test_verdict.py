@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from cbir.index.faiss_index import SearchParams
 from cbir.report.facts import Facts
-from cbir.report.figures import ats, figure, megabytes, seconds, share, signed, whole
+from cbir.report.figures import at_each, figure, megabytes, seconds, share, signed, whole
 from cbir.report.verdict import verdict
-from tests.report.test_report import finish, timed
+from tests.support.finished import finish, search_times
 from tests.support.world import PARAMS, make_world
 
 EXACT = "The index is exact: it finds every neighbour."
-NOTHING = ["Nothing was asked that has a right answer, so nothing can be said about quality."]
+NOTHING = ["No query has a relevant image, so retrieval quality is unknown."]
 UNIT = st.floats(0, 1).map(lambda value: round(value, 6))
 
 
@@ -42,10 +42,10 @@ def of_kind(facts: Facts, kind: str) -> Facts:
 def slower(facts: Facts, **index_ms: float) -> Facts:
     """Exact search takes 2 ms, the index of each encoder so many."""
     times = {
-        encoder: {modality: timed(index_ms.get(f"{encoder}_{modality}", 1.0), 2.0) for modality in by}
-        for encoder, by in facts.latency["encoders"].items()
+        encoder: {modality: search_times(index_ms.get(f"{encoder}_{modality}", 1.0), 2.0) for modality in by}
+        for encoder, by in facts.latency.encoders.items()
     }
-    return replace(facts, latency={**facts.latency, "encoders": times})
+    return replace(facts, latency=replace(facts.latency, encoders=times))
 
 
 def with_values(facts: Facts, task: str, encoder: str, **values: float | None) -> Facts:
@@ -53,9 +53,9 @@ def with_values(facts: Facts, task: str, encoder: str, **values: float | None) -
     metrics = deepcopy(facts.metrics)
     for name, value in values.items():
         key = re.sub(r"_(\d+)$", r"@\1", name)
-        metrics[task][encoder][key] = value
+        metrics.of_task(task)[encoder][key] = value
         if value is None:
-            del metrics[task][encoder][key]
+            del metrics.of_task(task)[encoder][key]
     return replace(facts, metrics=metrics)
 
 
@@ -65,21 +65,21 @@ def with_ranking(facts: Facts, mobilenet: Any, clip: Any) -> Facts:
     intervals = deepcopy(facts.intervals)
     for encoder, (value, interval) in {"mobilenet": mobilenet, "clip": clip}.items():
         found = with_values(found, "cbir", encoder, map_at_r=value)
-        intervals["cbir"][encoder].pop("map_at_r")
-        intervals["cbir"][encoder] |= {} if interval is None else {"map_at_r": interval}
+        intervals.cbir[encoder].pop("map_at_r")
+        intervals.cbir[encoder] |= {} if interval is None else {"map_at_r": interval}
     return replace(found, intervals=intervals)
 
 
 def without(facts: Facts, task: str, *encoders: str) -> Facts:
-    left = {name: values for name, values in facts.metrics[task].items() if name not in encoders}
-    return replace(facts, metrics={**facts.metrics, task: left})
+    left = {name: values for name, values in facts.metrics.of_task(task).items() if name not in encoders}
+    return replace(facts, metrics=replace(facts.metrics, **{task: left}))
 
 
-def of_askers(facts: Facts, group: str, name: str, values: dict[tuple[str, str], float]) -> Facts:
-    """Set a metric of "ann" or "ann_cost" for (encoder, who)."""
+def with_index_metric(facts: Facts, group: str, name: str, values: dict[tuple[str, str], float]) -> Facts:
+    """Set a metric of "ann" or "ann_cost" for (encoder, kind of query)."""
     metrics = deepcopy(facts.metrics)
-    for (encoder, who), value in values.items():
-        metrics[group][encoder][who][name] = value
+    for (encoder, kind), value in values.items():
+        getattr(metrics, group)[encoder][kind][name] = value
     return replace(facts, metrics=metrics)
 
 
@@ -108,16 +108,16 @@ def checked(told: list[str]) -> list[str]:
 
 
 def test_two_encoders_and_texts_make_three_sentences_of_the_numbers_of_metrics_json(facts: Facts) -> None:
-    cbir, tbir = facts.metrics["cbir"], facts.metrics["tbir"]
+    cbir, tbir = facts.metrics.cbir, facts.metrics.tbir
     assert cbir["clip"]["map_at_r"] > cbir["mobilenet"]["map_at_r"]
-    low, high = facts.intervals["cbir"]["clip"]["map_at_r"][0], facts.intervals["cbir"]["mobilenet"]["map_at_r"][1]
+    low, high = facts.intervals.cbir["clip"]["map_at_r"][0], facts.intervals.cbir["mobilenet"]["map_at_r"][1]
     assert low > high
     assert checked(verdict(facts)) == [
-        f"Asked by an image, clip has {per_cent(cbir['clip']['precision@10'])} of its first 10 results right "
-        f"(map_at_r {three(cbir['clip']['map_at_r'])}), ahead of mobilenet (map_at_r {three(cbir['mobilenet']['map_at_r'])}): "
-        "their 95 % intervals are apart.",
-        f"Asked by a text, clip puts a right image first for {per_cent(tbir['clip']['success@1'])} of the queries, and "
-        f"has {per_cent(tbir['clip']['precision@10'])} of its first 10 results right.",
+        f"For image queries, clip's top 10 results are {per_cent(cbir['clip']['precision@10'])} relevant "
+        f"(map_at_r {three(cbir['clip']['map_at_r'])}), ahead of mobilenet (map_at_r {three(cbir['mobilenet']['map_at_r'])}); "
+        "their 95 % intervals do not overlap.",
+        f"For {per_cent(tbir['clip']['success@1'])} of the text queries, clip's first result is relevant; its top 10 results "
+        f"are {per_cent(tbir['clip']['precision@10'])} relevant.",
         EXACT,
     ]
 
@@ -125,20 +125,20 @@ def test_two_encoders_and_texts_make_three_sentences_of_the_numbers_of_metrics_j
 def test_other_ks_are_told_as_they_are(tmp_path: Path) -> None:
     params = replace(PARAMS, ks=[3, 7, 20], ann_ks=[5, 30])
     found = finish(make_world(tmp_path, graded=True).write(), params)
-    tbir = found.metrics["tbir"]["clip"]
+    tbir = found.metrics.tbir["clip"]
     first, second, _ = checked(verdict(found))
-    best = max(found.metrics["cbir"].values(), key=lambda values: values["map_at_r"])
-    assert f"has {per_cent(best['precision@7'])} of its first 7 results right" in first
+    best = max(found.metrics.cbir.values(), key=lambda values: values["map_at_r"])
+    assert f"top 7 results are {per_cent(best['precision@7'])} relevant" in first
     assert second == (
-        f"Asked by a text, clip puts a right image among the first 3 for {per_cent(tbir['success@3'])} of the queries, "
-        f"and has {per_cent(tbir['precision@7'])} of its first 7 results right."
+        f"For {per_cent(tbir['success@3'])} of the text queries, clip's first 3 results include a relevant image; "
+        f"its top 7 results are {per_cent(tbir['precision@7'])} relevant."
     )
     assert f"at least {share(0.5)} of the 5 exact neighbours," in told_of_index(found, 0.5)
 
 
 def told_of_index(facts: Facts, recall: float) -> str:
-    askers = {(one.encoder, one.who): recall for one in facts.askers}
-    return verdict(of_kind(of_askers(facts, "ann", "ann_recall@5", askers), "hnsw"))[-1]
+    askers = {(one.encoder, one.query_kind): recall for one in facts.index_metrics}
+    return verdict(of_kind(with_index_metric(facts, "ann", "ann_recall@5", askers), "hnsw"))[-1]
 
 
 def test_nothing_that_has_a_right_answer_is_told_in_one_sentence(tmp_path: Path) -> None:
@@ -164,8 +164,8 @@ def test_without_text_queries_nothing_is_said_of_texts(tmp_path: Path, kind: str
     world.queries = world.asked("cbir")
     del world.vectors["clip"]["texts"]
     told = checked(verdict(of_kind(finish(world.write()), kind)))
-    assert [sentence.split()[0] for sentence in told] == ["Asked", "The"]
-    assert told[0].startswith("Asked by an image, clip has ")
+    assert [sentence.split()[0] for sentence in told] == ["For", "The"]
+    assert told[0].startswith("For image queries, clip's ")
 
 
 @pytest.mark.parametrize("kind", ["flat", "ivf_flat"])
@@ -175,7 +175,7 @@ def test_without_image_queries_nothing_is_said_of_images(tmp_path: Path, kind: s
     for found in world.vectors.values():
         found["queries"] = {}
     told = checked(verdict(of_kind(finish(world.write()), kind)))
-    assert told[0].split(",")[0] == "Asked by a text"
+    assert re.fullmatch("For .* of the text queries", told[0].split(",")[0])
     assert len(told) == 2
 
 
@@ -183,7 +183,7 @@ def test_where_texts_alone_have_right_answers_images_are_left_out(tmp_path: Path
     world = make_world(tmp_path)
     world.qrels = {query.query_id: {"img000": 1} for query in world.asked("tbir")}
     first, second = checked(verdict(finish(world.write())))
-    assert first.startswith("Asked by a text, clip puts")
+    assert re.match("For .* of the text queries, clip's ", first)
     assert second == EXACT
 
 
@@ -191,21 +191,25 @@ def test_where_texts_alone_have_right_answers_images_are_left_out(tmp_path: Path
 
 
 RANKED: dict[str, tuple[Any, Any, str]] = {
-    "apart": ((0.25, [0.2, 0.3]), (0.5, [0.4, 0.6]), ", ahead of {other}: their 95 % intervals are apart."),
-    "overlapping": ((0.25, [0.1, 0.45]), (0.5, [0.4, 0.6]), ", {other}; their 95 % intervals overlap."),
-    "within": ((0.45, [0.44, 0.46]), (0.5, [0.1, 0.9]), ", {other}; their 95 % intervals overlap."),
-    "touching": ((0.25, [0.2, 0.4]), (0.5, [0.4, 0.6]), ", {other}; their 95 % intervals overlap."),
+    "apart": ((0.25, [0.2, 0.3]), (0.5, [0.4, 0.6]), ", ahead of {other}; their 95 % intervals do not overlap."),
+    "overlapping": ((0.25, [0.1, 0.45]), (0.5, [0.4, 0.6]), ", compared with {other}; their 95 % intervals overlap."),
+    "within": ((0.45, [0.44, 0.46]), (0.5, [0.1, 0.9]), ", compared with {other}; their 95 % intervals overlap."),
+    "touching": ((0.25, [0.2, 0.4]), (0.5, [0.4, 0.6]), ", compared with {other}; their 95 % intervals overlap."),
     "the first unknown": (
         (0.25, [0.2, 0.3]),
         (0.5, None),
-        ", {other}; there are too few classes to say how sure that is.",
+        ", compared with {other}; there are too few classes for confidence intervals.",
     ),
     "the second unknown": (
         (0.25, None),
         (0.5, [0.4, 0.6]),
-        ", {other}; there are too few classes to say how sure that is.",
+        ", compared with {other}; there are too few classes for confidence intervals.",
     ),
-    "both unknown": ((0.25, None), (0.5, None), ", {other}; there are too few classes to say how sure that is."),
+    "both unknown": (
+        (0.25, None),
+        (0.5, None),
+        ", compared with {other}; there are too few classes for confidence intervals.",
+    ),
 }
 
 
@@ -216,9 +220,9 @@ def test_how_sure_the_order_is_follows_from_the_intervals(
 ) -> None:
     found = with_ranking(facts, worse, better) if best == "clip" else with_ranking(facts, better, worse)
     other = "mobilenet" if best == "clip" else "clip"
-    right = per_cent(facts.metrics["cbir"][best]["precision@10"])
+    right = per_cent(facts.metrics.cbir[best]["precision@10"])
     assert checked(verdict(found))[0] == (
-        f"Asked by an image, {best} has {right} of its first 10 results right (map_at_r {three(better[0])})"
+        f"For image queries, {best}'s top 10 results are {right} relevant (map_at_r {three(better[0])})"
         + sure.format(other=f"{other} (map_at_r {three(worse[0])})")
     )
 
@@ -229,8 +233,8 @@ def test_equal_encoders_are_not_called_one_ahead_of_the_other(facts: Facts) -> N
     for encoder in ("mobilenet", "clip"):
         found = with_values(found, "cbir", encoder, precision_10=0.75)
     sentence = checked(verdict(found))[0]
-    assert sentence.startswith("Asked by an image, ")
-    assert "has 75 % of its first 10 results right (map_at_r 0.500)" in sentence
+    assert sentence.startswith("For image queries, ")
+    assert "top 10 results are 75 % relevant (map_at_r 0.500)" in sentence
     assert {"mobilenet", "clip"} <= set(re.findall(r"\w+", sentence))
     assert "ahead" not in sentence
 
@@ -249,16 +253,16 @@ def test_encoders_of_equal_map_at_r_are_not_said_to_have_as_many_right_where_the
 @pytest.mark.parametrize("encoder", ["mobilenet", "clip"])
 def test_an_encoder_alone_is_compared_with_none(facts: Facts, encoder: str) -> None:
     other = "clip" if encoder == "mobilenet" else "mobilenet"
-    values = facts.metrics["cbir"][encoder]
+    values = facts.metrics.cbir[encoder]
     assert checked(verdict(without(facts, "cbir", other)))[0] == (
-        f"Asked by an image, {encoder} has {per_cent(values['precision@10'])} of its first 10 results right "
+        f"For image queries, {encoder}'s top 10 results are {per_cent(values['precision@10'])} relevant "
         f"(map_at_r {three(values['map_at_r'])})."
     )
 
 
 def test_an_encoder_without_the_metric_is_left_out(facts: Facts) -> None:
     found = with_values(facts, "cbir", "clip", map_at_r=None)
-    assert checked(verdict(found))[0].startswith("Asked by an image, mobilenet has ")
+    assert checked(verdict(found))[0].startswith("For image queries, mobilenet's ")
     assert "clip" not in verdict(found)[0]
 
 
@@ -275,15 +279,21 @@ def test_whatever_the_numbers_the_first_sentence_holds_them(
     if rankings[0] != rankings[1]:
         words = sentence.replace("95 % intervals", "")
         numbers = [float(number) for number in re.findall(r"(?<![@\w])\d+\.?\d*", words)]
-        expected = [100 * right[best], 10, rankings[best], rankings[other]]
-        assert numbers == [
-            pytest.approx(value, abs=tolerance)
-            for value, tolerance in zip(expected, (0.0501, 0, 0.000501, 0.000501), strict=True)
+        shown = [
+            10,
+            float(per_cent(right[best]).removesuffix(" %")),
+            *(float(three(rankings[one])) for one in (best, other)),
         ]
+        assert numbers == shown
         names = ("mobilenet", "clip")
         assert sentence.index(names[best]) < sentence.index(names[other])
         is_apart = (first, second)[best][0] > (first, second)[other][1]
-        assert is_apart == ("ahead of" in sentence) == ("are apart" in sentence) == ("overlap" not in sentence)
+        assert (
+            is_apart
+            == ("ahead of" in sentence)
+            == ("do not overlap" in sentence)
+            == ("intervals overlap" not in sentence)
+        )
 
 
 # ---- texts
@@ -293,8 +303,8 @@ def test_whatever_the_numbers_the_first_sentence_holds_them(
 def test_whatever_the_numbers_the_second_sentence_holds_them(facts: Facts, success: float, right: float) -> None:
     sentence = checked(verdict(with_values(facts, "tbir", "clip", success_1=success, precision_10=right)))[1]
     assert sentence == (
-        f"Asked by a text, clip puts a right image first for {per_cent(success)} of the queries, and has "
-        f"{per_cent(right)} of its first 10 results right."
+        f"For {per_cent(success)} of the text queries, clip's first result is relevant; its top 10 results are "
+        f"{per_cent(right)} relevant."
     )
 
 
@@ -306,12 +316,12 @@ def test_an_exact_index_finds_every_neighbour_and_is_not_said_to_be_slow(facts: 
 
 
 def test_an_approximate_index_is_told_with_what_it_finds_and_costs_at_worst(ivf: Facts) -> None:
-    recalls = [one.values["ann_recall@10"] for one in ivf.askers]
+    recalls = [one.values["ann_recall@10"] for one in ivf.index_metrics]
     assert min(recalls) < max(recalls)
-    costs = {(one.encoder, one.who): number / 64 for number, one in enumerate(ivf.askers)}
-    assert checked(verdict(of_askers(ivf, "ann_cost", "precision@10", costs)))[-1] == (
-        f"The ivf_flat index finds at least {per_cent(min(recalls))} of the 10 exact neighbours, which costs at most "
-        "0.062 of precision@10."
+    costs = {(one.encoder, one.query_kind): number / 64 for number, one in enumerate(ivf.index_metrics)}
+    assert checked(verdict(with_index_metric(ivf, "ann_cost", "precision@10", costs)))[-1] == (
+        f"The ivf_flat index finds at least {per_cent(min(recalls))} of the 10 exact neighbours, at a cost of at most "
+        "0.062 in precision@10."
     )
 
 
@@ -320,40 +330,42 @@ ASKERS = [("mobilenet", "image"), ("mobilenet", "gallery image"), ("clip", "imag
 
 @pytest.mark.parametrize("worst", ASKERS)
 def test_the_worst_asker_counts_whichever_it_is(ivf: Facts, worst: tuple[str, str]) -> None:
-    every = {(one.encoder, one.who): 0.9 for one in ivf.askers}
-    found = of_askers(ivf, "ann", "ann_recall@10", every | {worst: 0.625})
-    found = of_askers(found, "ann_cost", "precision@10", dict.fromkeys(every, 0.01) | {worst: 0.125})
+    every = {(one.encoder, one.query_kind): 0.9 for one in ivf.index_metrics}
+    found = with_index_metric(ivf, "ann", "ann_recall@10", every | {worst: 0.625})
+    found = with_index_metric(found, "ann_cost", "precision@10", dict.fromkeys(every, 0.01) | {worst: 0.125})
     assert checked(verdict(found))[-1] == (
-        "The ivf_flat index finds at least 62.5 % of the 10 exact neighbours, which costs at most 0.125 of precision@10."
+        "The ivf_flat index finds at least 62.5 % of the 10 exact neighbours, at a cost of at most 0.125 in precision@10."
     )
 
 
 @pytest.mark.parametrize(
     ("cost", "price"),
     [
-        (0.0, "no precision"),
-        (-0.01, "no precision"),
-        (0.0004, "no precision"),
-        (0.0006, "at most 0.001 of precision@10"),
-        (0.25, "at most 0.250 of precision@10"),
+        (0.0, "no cost"),
+        (-0.01, "no cost"),
+        (0.0004, "no cost"),
+        (0.0006, "a cost of at most 0.001"),
+        (0.25, "a cost of at most 0.250"),
     ],
 )
 def test_what_an_index_costs_is_told_as_it_is_shown(ivf: Facts, cost: float, price: str) -> None:
-    found = of_askers(ivf, "ann_cost", "precision@10", {(one.encoder, one.who): cost for one in ivf.askers})
-    assert checked(verdict(found))[-1].endswith(f"which costs {price}.")
+    found = with_index_metric(
+        ivf, "ann_cost", "precision@10", {(one.encoder, one.query_kind): cost for one in ivf.index_metrics}
+    )
+    assert checked(verdict(found))[-1].endswith(f", at {price} in precision@10.")
 
 
 def test_where_exact_search_is_as_fast_that_is_told(ivf: Facts) -> None:
-    ending = "; exact search would be as fast here."
+    ending = "; exact search is as fast here."
     assert not checked(verdict(ivf))[-1].endswith(ending)
-    every = {f"{encoder}_{modality}": 2.0 for encoder, by in ivf.latency["encoders"].items() for modality in by}
+    every = {f"{encoder}_{modality}": 2.0 for encoder, by in ivf.latency.encoders.items() for modality in by}
     found = slower(ivf, **every)
     assert checked(verdict(found))[-1] == verdict(ivf)[-1].removesuffix(".") + ending
 
 
 def test_an_index_of_two_kinds_is_called_by_both(ivf: Facts) -> None:
     passports = {name: {**one, "kind": kind} for (name, one), kind in zip(ivf.passports.items(), "ab", strict=True)}
-    assert checked(verdict(replace(ivf, passports=passports)))[-1].startswith("The a and b index finds ")
+    assert checked(verdict(replace(ivf, passports=passports)))[-1].startswith("The a and b indexes find ")
 
 
 # ---- numbers
@@ -406,14 +418,14 @@ def test_sizes_counts_and_names_are_told() -> None:
         "1234.6 MB",
     ]
     assert [whole(value) for value in (0, 999.5, 1234567, 12.4)] == ["0", "1,000", "1,234,567", "12"]
-    assert (ats([1, 10], "recall"), ats([])) == (["recall@1", "recall@10"], [])
+    assert (at_each([1, 10], "recall"), at_each([])) == (["recall@1", "recall@10"], [])
     assert figure(0.5, [0.25, None]) == "0.500 [0.250, -]"
 
 
 def test_an_index_that_finds_every_neighbour_is_said_to_find_all(ivf: Facts) -> None:
-    every = {(one.encoder, one.who): 1.0 for one in ivf.askers}
-    told = verdict(of_askers(ivf, "ann", "ann_recall@10", every))[-1]
-    assert told.startswith("The ivf_flat index finds all of the 10 exact neighbours, which costs ")
+    every = {(one.encoder, one.query_kind): 1.0 for one in ivf.index_metrics}
+    told = verdict(with_index_metric(ivf, "ann", "ann_recall@10", every))[-1]
+    assert told.startswith("The ivf_flat index finds all of the 10 exact neighbours, at ")
 
 
 def test_a_figure_and_a_share_of_the_same_number_agree() -> None:

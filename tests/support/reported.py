@@ -1,9 +1,8 @@
 """Small worlds with pictures, maps, duplicates and a past, their report.html, and a reader of HTML that minds every tag."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from hashlib import shake_256
-from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,15 @@ from PIL import Image
 
 from cbir.artifacts.images import PackedImage, Quarantined
 from cbir.artifacts.maps import MAP_SCHEMA, write_map
+from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.core.files import hash_ids, read_json, write_json
-from cbir.report.examples import Example, Judge, choose_examples
+from cbir.report.examples import Example, choose_examples
 from cbir.report.facts import Facts
 from cbir.report.html import write_html
+from cbir.report.judged import JudgedCollection
 from cbir.report.provenance import Output, Provenance
-from tests.report.test_report import HOSTILE, finish
 from tests.support import world as worlds
+from tests.support.finished import HOSTILE, finish
 from tests.support.world import DIMS, World, make_world
 
 MAP_SIDE = 7  # the map is a grid of so many images a side
@@ -44,18 +45,24 @@ class Reported:
     thumbnail_px: int = 96
 
     @property
-    def reports(self) -> Path:
-        return self.world.root / "reports"
+    def data(self) -> DataPaths:
+        return DataPaths(self.world.data)
+
+    @property
+    def reports(self) -> ReportPaths:
+        return ReportPaths(self.world.root / "reports")
+
+    @property
+    def collection(self) -> JudgedCollection:
+        return JudgedCollection(self.data)
 
     @property
     def examples(self) -> list[Example]:
-        return choose_examples(Judge(self.world.data), self.reports, self.sampled, self.seed)
+        return choose_examples(self.collection, self.reports, self.sampled, self.seed)
 
     def write(self, out: Path) -> str:
         """Write report.html as the stage does; return it."""
-        write_html(
-            out, self.facts, Judge(self.world.data), self.examples, self.world.data, self.reports, self.thumbnail_px
-        )
+        write_html(out, self.facts, self.collection, self.examples, self.data, self.reports, self.thumbnail_px)
         return out.read_text(encoding="utf-8")
 
 
@@ -175,138 +182,6 @@ def _coloured(row: tuple[str, str | None]) -> PackedImage:
     return PackedImage(
         image_id, label, label, None, f"{image_id}.png", digest, PICTURE_PX, PICTURE_PX, fingerprint, file.getvalue()
     )
-
-
-# --- a reader of HTML -------------------------------------------------------------------------------------------------
-
-_VOID = {"meta", "img", "input", "br", "hr", "link", "source", "col", "area", "base", "embed", "track", "wbr"}
-# A start tag ends those elements that stand open in front of it.
-_ENDS = {
-    "li": {"li"},
-    "option": {"option"},
-    "dt": {"dt", "dd"},
-    "dd": {"dt", "dd"},
-    "td": {"td", "th"},
-    "th": {"td", "th"},
-    "tr": {"td", "th", "tr"},
-}
-_MAY_STAY_OPEN = {"li", "option", "dt", "dd", "td", "th", "tr"}
-_BLOCKS = {
-    "p",
-    "div",
-    "table",
-    "ul",
-    "ol",
-    "dl",
-    "figure",
-    "form",
-    "section",
-    "article",
-    "h1",
-    "h2",
-    "h3",
-    "h4",
-    "details",
-}
-
-
-@dataclass
-class Element:
-    """tag, attributes and what is inside: elements and texts."""
-
-    tag: str
-    attributes: dict[str, str]
-    inside: list["Element | str"] = field(default_factory=list)
-
-    def walk(self) -> Iterator["Element"]:
-        """This one and all below, in the order of the page."""
-        yield self
-        for child in self.inside:
-            if isinstance(child, Element):
-                yield from child.walk()
-
-    def all(self, *tags: str) -> list["Element"]:
-        """Those below with one of these tags."""
-        return [one for one in self.walk() if one is not self and one.tag in tags]
-
-    @property
-    def classes(self) -> list[str]:
-        return self.attributes.get("class", "").split()
-
-    @property
-    def raw(self) -> str:
-        """The text as it is written."""
-        return "".join(child if isinstance(child, str) else child.raw for child in self.inside)
-
-    @property
-    def text(self) -> str:
-        """The text as a browser flows it: white space is one space."""
-        return " ".join(self.raw.split())
-
-
-class _Reader(HTMLParser):
-    """Builds the tree; a tag that is not closed, or closes nothing, is an error here and not mended as browsers do."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open = [Element("", {})]
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        names = [name for name, _ in attrs]
-        assert len(names) == len(set(names)), (tag, names)
-        while self.open[-1].tag in _ENDS.get(tag, ()):
-            self.open.pop()
-        assert not (tag in _BLOCKS and self.open[-1].tag == "p"), f"<{tag}> would end the paragraph before it"
-        found = Element(tag, {name: value or "" for name, value in attrs})
-        self.open[-1].inside.append(found)
-        if tag not in _VOID:
-            self.open.append(found)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert any(one.tag == "svg" for one in self.open), f"<{tag}/> closes nothing in HTML"
-        self.handle_starttag(tag, attrs)
-        self.open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        while self.open[-1].tag in _MAY_STAY_OPEN and self.open[-1].tag != tag:
-            self.open.pop()
-        assert self.open[-1].tag == tag, f"</{tag}> inside <{self.open[-1].tag}>"
-        self.open.pop()
-
-    def handle_data(self, data: str) -> None:
-        self.open[-1].inside.append(data)
-
-    def handle_comment(self, data: str) -> None:
-        raise AssertionError(f"a comment: {data[:80]}")
-
-    def handle_decl(self, decl: str) -> None:
-        assert decl == "doctype html"
-
-    def handle_pi(self, data: str) -> None:
-        raise AssertionError(f"a processing instruction: {data[:80]}")
-
-    def unknown_decl(self, data: str) -> None:
-        raise AssertionError(f"a declaration: {data[:80]}")
-
-
-def read(page: str) -> Element:
-    """The page as a tree."""
-    reader = _Reader()
-    reader.feed(page)
-    reader.close()
-    assert [one.tag for one in reader.open] == [""], [one.tag for one in reader.open]
-    (html,) = (one for one in reader.open[0].inside if isinstance(one, Element))
-    return html
-
-
-def structure(tree: Element) -> list[tuple[str, ...]]:
-    """Every element with the names of its attributes, but for the inside of charts: their ticks depend on the texts' widths."""
-    found = [(tree.tag, *sorted(tree.attributes))]
-    if "chart" not in tree.classes:
-        for child in tree.inside:
-            if isinstance(child, Element):
-                found += structure(child)
-    return found
 
 
 def class_on_map(label: str | None, facts: Facts) -> str:

@@ -4,25 +4,25 @@ if (form) {
   const examples = [...document.querySelectorAll(".example")];
   const apply = () => {
     const wanted = new FormData(form), label = wanted.get("label").toLowerCase();
-    const fits = (one) => ["task", "encoder", "kind"].every((name) => !wanted.get(name) || one.dataset[name] === wanted.get(name))
-      && one.dataset.label.toLowerCase().includes(label) && (!wanted.get("result") || one.dataset.result.split(" ").includes(wanted.get("result")));
+    const matches = ({ dataset }) => ["task", "encoder", "kind"].every((name) => !wanted.get(name) || dataset[name] === wanted.get(name))
+      && dataset.label.toLowerCase().includes(label) && (!wanted.get("result") || dataset.result.split(" ").includes(wanted.get("result")));
     let count = 0;
-    for (const one of examples) count += !(one.hidden = !fits(one));
-    form.querySelector("output").textContent = `${count} of ${examples.length}${count ? "" : ": none fits"}`;
+    for (const example of examples) count += !(example.hidden = !matches(example));
+    form.querySelector("output").textContent = `${count} of ${examples.length}${count ? "" : ": no match"}`;
   };
   form.hidden = false;
   form.addEventListener("input", apply);
   form.addEventListener("submit", (event) => event.preventDefault());
   apply();
 }
-for (const one of document.querySelectorAll(".wide, .example ol")) if (one.scrollWidth > one.clientWidth) one.tabIndex = 0;
-if (location.protocol === "about:") addEventListener("click", (event) => {  // the text of a frame: "#x" would load the frame's parent
+for (const box of document.querySelectorAll(".wide, .example ol")) if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+if (location.protocol === "about:") addEventListener("click", (event) => {  // in a frame with srcdoc, "#x" would load the parent page
   const link = event.target.closest('a[href^="#"]');
   if (!link) return;
   event.preventDefault();
   document.getElementById(link.hash.slice(1))?.scrollIntoView();
 });
-addEventListener("beforeprint", () => { for (const one of document.querySelectorAll("details:not(.reference)")) one.open = true; });
+addEventListener("beforeprint", () => { for (const details of document.querySelectorAll("details:not(.reference)")) details.open = true; });
 const dark = matchMedia("(prefers-color-scheme: dark)");
 for (const map of document.querySelectorAll(".map")) {
   const { points, names, ids } = JSON.parse(map.querySelector("script").textContent);
@@ -70,21 +70,22 @@ for (const map of document.querySelectorAll(".map")) {
     });
     return [best, least];
   };
-  for (const how of ["pointerdown", "pointermove"]) canvas.addEventListener(how, (event) => {
+  for (const type of ["pointerdown", "pointermove"]) canvas.addEventListener(type, (event) => {
     const grown = side / canvas.clientWidth, [best, least] = nearest(event.offsetX * grown, event.offsetY * grown);
     if (least < 400) show(best); else hide();
   });
   canvas.addEventListener("pointerleave", (event) => { if (event.pointerType !== "touch") hide(); });
   canvas.addEventListener("blur", hide);
   dark.addEventListener("change", draw);
-  const ways = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+  const directions = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   canvas.addEventListener("keydown", (event) => {
-    const way = ways[event.key];
-    if (!way) return;
+    const direction = directions[event.key];
+    if (!direction) return;
     event.preventDefault();
     if (current < 0) return show(0);
     const [x, y] = place(points[current]);
-    const [best] = nearest(x, y, (dx, dy, number) => number !== current && isChosen(points[number]) && dx * way[0] + dy * way[1] > Math.abs(dx * way[1] + dy * way[0]));
+    const [best] = nearest(x, y, (dx, dy, number) => number !== current && isChosen(points[number])
+      && dx * direction[0] + dy * direction[1] > Math.abs(dx * direction[1] + dy * direction[0]));
     if (best >= 0) show(best);
   });
   draw();

@@ -1,0 +1,53 @@
+"""Worlds that all stages before the report have run on, and text that tries to break a report."""
+
+from pathlib import Path
+from typing import Any
+
+from cbir.artifacts.latency import SearchTimes
+from cbir.artifacts.paths import DataPaths, ReportPaths
+from cbir.index.faiss_index import SearchParams
+from cbir.index.latency import write_latency
+from cbir.report.facts import Facts
+from cbir.report.gathering import gather_facts
+from cbir.report.markdown import write_markdown
+from tests.support.world import DIMS, PARAMS, World
+
+HOSTILE = {
+    "script": "<script>alert(1)</script>",
+    "image": '<img src=x onerror="alert(1)">',
+    "pipes": "a|b||c\\|d\\\\|e",
+    "backticks": "`code` ```fence``` ``",
+    "lines": "one\n\n# two\r\n| three |\u2028four\x0bfive",
+    "markup": "[a](http://evil.example) ![b](c) **d** _e_ ~~f~~ # g > h",
+    "addresses": "http://evil.example https://evil.example www.evil.example evil@evil.example",
+    "entities": "&lt;script&gt; &#60;b&#62;",
+    "formula": "$x^2$",
+    "arabic": "\u0635\u0648\u0631\u0629.png",
+    "right to left": "gpj.\u202eexe.png\u2066",
+    "control": "a\x00b\x1b[31mred\x7f",
+    "long": "x" * 10_000,
+    "long markup": "|<" * 5_000,
+    "emoji": "\N{GRINNING FACE}",
+    "empty": "",
+    "spaces": "   ",
+}
+
+
+def finish(world: World, params: Any = PARAMS, kind: str = "flat", search: SearchParams | None = None) -> Facts:
+    """Evaluate and time the world as the stages do, and gather the facts."""
+    reports = ReportPaths(world.root / "reports")
+    world.evaluate(reports.root, kind, params, search or SearchParams())
+    world.compare_prompts(reports.root, params)
+    write_latency(reports.latency, world.embeddings, world.indexes(kind), tuple(DIMS), SearchParams(), 1, 3, 0)
+    return gather_facts(DataPaths(world.data), reports)
+
+
+def markdown_of(facts: Facts, folder: Path) -> str:
+    """Write report.md to `folder` and return its text."""
+    write_markdown(folder / "report.md", facts)
+    return (folder / "report.md").read_text(encoding="utf-8")
+
+
+def search_times(index_ms: float, exact_ms: float) -> dict[str, SearchTimes]:
+    """Return the times of searches that all take as long."""
+    return {search: SearchTimes(ms, ms, ms, 1.0, 3) for search, ms in (("index", index_ms), ("exact", exact_ms))}

@@ -1,0 +1,15 @@
+"""Packed images of random bytes."""
+
+import random
+from collections.abc import Iterator
+
+from cbir.artifacts.images import PackedImage
+
+
+def packed_images(count: int, size: int = 10) -> Iterator[PackedImage]:
+    """Yield images of `size` random bytes, the same in each call."""
+    for number in range(count):
+        body = random.Random(number).randbytes(size)
+        yield PackedImage(
+            f"{number:05d}", "cats", None, f"n° {number}", f"cats/{number}.jpg", "1" * 64, 3, 4, bytes(256), body
+        )
