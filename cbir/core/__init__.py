@@ -1,1 +1,1 @@
-"""What every package stands on: errors, text, files, parallel work, progress, timing, parameters."""
+"""Errors, text, files, threads, progress, timing and parameters, for all other packages."""

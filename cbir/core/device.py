@@ -1,4 +1,4 @@
-"""The group `device`: where and how wide things run.  It changes no result, so no stage but the timings depends on it."""
+"""The group `device`: hardware, threads and workers.  No result depends on it, so only stages that time declare it."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -8,7 +8,7 @@ from cbir.core.params import PARAMS_FILE, Parameters, at_least, load_params
 
 
 class DeviceName(Enum):
-    """Where encoders run; `auto` takes cuda, then mps, then cpu."""
+    """Hardware that runs the encoders; `auto` is the first of cuda, mps and cpu that is available."""
 
     auto = "auto"
     cpu = "cpu"

@@ -1,7 +1,7 @@
-"""The errors that a user can cause and mend: each is told in one line, without a traceback.
+"""Errors that a user can cause and fix; commands and stages print them as one line, without a traceback.
 
-A message says what was expected, what was found, where, and the next command to type.
-Every other exception is a bug of ours and keeps its traceback.
+A message says what was expected, what was found, where, and which command to run next.
+Any other exception is a bug and keeps its traceback.
 """
 
 import os
@@ -14,31 +14,34 @@ from cbir.core.text import printable
 
 
 class CbirError(Exception):
-    """Base of all expected errors."""
+    """Base class of all errors that a user can fix."""
 
 
 class ConfigError(CbirError):
-    """A parameter is unknown, missing, of the wrong type or out of its range."""
+    """A parameter is unknown, missing, of the wrong type or out of range."""
 
 
 class FetchError(CbirError):
-    """A file could not be fetched, or is not the file that its hash promises."""
+    """A file cannot be fetched, or its hash is not the expected one."""
 
 
 class DataError(CbirError):
-    """A data set, query list or artifact is not what the reader expects."""
+    """A data set, query list or artifact is missing, damaged or of an unexpected form."""
 
 
 class WeightsError(CbirError):
-    """An encoder's weights do not exist or do not fit its architecture."""
+    """An encoder's weights do not exist, or do not match its architecture."""
 
 
 class PassportError(CbirError):
-    """Two artifacts that must come from one encoder do not."""
+    """Artifacts that must come from the same encoder come from different ones."""
 
 
 class UndecodableImage(Exception):
-    """An image that goes to quarantine: `reason` is a short fixed phrase, `detail` what the decoder said."""
+    """An image cannot be decoded and goes to quarantine.
+
+    reason : a short fixed phrase.  detail : the decoder's message.
+    """
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
@@ -48,21 +51,21 @@ class UndecodableImage(Exception):
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn a CbirError into one line on stderr and exit status 1, an interrupt into status 130; `| head` is no error.
+    """Print a CbirError or an OSError (no permission, disk full) as one line on stderr and exit with status 1.
 
-    What the system refuses (no permission, disk full) is told in one line, too.
+    An interrupt exits with status 130.  A reader that closes the pipe, such as `| head`, is not an error.
     """
     try:
         yield
         sys.stdout.flush()
     except CbirError as error:
-        sys.exit(f"error: {printable(error, most=None)}")
+        sys.exit(f"error: {printable(error, max_characters=None)}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python's last flush fails, too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or else Python's final flush fails as well
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
-        sys.exit(f"error: {printable(f'{where}{error.strerror or error}', most=None)}")
+        sys.exit(f"error: {printable(f'{where}{error.strerror or error}', max_characters=None)}")

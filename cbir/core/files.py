@@ -1,4 +1,4 @@
-"""Atomic writes: every artifact is written under a temporary name and renamed.  JSON, and hashes of lists."""
+"""Atomic writes, JSON files and hashes of ids."""
 
 import hashlib
 import json
@@ -14,7 +14,10 @@ from cbir.core.errors import DataError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it into place when the block ends well, delete it otherwise."""
+    """Yield a temporary path beside `path`, and rename it to `path` when the block ends without an exception.
+
+    Otherwise the temporary file is deleted and `path` stays as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.writing")
     try:
@@ -25,20 +28,20 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def fresh_folder(folder: Path) -> None:
-    """Make the folder, empty: DVC has removed an earlier run's files, but a stage may be run by hand."""
+    """Create an empty folder; DVC deletes an earlier run's files, but a stage may also be run by hand."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write indented JSON in the order given: the same value gives the same bytes."""
+    """Write indented JSON with the keys in the given order, so that equal values give equal bytes."""
     with replacing(path) as temporary:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.  Raises DataError when the file is absent or damaged."""
+    """Read a JSON object.  Raises DataError if the file is missing, damaged or holds something else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -51,13 +54,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def hash_ids(ids: Iterable[str]) -> str:
-    """sha256 over ids in order."""
+    """Return the sha256 of ids in their order."""
     digest = hashlib.sha256()
     add_ids(digest, ids)
     return digest.hexdigest()
 
 
 def add_ids(digest: "hashlib._Hash", ids: Iterable[str]) -> None:
-    """Go on with a hash as `hash_ids` makes it."""
+    """Add ids to a hash, as `hash_ids` does."""
     for image_id in ids:
         digest.update(image_id.encode() + b"\0")

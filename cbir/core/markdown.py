@@ -1,36 +1,36 @@
-"""Markdown of our own: escaped text from data, rows of tables."""
+"""Markdown: escaped text and rows of tables."""
 
 import re
 from typing import Any
 
 from cbir.core.text import MAX_CHARACTERS, printable
 
-_MARKUP = re.compile(r"([\\`*_{}\[\]<>#+|~!&$-]|:(?=//)|(?<=www)\.)")  # and what GitHub makes web links and formulas of
+_MARKUP = re.compile(r"([\\`*_{}\[\]<>#+|~!&$-]|:(?=//)|(?<=www)\.)")  # also what GitHub turns into links and formulas
 
 
-def escaped(value: Any, most: int | None = MAX_CHARACTERS) -> str:
-    """Text from data as one line of Markdown that shows it (see `printable`) and does nothing else.
+def escaped(value: Any, max_characters: int | None = MAX_CHARACTERS) -> str:
+    """Return text from data as one line of plain Markdown (see `printable`), without any markup.
 
     >>> escaped("a|b <script>")
     'a\\\\|b \\\\<script\\\\>'
     """
-    return _MARKUP.sub(r"\\\1", printable(value, most))
+    return _MARKUP.sub(r"\\\1", printable(value, max_characters))
 
 
 def row(*cells: Any) -> str:
-    """A row of a table; a list stands for as many cells.
+    """Return a row of a table; a list gives one cell per item.
 
     >>> row("precision", ["0.500", "0.400"])
     '| precision | 0.500 | 0.400 |'
     """
-    every = [text for cell in cells for text in (cell if isinstance(cell, list) else [cell])]
-    return f"| {' | '.join(map(str, every))} |"
+    texts = [str(text) for cell in cells for text in (cell if isinstance(cell, list) else [cell])]
+    return f"| {' | '.join(texts)} |"
 
 
-def rule(texts: int, numbers: int = 0) -> str:
-    """The line below a table's header: columns of text, then columns of numbers.
+def rule(text_columns: int, number_columns: int = 0) -> str:
+    """Return the line below a table's header; columns of numbers follow those of text and align right.
 
     >>> rule(1, 2)
     '|---|---:|---:|'
     """
-    return "|" + "---|" * texts + "---:|" * numbers
+    return "|" + "---|" * text_columns + "---:|" * number_columns

@@ -1,4 +1,4 @@
-"""Work spread over threads with the order kept and a bounded number of results in flight."""
+"""Parallel work that keeps the order and bounds the number of results in memory."""
 
 import os
 from collections import deque
@@ -12,17 +12,17 @@ Result = TypeVar("Result")
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def ordered_map(pool: Executor, work: Callable[[Item], Result], items: Iterable[Item], ahead: int) -> Iterator[Result]:
-    """Yield work(item) in the order of items, with at most `ahead` items begun and not yet yielded.
+    """Yield work(item) in the order of items, with at most `ahead` of them started but not yet yielded.
 
-    Unlike Executor.map, which begins every item at once, this holds a bounded number of results in memory.
+    Executor.map would start all items at once and hold all of their results.
     """
     source = iter(items)
-    begun: deque[Future[Result]] = deque(pool.submit(work, item) for item in islice(source, ahead))
-    while begun:
-        yield begun.popleft().result()
-        begun.extend(pool.submit(work, item) for item in islice(source, 1))
+    started: deque[Future[Result]] = deque(pool.submit(work, item) for item in islice(source, ahead))
+    while started:
+        yield started.popleft().result()
+        started.extend(pool.submit(work, item) for item in islice(source, 1))

@@ -1,20 +1,17 @@
-"""Text from data, as it may be shown: a file's name may hold what moves a terminal's cursor or turns the writing around."""
+"""Text from data made safe to print: a file name may hold control codes of the terminal or change the writing direction."""
 
 from typing import Any
 
 MAX_CHARACTERS = 200
 
 
-def printable(value: Any, most: int | None = MAX_CHARACTERS) -> str:
-    """The text on one line, what is longer than `most` cut.
-
-    A character without a shape of its own, such as a control character or a change of writing direction, is shown by its
-    number.
+def printable(value: Any, max_characters: int | None = MAX_CHARACTERS) -> str:
+    """Return the text on one line, shortened to `max_characters`, with unprintable characters as U+XXXX.
 
     >>> printable("red\\x1b[31m\\nstar")
     'redU+001B[31m star'
     """
     line = " ".join(str(value).split())
-    if most is not None and len(line) > most:
-        line = line[: most - 1] + "…"
+    if max_characters is not None and len(line) > max_characters:
+        line = line[: max_characters - 1] + "…"
     return "".join(character if character.isprintable() else f"U+{ord(character):04X}" for character in line)

@@ -1,7 +1,6 @@
-"""What each stage took, and on which machine: `data/timings/<stage>.json`.
+"""Time and memory of each stage, and the machine that ran it: `data/timings/<stage>.json`.
 
-Times stand in these, in an index's build.json and in reports/latency.json, and in the reports that show them; no result depends
-on them.
+No result depends on times; they are only in these files, in an index's build.json, in reports/latency.json and in the reports.
 """
 
 import platform
@@ -18,59 +17,63 @@ from cbir.core.files import read_json, write_json
 from cbir.core.parallel import cores
 
 TIMINGS: Final = Path("data/timings")
-# in the order of the pipeline; scan, which runs always and takes no time, and report, which shows them, are left out
+# in the order of dvc.yaml, without scan, which always runs and takes no time, and report, which reads the timings
 STAGES: Final = ("download", "weights", "preprocess", "embed", "index", "map", "evaluate", "prompts", "latency")
-_RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes per unit of ru_maxrss
 
 
 @contextmanager
 def timed(stage: str) -> Iterator[dict[str, Any]]:
-    """Write what the block took, when it ends well; what the caller puts into the dictionary stands beside it.
+    """Write time and memory of the block to `data/timings/<stage>.json`, unless it raises.
 
-    wall_s, cpu_s : seconds of the block, and of the work of all its processes in it.  peak_mb : the most memory (10^6
-    bytes) that one of its processes held.  Where a killed stage goes on, the block is what was left to do.
+    The file holds the dictionary that the block receives and may fill, and
+
+    wall_s : seconds of the block.  cpu_s : processor seconds of the block, in this process and in those that it started.
+    peak_mb : the most memory that one of these processes held, in 10^6 bytes.  machine : processor, cores, system.
+
+    If a killed stage is resumed, the figures are those of the remaining work.
     """
-    begun, worked, more = perf_counter(), _cpu_s(), dict[str, Any]()
-    yield more
-    wall_s = perf_counter() - begun
+    started_s, used_cpu_s, extra = perf_counter(), _cpu_s(), dict[str, Any]()
+    yield extra
+    wall_s = perf_counter() - started_s
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    found = {
+    figures = {
         "wall_s": round(wall_s, 2),
-        "cpu_s": round(_cpu_s() - worked, 2),
+        "cpu_s": round(_cpu_s() - used_cpu_s, 2),
         "peak_mb": round(max(peak_bytes(), children.ru_maxrss * _RSS_UNIT) / 1e6),
         "machine": {"processor": processor(), "cores": cores(), "system": platform.system()},
     }
-    write_json(TIMINGS / f"{stage}.json", found | more)
+    write_json(TIMINGS / f"{stage}.json", figures | extra)
 
 
 def _cpu_s() -> float:
-    """Of this process and of those that it started and that have ended."""
-    used = (resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(one.ru_utime + one.ru_stime for one in used)
+    """Return the processor seconds of this process and of the processes that it started and that have ended."""
+    usages = [resource.getrusage(processes) for processes in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def read_timings(folder: Path) -> dict[str, dict[str, Any]]:
-    """stage -> what it took, in the order of the pipeline, of those that were timed; an encoder's stage is embed_clip.
+    """Return stage -> figures for each timed stage, in the order of the pipeline; "embed_clip" is a stage of an encoder.
 
-    Raises DataError for a file that holds something else.
+    Raises DataError if a file holds something else.
     """
     paths = [path for stage in STAGES for path in sorted(folder.glob(f"{stage}*.json"))]
     return {path.stem: _read(path) for path in paths}
 
 
 def _read(path: Path) -> dict[str, Any]:
-    found = read_json(path)
-    machine = found.get("machine")
-    numbers = all(isinstance(found.get(name), int | float) for name in ("wall_s", "cpu_s", "peak_mb"))
-    if not (numbers and isinstance(machine, dict) and {"processor", "cores", "system"} <= set(machine)):
-        raise DataError(f"{path}: expected what a stage took, found {found}: run `dvc repro`")
-    return found
+    figures = read_json(path)
+    machine = figures.get("machine")
+    has_numbers = all(isinstance(figures.get(name), int | float) for name in ("wall_s", "cpu_s", "peak_mb"))
+    if not (has_numbers and isinstance(machine, dict) and {"processor", "cores", "system"} <= set(machine)):
+        raise DataError(f"{path}: expected time and memory of a stage, found {figures}: run `dvc repro`")
+    return figures
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has held since it began.
+    """Return the most memory that this process has held since it began, in bytes.
 
-    Linux's ru_maxrss counts what the parent held when it started the process too; VmHWM does not.
+    On Linux, ru_maxrss also counts the memory of the parent when it started the process; VmHWM does not.
     """
     status = Path("/proc/self/status")
     if status.exists():
@@ -80,12 +83,12 @@ def peak_bytes() -> int:
 
 
 def processor() -> str:
-    """What the system calls it."""
+    """Return the system's name of the processor."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             name, _, value = line.partition(":")
             if name.strip() == "model name":
                 return value.strip()
     except OSError:
-        return platform.processor() or platform.machine()  # there is no such file outside Linux
+        return platform.processor() or platform.machine()  # only Linux has this file
     return platform.machine()

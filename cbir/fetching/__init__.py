@@ -1,1 +1,1 @@
-"""Bring files here: addresses, hashes, the user's cache, read-only views of folders and archives."""
+"""Fetched files: addresses, hashes, the user's cache, and read-only views of folders and archives."""

@@ -1,35 +1,32 @@
-"""Read-only views of a folder and of a zip archive: sorted names, bounded reads, nothing outside of them.
-
-A view has `root` (what it reads, for messages), `names` (sorted, relative, with `/`) and `read(name)`.
-"""
+"""Read-only views of a folder and of a zip archive: sorted names, bounded reads, no file outside."""
 
 import os
 import re
 import stat
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Protocol
 
 from cbir.core.errors import DataError, UndecodableImage
 
-ARCHIVE, FOLDER = "archive.zip", "folder.json"  # the names inside data/raw/
-MAX_FILE_BYTES = 256 * 2**20  # a single image file is never larger; stops a zip bomb before it fills the memory
+ARCHIVE, FOLDER = "archive.zip", "folder.json"  # names in data/raw/
+MAX_FILE_BYTES = 256 * 2**20  # larger than any image file; stops a zip bomb before it fills the memory
 
 
 class Files(Protocol):
-    """Named files, wherever they lie."""
+    """A view of files.  root : the folder or archive, for messages.  names : sorted relative paths with `/`."""
 
     root: str
     names: list[str]
 
     def read(self, name: str) -> bytes:
-        """The file's bytes.  Raises UndecodableImage when they cannot be had."""
+        """Return the bytes of a file.  Raises UndecodableImage if they cannot be read."""
         ...
 
 
 class Folder:
-    """The files below a folder but for hidden ones; links to folders are not followed, so a circle of links ends."""
+    """The files below a folder, except hidden ones; links to folders are not followed, because they may form a circle."""
 
     def __init__(self, path: Path) -> None:
         if not path.is_dir():
@@ -39,21 +36,23 @@ class Folder:
         self._paths = {_printable(os.path.relpath(file, path)): file for file in files}
         self.names = sorted(self._paths)
         if len(self.names) < len(files):
-            raise DataError(f"{path}: two names are the same once bytes that are no UTF-8 become \\xNN: rename one")
+            raise DataError(
+                f"{path}: two names are equal after bytes that are not UTF-8 became \\xNN: rename one of them"
+            )
 
     def read(self, name: str) -> bytes:
         return read_file(self._paths[name])
 
     def fingerprint(self) -> Iterator[str]:
-        """A line for every file that changes when the file does: name, bytes, time of the last change in ns."""
+        """Yield the `stamp` of each file."""
         for name in self.names:
             yield stamp(name, self._paths[name])
 
 
 class Zip:
-    """The members of a zip archive but for hidden ones, macOS's copies of them too.
+    """The members of a zip archive, except hidden ones and those of macOS's `__MACOSX` folder.
 
-    Members that would leave their folder, and links, are refused with the archive.
+    An archive with a link, or with a member that would be unpacked outside its folder, is refused.
     """
 
     def __init__(self, path: Path) -> None:
@@ -62,7 +61,7 @@ class Zip:
             self._zip = zipfile.ZipFile(path)
         except FileNotFoundError:
             raise DataError(f"{path} is not here: run `dvc repro download`") from None
-        except Exception as error:  # zipfile raises BadZipFile, NotImplementedError, UnicodeDecodeError, ...
+        except Exception as error:  # BadZipFile, NotImplementedError, UnicodeDecodeError, ...
             raise DataError(
                 f"{path}: expected a whole zip archive, found another file, or a damaged or truncated one ({error})"
             ) from error
@@ -79,12 +78,12 @@ class Zip:
             raise UndecodableImage("file too large", f"{info.file_size} bytes")
         try:
             with self._zip.open(info) as member:
-                return member.read(MAX_FILE_BYTES)  # stops at the declared size, and checks the CRC at the end
-        except Exception as error:  # zipfile raises BadZipFile, EOFError, RuntimeError, and what each decompressor does
+                return member.read(MAX_FILE_BYTES)  # stops at the declared size and checks the CRC
+        except Exception as error:  # BadZipFile, EOFError, RuntimeError, and those of each decompressor
             raise UndecodableImage("damaged archive member", str(error)) from error
 
     def require(self, name: str) -> bytes:
-        """A member that the data set cannot do without.  Raises DataError when it is absent or damaged."""
+        """Return the bytes of a member that the data set needs.  Raises DataError if it is missing or damaged."""
         if name not in self._members:
             raise DataError(f"{self.root}: expected a member {name}, found none among {len(self.names)}")
         try:
@@ -94,13 +93,13 @@ class Zip:
 
 
 def stamp(name: str, path: Path) -> str:
-    """A line that changes when the file does: name, bytes, time of the last change in ns."""
-    info = path.stat() if path.exists() else path.lstat()  # of what a link points to, unless it dangles
+    """Return a line that changes when the file does: name, size in bytes, time of the last change in ns."""
+    info = path.stat() if path.exists() else path.lstat()  # of the target of a link, if there is one
     return f"{name}\t{info.st_size}\t{info.st_mtime_ns}"
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a file on this machine.  Raises UndecodableImage when they cannot be had."""
+    """Return the bytes of a file on this machine.  Raises UndecodableImage if they cannot be read."""
     try:
         info = path.stat()
         if not stat.S_ISREG(info.st_mode):
@@ -127,13 +126,8 @@ def _refuse_unreadable(error: OSError) -> None:
 
 
 def _printable(relative: str) -> str:
-    """A name that is valid Unicode with `/`: bytes that are no UTF-8 become \\xNN."""
-    return (
-        PurePosixPath(*Path(relative).parts)
-        .as_posix()
-        .encode("utf-8", "surrogateescape")
-        .decode("utf-8", "backslashreplace")
-    )
+    """Return a relative path as valid Unicode with `/`; bytes that are not UTF-8 become \\xNN."""
+    return Path(relative).as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _is_hidden(name: str) -> bool:
@@ -143,8 +137,12 @@ def _is_hidden(name: str) -> bool:
 
 def _refuse_unsafe(path: Path, info: zipfile.ZipInfo) -> None:
     if "\\" in info.filename:
-        raise DataError(f"{path}: member {info.filename!r}: expected '/' between folders: pack the archive anew")
+        raise DataError(
+            f"{path}: member {info.filename!r}: expected '/' between folders, found a backslash: pack the archive again"
+        )
     if info.filename.startswith("/") or ".." in info.filename.split("/") or re.match("[A-Za-z]:", info.filename):
-        raise DataError(f"{path}: member {info.filename!r} leaves its folder: this archive is not safe, refused")
+        raise DataError(
+            f"{path}: member {info.filename!r} leaves its folder: expected an archive that is safe to unpack"
+        )
     if stat.S_ISLNK(info.external_attr >> 16):
-        raise DataError(f"{path}: member {info.filename!r} is a link: this archive is not safe, refused")
+        raise DataError(f"{path}: member {info.filename!r} is a link: expected an archive that is safe to unpack")

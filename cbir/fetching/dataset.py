@@ -1,4 +1,4 @@
-"""Bring a data set into `data/raw/`: fetch its archive, note its folder, or draw it."""
+"""Fetch a data set into `data/raw/`: copy its archive, record its folder, or draw it."""
 
 from pathlib import Path
 
@@ -12,7 +12,11 @@ from cbir.fetching.params import SourceParams
 
 
 def fetch_dataset(params: SourceParams, raw: Path, workers: int) -> None:
-    """Leave `archive.zip` in `raw`, or `folder.json` where the data set is a folder on this machine."""
+    """Write `archive.zip` into `raw`, or `folder.json` if the data set is a folder on this machine.
+
+    workers : processes that draw images.
+    Raises ConfigError if the parameters name no data set; FetchError if the archive cannot be fetched.
+    """
     fresh_folder(raw)
     if params.draw_gallery_images is not None:
         if params.draw_query_images is None:

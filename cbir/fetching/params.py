@@ -1,4 +1,4 @@
-"""The part of the group `dataset` that says where the images come from."""
+"""The parameters of the group `dataset` that name the source of the images."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ from cbir.core.params import Parameters, at_least
 
 @dataclass(kw_only=True)
 class SourceParams(Parameters):
-    """Where a data set is fetched from, or how many images are drawn; see the comments in `conf/dataset/`."""
+    """Address and hash of a data set, or the number of images to draw; see the comments in `conf/dataset/`."""
 
-    url: str | None  # each file of conf/dataset/ says it: ??? would not replace a default
+    url: str | None  # each file of conf/dataset/ sets it; ??? there would not replace a default
     sha256: str | None = None
     md5: str | None = None
     draw_seed: int | None = None

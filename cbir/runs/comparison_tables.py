@@ -32,7 +32,7 @@ def print_tables(found: Sequence[Comparison], console: Console) -> None:
         if lines:
             console.print(table)
         for told in _told(pair):
-            console.print(printable(told, most=None), markup=False, highlight=False)
+            console.print(printable(told, max_characters=None), markup=False, highlight=False)
     console.print(FOOTNOTE, markup=False, highlight=False)
 
 

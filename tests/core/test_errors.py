@@ -1,4 +1,4 @@
-"""How a stage ends: one line for what a user can mend, a traceback for what is ours."""
+"""How commands and stages end: one line for an error that a user can fix, a traceback for a bug."""
 
 import os
 import subprocess
@@ -14,20 +14,20 @@ from tests.support.imports import ROOT
 from tests.support.packed import packed_images
 
 
-def test_an_expected_error_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+def test_expected_error_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught, one_line_errors():
         raise DataError("expected this, found that")
     assert caught.value.code == "error: expected this, found that"
 
 
-def test_an_interrupt_is_told_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+def test_interrupt_prints_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught, one_line_errors():
         raise KeyboardInterrupt
     assert caught.value.code == 130
     assert capsys.readouterr().err == "interrupted\n"
 
 
-def test_who_reads_no_further_is_not_told(tmp_path: Path) -> None:
+def test_closed_pipe_prints_nothing(tmp_path: Path) -> None:
     program = (
         "from cbir.core.errors import one_line_errors\nwith one_line_errors():\n    print('x' * 100 + '\\n', end='')"
     )
@@ -45,7 +45,7 @@ def test_who_reads_no_further_is_not_told(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (141, "")
 
 
-def test_a_bug_keeps_its_traceback() -> None:
+def test_bug_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError), one_line_errors():
         _ = 1 / 0
 

@@ -1,4 +1,4 @@
-"""What a stage took: the file that is left, what its figures mean, and dvc.yaml, which must name every one."""
+"""Timings of stages: the file, its figures, and the files that dvc.yaml must declare."""
 
 import json
 import re
@@ -20,9 +20,9 @@ from tests.support.imports import ROOT
 PIPELINE: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 UNTIMED = {"scan", "report"}
 ENCODERS = ("mobilenet", "clip")
-OF_ENCODERS = [stage for stage in STAGES if "matrix" in PIPELINE[stage]]
-EVERY = [
-    f"{stage}_{name}" if name else stage for stage in STAGES for name in (ENCODERS if stage in OF_ENCODERS else [""])
+PER_ENCODER = [stage for stage in STAGES if "matrix" in PIPELINE[stage]]
+NAMES = [
+    f"{stage}_{name}" if name else stage for stage in STAGES for name in (ENCODERS if stage in PER_ENCODER else [""])
 ]
 
 ALLOCATE = "held = bytearray({mb} * 10**6); held[::4096] = bytes([1]) * len(held[::4096])"
@@ -35,15 +35,18 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def written(stage: str = "trial") -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((TIMINGS / f"{stage}.json").read_text(encoding="utf-8"))
-    return found
+    figures: dict[str, Any] = json.loads((TIMINGS / f"{stage}.json").read_text(encoding="utf-8"))
+    return figures
 
 
-def run_timed(block: str, begin_with: str = "") -> dict[str, Any]:
-    """What is told of a block that has a process of its own."""
+def run_timed(block: str, before: str = "") -> dict[str, Any]:
+    """Run a block in a process of its own, and return its figures and `since_start_s`, seconds since `before` began."""
     body = "".join(f"    {line}\n" for line in block.splitlines())
-    script = f"import subprocess, sys\nfrom cbir.core.timing import timed\n{begin_with}\nwith timed('trial'):\n{body}"
-    command = ["/bin/sh", "-c", '"$0" -c "$1"; exit $?', sys.executable, script]  # so that pytest's memory is not seen
+    script = (
+        f"import subprocess, sys, time\nfrom cbir.core.timing import timed\nstart_s = time.perf_counter()\n{before}\n"
+        f"with timed('trial') as extra:\n{body}    extra['since_start_s'] = time.perf_counter() - start_s\n"
+    )
+    command = ["/bin/sh", "-c", '"$0" -c "$1"; exit $?', sys.executable, script]  # keeps pytest's memory out of it
     subprocess.run(command, env={"PYTHONPATH": str(ROOT)}, check=True)
     return written()
 
@@ -51,7 +54,7 @@ def run_timed(block: str, begin_with: str = "") -> dict[str, Any]:
 # ---- the file
 
 
-def test_a_block_that_ends_well_leaves_its_figures_and_the_machine() -> None:
+def test_block_writes_its_figures_and_the_machine() -> None:
     with timed("trial"):
         assert not TIMINGS.exists()
     assert list(written()) == ["wall_s", "cpu_s", "peak_mb", "machine"]
@@ -61,14 +64,14 @@ def test_a_block_that_ends_well_leaves_its_figures_and_the_machine() -> None:
 
 
 @pytest.mark.parametrize("error", [DataError("bad"), ValueError(), KeyboardInterrupt(), SystemExit(1)])
-def test_a_block_that_fails_leaves_no_file_and_its_error_is_seen(error: BaseException) -> None:
+def test_failed_block_writes_no_file_and_raises_its_error(error: BaseException) -> None:
     with pytest.raises(type(error)) as raised, timed("trial"):
         raise error
     assert raised.value is error
     assert not TIMINGS.exists()
 
 
-def test_a_block_that_fails_leaves_the_file_of_the_run_before() -> None:
+def test_failed_block_keeps_the_earlier_file() -> None:
     with timed("trial"):
         pass
     before = written()
@@ -77,17 +80,17 @@ def test_a_block_that_fails_leaves_the_file_of_the_run_before() -> None:
     assert written() == before
 
 
-def test_what_the_block_tells_stands_beside_the_figures() -> None:
-    with timed("trial") as more:
-        more["rows_from_cache"] = 12
-        more["note"] = "صورة"
+def test_entries_of_the_block_follow_the_figures() -> None:
+    with timed("trial") as extra:
+        extra["rows_from_cache"] = 12
+        extra["note"] = "صورة"
     assert list(written())[-2:] == ["rows_from_cache", "note"]
     assert (written()["rows_from_cache"], written()["note"]) == (12, "صورة")
 
 
 def test_two_blocks_share_nothing() -> None:
-    with timed("first") as more:
-        more["rows"] = 1
+    with timed("first") as extra:
+        extra["rows"] = 1
     with timed("second"):
         pass
     assert "rows" not in written("second")
@@ -96,16 +99,16 @@ def test_two_blocks_share_nothing() -> None:
 # ---- the figures
 
 
-def test_wall_time_is_that_of_the_block_and_waiting_is_no_work() -> None:
-    found = run_timed("time.sleep(0.4)", "import time; time.sleep(1.2)")
-    assert 0.4 <= found["wall_s"] < 1.2
-    assert 0 <= found["cpu_s"] < 0.3
+def test_waiting_in_the_block_is_wall_time_and_not_work() -> None:
+    figures = run_timed("time.sleep(0.4)", "time.sleep(1.2)")
+    assert 0.4 <= figures["wall_s"] < figures["since_start_s"]
+    assert 0 <= figures["cpu_s"] < 0.3
 
 
 def test_work_before_the_block_is_not_counted() -> None:
-    found = run_timed("pass", SPIN.format(s=0.6))
-    assert found["wall_s"] < 0.5
-    assert 0 <= found["cpu_s"] < 0.5
+    figures = run_timed("pass", SPIN.format(s=0.6))
+    assert figures["wall_s"] < figures["since_start_s"]
+    assert 0 <= figures["cpu_s"] < 0.5
     assert 0.55 <= run_timed(SPIN.format(s=0.6))["cpu_s"] < 5
 
 
@@ -121,13 +124,13 @@ def test_peak_memory_is_what_was_held_and_little_more(mb: int) -> None:
     assert mb <= run_timed(ALLOCATE.format(mb=mb) + "\ndel held")["peak_mb"] < mb + 100
 
 
-def test_peak_memory_is_that_of_the_largest_process_not_of_all() -> None:
+def test_peak_memory_is_that_of_the_largest_process() -> None:
     child = f"subprocess.run([sys.executable, '-c', {ALLOCATE.format(mb=300)!r}], check=True)"
     assert 300 <= run_timed(f"{ALLOCATE.format(mb=200)}\n{child}\n{child}")["peak_mb"] < 400
 
 
-def test_the_memory_of_whoever_starts_a_stage_is_not_the_stages() -> None:
-    """Linux hands ru_maxrss on through exec, and bash, as DVC calls it, begins no process of its own."""
+def test_memory_of_the_parent_process_does_not_count() -> None:
+    """Linux keeps ru_maxrss through exec, and bash, as DVC calls it, replaces itself with the stage."""
     script = "from cbir.core.timing import timed\nwith timed('trial'): pass"
     large = f"import subprocess, sys; {ALLOCATE.format(mb=400)}; subprocess.run(sys.argv[1:], check=True)"
     command = [sys.executable, "-c", large, sys.executable, "-c", script]
@@ -138,51 +141,55 @@ def test_the_memory_of_whoever_starts_a_stage_is_not_the_stages() -> None:
 # ---- reading
 
 
-TOOK = {"wall_s": 1, "cpu_s": 0.5, "peak_mb": 9, "machine": {"processor": "p", "cores": 2, "system": "s"}}
+FIGURES = {"wall_s": 1, "cpu_s": 0.5, "peak_mb": 9, "machine": {"processor": "p", "cores": 2, "system": "s"}}
 
 
-def test_timings_are_read_in_the_order_of_the_pipeline_whatever_the_files_order(tmp_path: Path) -> None:
-    for name in reversed(EVERY):
-        write_json(tmp_path / f"{name}.json", TOOK | {"wall_s": len(name)})
-    expected = [name for stage in STAGES for name in sorted(one for one in EVERY if one.split("_")[0] == stage)]
+def test_timings_are_read_in_the_order_of_the_pipeline(tmp_path: Path) -> None:
+    for name in reversed(NAMES):
+        write_json(tmp_path / f"{name}.json", FIGURES | {"wall_s": len(name)})
+    expected = [name for stage in STAGES for name in sorted(name for name in NAMES if name.split("_")[0] == stage)]
     assert list(read_timings(tmp_path)) == expected
-    assert read_timings(tmp_path) == {name: TOOK | {"wall_s": len(name)} for name in EVERY}
+    assert read_timings(tmp_path) == {name: FIGURES | {"wall_s": len(name)} for name in NAMES}
 
 
-@given(present=st.sets(st.sampled_from(EVERY)))
-def test_what_was_not_timed_is_left_out(tmp_path_factory: pytest.TempPathFactory, present: set[str]) -> None:
+@given(present=st.sets(st.sampled_from(NAMES)))
+def test_stages_without_a_file_are_left_out(tmp_path_factory: pytest.TempPathFactory, present: set[str]) -> None:
     folder = tmp_path_factory.mktemp("timings")
     for name in present:
-        write_json(folder / f"{name}.json", TOOK)
+        write_json(folder / f"{name}.json", FIGURES)
     assert list(read_timings(folder)) == sorted(present, key=lambda name: (STAGES.index(name.split("_")[0]), name))
 
 
-def test_without_a_folder_nothing_was_timed(tmp_path: Path) -> None:
+def test_missing_folder_has_no_timings(tmp_path: Path) -> None:
     assert read_timings(tmp_path / "absent") == {}
 
 
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+def test_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "map_clip.json").write_text("{", encoding="utf-8")
     with pytest.raises(DataError, match=r"map_clip\.json is not readable as JSON"):
         read_timings(tmp_path)
 
 
-@pytest.mark.parametrize("other", [{}, TOOK | {"wall_s": "x"}, TOOK | {"machine": {"cores": 2}}, TOOK | {"machine": 1}])
-def test_a_file_of_another_shape_is_named(tmp_path: Path, other: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "other", [{}, FIGURES | {"wall_s": "x"}, FIGURES | {"machine": {"cores": 2}}, FIGURES | {"machine": 1}]
+)
+def test_file_with_other_content_is_named(tmp_path: Path, other: dict[str, Any]) -> None:
     write_json(tmp_path / "map_clip.json", other)
-    with pytest.raises(DataError, match=r"map_clip\.json: expected what a stage took, found .*: run `dvc repro`$"):
+    with pytest.raises(
+        DataError, match=r"map_clip\.json: expected time and memory of a stage, found .*: run `dvc repro`$"
+    ):
         read_timings(tmp_path)
 
 
 # ---- the pipeline
 
 
-def test_every_stage_is_timed_in_the_order_of_dvc_yaml() -> None:
+def test_stages_are_those_of_dvc_yaml_in_its_order() -> None:
     assert list(STAGES) == [stage for stage in PIPELINE if stage not in UNTIMED]
 
 
 @pytest.mark.parametrize("stage", PIPELINE)
-def test_a_stage_declares_the_file_that_its_module_writes(stage: str) -> None:
+def test_stage_declares_the_timing_that_its_module_writes(stage: str) -> None:
     module = PIPELINE[stage]["cmd"].split()[2]
     source = (ROOT / module.replace(".", "/")).with_suffix(".py").read_text(encoding="utf-8")
     timed_as = [name.replace("{encoder}", "${item.encoder}") for name in re.findall(r'\btimed\(f?"([^"]*)"\)', source)]
@@ -192,5 +199,5 @@ def test_a_stage_declares_the_file_that_its_module_writes(stage: str) -> None:
     assert timed_as == ([] if stage in UNTIMED else [f"{stage}{suffix}"])
 
 
-def test_the_report_depends_on_the_folder_of_timings() -> None:
+def test_report_depends_on_the_folder_of_timings() -> None:
     assert str(TIMINGS) in PIPELINE["report"]["deps"]

@@ -1,4 +1,4 @@
-"""A real HTTP server on 127.0.0.1 that behaves, or misbehaves, as it is told.
+"""An HTTP server on 127.0.0.1 that sends prescribed answers and faults.
 
 from tests.support.server import Answer, FileServer, file_server  # noqa: F401  (the fixture `server`)
 
@@ -24,18 +24,19 @@ import pytest
 
 @dataclass
 class Answer:
-    """What the server does with one request."""
+    """The server's answer to one request."""
 
-    body: bytes | Callable[[], Iterable[bytes]] = b""  # a callable makes a body too large to hold, of `length` bytes
-    length: int | None = None  # of the body; a bytes body knows its own
+    body: bytes | Callable[[], Iterable[bytes]] = (
+        b""  # a callable yields a body too large for memory, of `length` bytes
+    )
+    length: int | None = None  # of the body; needed for a callable
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
-    etag: str | None = None
-    ranges: bool = True  # False: neither offered nor honoured
-    content_range: str | None = None  # told in place of the right one
+    ranges: bool = True  # False: neither offered nor served
+    content_range: str | None = None  # sent in place of the right one
     chunked: bool = False  # no Content-Length
     stop_after: int | None = None  # bytes of this answer, after which the connection is closed
-    reset: bool = False  # ... with a reset in place of an orderly end
+    reset: bool = False  # closed with a reset
     stall_s: float = 0.0  # before the first byte of the body
     pause_s: float = 0.0  # after each `step` bytes
     step: int = 1 << 16
@@ -43,11 +44,10 @@ class Answer:
 
 @dataclass
 class Hit:
-    """One request as it came, and what was sent."""
+    """A request, and the answer to it."""
 
     path: str
     range: str | None
-    if_range: str | None
     accept_encoding: str | None
     status: int = 0
     sent: int = 0
@@ -56,7 +56,7 @@ class Hit:
 
 
 class FileServer(ThreadingHTTPServer):
-    """Paths and their answers: each request to a path takes its next answer, the last one stays."""
+    """Answers by path: each request to a path takes its next answer; the last answer stays."""
 
     daemon_threads = True
     block_on_close = False
@@ -67,12 +67,12 @@ class FileServer(ThreadingHTTPServer):
         self._answers: dict[str, list[Answer]] = {}
 
     def put(self, path: str, *answers: Answer) -> str:
-        """Lay answers at path, in place of older ones, and return its address."""
+        """Set the answers at `path`, replace older ones, and return the address."""
         self._answers[path] = list(answers)
         return f"http://127.0.0.1:{self.server_port}{path}"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        if not isinstance(sys.exc_info()[1], ConnectionError):  # a client may leave at any time
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # a client may disconnect at any time
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
     def next_answer(self, path: str) -> Answer:
@@ -86,8 +86,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         answer = self.server.next_answer(self.path)
-        asked = self.headers.get
-        hit = Hit(self.path, asked("Range"), asked("If-Range"), asked("Accept-Encoding"), began=time.monotonic())
+        header = self.headers.get
+        hit = Hit(self.path, header("Range"), header("Accept-Encoding"), began=time.monotonic())
         self.server.hits.append(hit)
         with suppress(ConnectionError):  # the client may be killed in the middle
             self._send(answer, hit)
@@ -105,8 +105,6 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Content-Range"] = answer.content_range or f"bytes {start}-{length - 1}/{length}"
         if answer.ranges:
             headers["Accept-Ranges"] = "bytes"
-        if answer.etag:
-            headers["ETag"] = answer.etag
         headers |= (
             {"Transfer-Encoding": "chunked"} if answer.chunked else {"Content-Length": str(length - (start or 0))}
         )
@@ -120,12 +118,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     @staticmethod
     def _start(answer: Answer, hit: Hit) -> int | None:
-        """The first byte asked for, or None where the whole body is to be sent."""
-        found = re.fullmatch(r"bytes=(\d+)-", hit.range or "")
-        fresh = hit.if_range in (None, answer.etag, answer.headers.get("Last-Modified"))
-        weak = (hit.if_range or "").startswith("W/")  # never fits, RFC 9110, 13.1.5
-        able = answer.ranges and answer.status == 200 and isinstance(answer.body, bytes)
-        return int(found[1]) if found and able and fresh and not weak else None
+        """Return the first byte requested, None for the whole body."""
+        requested = re.fullmatch(r"bytes=(\d+)-", hit.range or "")
+        supported = answer.ranges and answer.status == 200 and isinstance(answer.body, bytes)
+        return int(requested[1]) if requested and supported else None
 
     def _send_body(self, answer: Answer, hit: Hit, start: int) -> None:
         body = answer.body
@@ -137,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
         for piece in pieces:
             room = len(piece) if answer.stop_after is None else min(len(piece), answer.stop_after - hit.sent)
             out = piece[:room]
-            hit.sent += room  # before the write: a test may look as soon as the last byte is there
+            hit.sent += room  # before the write, because a test may look as soon as the last byte has arrived
             self.wfile.write(b"%x\r\n%s\r\n" % (len(out), out) if answer.chunked and out else out)
             if hit.sent == answer.stop_after:
                 return self._cut(answer.reset)
@@ -148,10 +144,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _cut(self, reset: bool) -> None:
         self.close_connection = True
-        if reset:  # an end with a linger time of 0 is a reset; wait until the client has read what came before it
+        if reset:  # closing with a linger time of 0 is a reset; wait until the client has read the bytes before it
             time.sleep(0.1)
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.rfile.close()  # it holds the socket open
+            self.rfile.close()  # it keeps the socket open
             self.connection.close()
 
     def log_message(self, *_: object) -> None:

@@ -20,7 +20,7 @@ def write_sheet(path: Path, asked: str, parts: Sequence[Part], found: Results, s
         loader=PackageLoader("cbir.search.contact_sheet"), undefined=StrictUndefined, autoescape=True
     )
     page = environment.get_template("sheet.html.j2").render(
-        asked=printable(asked, most=None),
+        asked=printable(asked, max_characters=None),
         queried=[_address(picture) for part in parts if (picture := searcher.picture_of(part)) is not None],
         found=found,
         hits=[(hit, _address(searcher.image_bytes(hit.image_id))) for hit in found],
