@@ -12,7 +12,7 @@ from pathlib import Path
 from cbir.core.device import DeviceName, DeviceParams
 from cbir.core.timing import peak_bytes
 from cbir.encoders.base import Encoder, EncoderCard
-from cbir.encoders.embedding import embed_shards, maker
+from cbir.encoders.embedding import embed_shards, vector_settings
 from cbir.encoders.opening import open_encoder
 from cbir.encoders.params import Backend, Family, Precision
 from cbir.encoders.vector_cache import VectorCache
@@ -29,7 +29,7 @@ def main() -> None:
     name, work, device, precision = sys.argv[1], Path(sys.argv[2]), *sys.argv[3:5]
     encoder, batch = open_for(work / name, device, precision)
     with tempfile.TemporaryDirectory() as cache:
-        kept = VectorCache(Path(cache), maker(encoder))
+        kept = VectorCache(Path(cache), vector_settings(encoder))
         embed_shards(work / "shards", work / "out", encoder, batch, kept, name)
     print(peak_bytes() / 1e6)
 

@@ -41,7 +41,7 @@ from cbir.core.timing import processor
 from cbir.drawing.draw import sample
 from cbir.encoders import clip, mobilenet
 from cbir.encoders.base import Encoder
-from cbir.encoders.embedding import embed_shards, maker
+from cbir.encoders.embedding import embed_shards, vector_settings
 from cbir.encoders.exporting import export_towers
 from cbir.encoders.params import Backend, EncoderParams, Family, Precision
 from cbir.encoders.runtime import Runtime
@@ -147,7 +147,7 @@ def measure(name: str, work: Path, images: int, rounds: int, device: str, precis
     forward_alone = limit(encoder, batch, bodies)
     rates: dict[str, list[float]] = {way: [] for way in WAYS}
     for number in range(rounds + 1):  # the first warms up
-        cache = VectorCache(work / f"cache {name} {precision} {number}", maker(encoder))
+        cache = VectorCache(work / f"cache {name} {precision} {number}", vector_settings(encoder))
 
         def pipeline(cache: VectorCache = cache) -> None:
             embed_shards(shards, work / "out", encoder, batch, cache, f"{name} gallery")

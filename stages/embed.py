@@ -1,4 +1,4 @@
-"""embed <encoder>: the vectors of gallery, query images and, where the encoder reads text, query texts."""
+"""embed <encoder>: embed the gallery, the query images and, if the encoder reads text, the query texts and prompts."""
 
 import sys
 
@@ -9,7 +9,7 @@ from cbir.core.device import load_device
 from cbir.core.errors import one_line_errors
 from cbir.core.params import load_params
 from cbir.core.timing import timed
-from cbir.encoders.embedding import embed_queries, embed_shards, maker, write_vectors_passport
+from cbir.encoders.embedding import embed_queries, embed_shards, vector_settings, write_vectors_passport
 from cbir.encoders.opening import open_encoder
 from cbir.encoders.params import EncoderParams
 from cbir.encoders.vector_cache import VectorCache
@@ -19,14 +19,14 @@ PARAMS = ("{encoder}.family", "{encoder}.precision", "{encoder}.backend")
 
 
 def main(name: str) -> int:
-    """Returns how many rows the cache had."""
+    """Return how many rows came from the cache."""
     data, params = DataPaths(), load_params(name, EncoderParams, [key.format(encoder=name) for key in PARAMS])
     encoder, batch = open_encoder(data.weights(name), params.family, params.precision, params.backend, load_device())
-    cache = VectorCache(cache_folder(), maker(encoder))
-    rows = {
-        kind: embed_shards(data.images(kind), data.vectors(name, kind), encoder, batch, cache, f"{name} {kind}")
-        for kind in ("gallery", "queries")
-    }
+    cache = VectorCache(cache_folder(), vector_settings(encoder))
+    rows = {}
+    for kind in ("gallery", "queries"):
+        images, out = data.images(kind), data.vectors(name, kind)
+        rows[kind] = embed_shards(images, out, encoder, batch, cache, f"{name} {kind}", allow_empty=kind == "queries")
     if encoder.reads_text:
         queries = read_query_list(data.query_list)
         queries = queries.filter(queries["text"].is_valid())
@@ -39,7 +39,7 @@ def main(name: str) -> int:
             rows[kind] = embed_queries(ids, texts, out, encoder, batch, cache, f"{name} {kind}")
     for kind, embedded in rows.items():
         write_vectors_passport(data.vectors(name, kind), name, encoder, embedded)
-    return cache.rows_found
+    return cache.rows_from_cache
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""weights <encoder>: fetch an encoder's weights, preprocessing and tokenizer into data/weights/<encoder>; export its towers."""
+"""weights <encoder>: fetch the weights, preprocessing and tokenizer to data/weights/<encoder>; export the towers."""
 
 import sys
 

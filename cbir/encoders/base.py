@@ -1,10 +1,10 @@
-"""The encoder, and the folder that holds one: `encoder.json`, its weights, and its towers for OpenVINO.
+"""The encoder, and the folder of its files: `encoder.json`, the weights, and the towers for OpenVINO.
 
     data/weights/mobilenet/   encoder.json  model.safetensors  towers/
     data/weights/clip/        encoder.json  open_clip_config.json  open_clip_model.safetensors  tokenizer files  towers/
 
-encoder.json says all that a weights file alone would lose: architecture, origin, hash, preprocessing.  This module, and
-all that a search imports, does without torch, which takes seconds to be imported.
+encoder.json records what a weights file does not: architecture, origin, hash, preprocessing.  Neither this module nor any
+other that a search imports needs torch, whose import takes seconds.
 """
 
 import hashlib
@@ -30,11 +30,11 @@ Tower = Callable[[npt.NDArray[Any]], Embeddings]  # n inputs -> (n, dim) unit ro
 
 @dataclass(frozen=True)
 class EncoderCard:
-    """What `encoder.json` holds.
+    """The contents of `encoder.json`.
 
-    origin : where the weights came from, as the user wrote it.  weights_sha256 : of the stored safetensors file.
-    settings_sha256 : of the folder's other files (open_clip's configuration, the tokenizer), null where there are none.
-    tag : whose settings the weights carry ("openai", "IMAGENET1K_V2"), or null.  quick_gelu : open_clip only.
+    origin : `<encoder>.weights` as the user wrote it.  weights_sha256 : of the stored safetensors file.
+    settings_sha256 : of the folder's other files (open_clip's configuration, the tokenizer), null when there are none.
+    tag : the tag whose settings the weights need ("openai", "IMAGENET1K_V2"), or null.  quick_gelu : for open_clip only.
     """
 
     family: str
@@ -51,12 +51,12 @@ class EncoderCard:
         write_json(folder / "encoder.json", self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, as they stand in a passport."""
+        """Plain values, for encoder.json and passports."""
         return {**self.__dict__, "preprocessing": self.preprocessing.to_json()}
 
     @classmethod
     def read(cls, folder: Path) -> "EncoderCard":
-        """Read encoder.json.  Raises DataError when absent or damaged."""
+        """Read encoder.json.  Raises DataError when it is missing or damaged."""
         value = read_json(folder / "encoder.json")
         try:
             return cls(**{**value, "preprocessing": Preprocessing.from_json(value["preprocessing"])})
@@ -67,9 +67,9 @@ class EncoderCard:
 
 
 class Encoder:
-    """Makes unit vectors; one and the same for gallery and queries.
+    """Embed images and texts as unit vectors; gallery and queries use the same encoder.
 
-    A tower is opened when it is first asked: a search by text needs none for images.
+    A tower is opened at its first use, because a text query needs no image tower.
     """
 
     def __init__(
@@ -89,26 +89,26 @@ class Encoder:
 
     @cached_property
     def dim(self) -> int:
-        """The length of a vector."""
+        """The number of components of a vector."""
         return int(self._tower("image")(self.card.preprocessing.blank(1)).shape[1])
 
     @property
     def reads_text(self) -> bool:
-        """Whether it embeds texts into the same space."""
+        """Whether the encoder embeds texts into the space of its images."""
         return self._tokenize is not None
 
     def open_tower(self, kind: str) -> None:
-        """Open the "image" or "text" tower now, not with the first batch."""
+        """Open the "image" or "text" tower now, before the first batch."""
         self._tower(kind)
 
     def embed_images(self, pixels: Pixels) -> Embeddings:
-        """uint8 (n, crop_px, crop_px, 3) -> float32 (n, dim), unit rows.  Several threads may call it at a time."""
+        """uint8 (n, crop_px, crop_px, 3) -> float32 (n, dim), unit rows.  Safe to call from several threads at once."""
         return checked_rows(self._tower("image")(pixels), self.runtime.precision)
 
     def embed_texts(self, texts: Sequence[str]) -> Embeddings:
-        """n texts, cut at the encoder's context length -> float32 (n, dim), unit rows.
+        """n texts, truncated to the encoder's context length -> float32 (n, dim), unit rows.
 
-        Raises ConfigError where the encoder reads no text.
+        Raises ConfigError when the encoder reads no text.
         """
         if self._tokenize is None:
             raise ConfigError(f"{self.card.architecture} reads no text; use the encoder clip")
@@ -123,10 +123,11 @@ class Encoder:
 
 
 class NotFiniteError(DataError):
-    """Vectors that can be neither found nor searched with.  rows : theirs in the batch."""
+    """Vectors with NaN or infinity, for which no search works.  rows : the batch's rows that have them."""
 
     def __init__(self, rows: Sequence[int], items: Sequence[str], precision: str) -> None:
-        named = (
+        """items : what the rows of the batch are, for the message; empty for "rows 0, 2 of a batch"."""
+        names = (
             ", ".join(items[row] for row in rows[:3]) if items else f"rows {', '.join(map(str, rows[:3]))} of a batch"
         )
         cause = (
@@ -134,12 +135,12 @@ class NotFiniteError(DataError):
             if precision == "fp16"
             else "are the weights whole? `dvc repro --force weights` fetches them again"
         )
-        super().__init__(f"expected finite vectors that are not zero, found others for {named}; {cause}")
+        super().__init__(f"expected finite vectors that are not zero, found others for {names}; {cause}")
         self.rows = rows
 
 
 def checked_rows(rows: Embeddings, precision: str) -> Embeddings:
-    """The rows as they are.  Raises NotFiniteError."""
+    """Return the rows.  Raises NotFiniteError when one has NaN or infinity (a zero vector scaled to length 1 is NaN)."""
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1)).tolist()
     if bad:
         raise NotFiniteError(bad, (), precision)
@@ -153,16 +154,16 @@ def file_sha256(path: Path) -> str:
 
 
 def hash_settings(folder: Path, weights: str) -> str | None:
-    """sha256 of the names and contents of all files in `folder` but encoder.json and the weights; None without any."""
-    others = (path for path in folder.iterdir() if path.is_file())
-    files = sorted(path for path in others if path.name not in ("encoder.json", weights))
+    """sha256 of the names and contents of all files in `folder` except encoder.json and the weights; None if none is left."""
+    excluded = ("encoder.json", weights)
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name not in excluded)
     return hash_ids(f"{path.name} {file_sha256(path)}" for path in files) if files else None
 
 
 def check_weights(path: Path, card: EncoderCard) -> None:
-    """Raise WeightsError when the stored weights are not those that encoder.json describes."""
-    found = file_sha256(path)
-    if found != card.weights_sha256:
+    """Raise WeightsError when the hash of the stored weights is not the one in encoder.json."""
+    sha256 = file_sha256(path)
+    if sha256 != card.weights_sha256:
         raise WeightsError(
-            f"{path}: expected sha256 {card.weights_sha256}, found {found}; run `dvc repro --force weights`"
+            f"{path}: expected sha256 {card.weights_sha256}, found {sha256}; run `dvc repro --force weights`"
         )

@@ -1,7 +1,7 @@
-"""How far an encoder's vectors move under another batch size, backend, precision or device.
+"""Measure how an encoder's vectors change with the batch size, backend, precision and device.
 
-Whoever queries from another machine than that of the gallery searches with vectors that are not quite the same.  A seeded
-sample of the query images is embedded anew in every way that this machine has, and searched in the gallery as it lies there.
+When a query is embedded on another machine than the gallery, its vectors differ slightly.  A seeded sample of the query
+images is embedded in each way that this machine offers, and searched in the stored gallery.
 """
 
 from collections.abc import Iterator
@@ -13,35 +13,37 @@ import numpy as np
 import numpy.typing as npt
 
 from cbir.artifacts.images import read_columns, read_shards
+from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.vectors import Positions, Vectors, VectorSet, open_vectors, positions_of
 from cbir.core.errors import DataError
 from cbir.encoders.base import Encoder, EncoderCard, NotFiniteError
 from cbir.encoders.opening import load_encoder, not_exported
 from cbir.encoders.params import Family
-from cbir.encoders.preprocessing import Pixels
 from cbir.encoders.runtime import Runtime, devices, offers
 from cbir.index.exact import exact_search, without_self
 
 TOP = 10
+_BATCH_IMAGES = 32
+_OTHER_BATCHES = (1, 7)  # for the runtime of the stored vectors
 
 
 @dataclass(frozen=True)
-class Sampled:
-    """The images that are embedded anew: packed bytes, labels, the stored vectors, and their own places in the gallery."""
+class ImageSample:
+    """The images to embed: packed bytes, labels, stored vectors, and positions in the gallery (MISSING for queries)."""
 
     images: list[bytes]
     labels: list[str | None]
     stored: Vectors
-    own: Positions
+    positions: Positions
 
 
 @dataclass(frozen=True)
 class Drift:
-    """What one way of embedding changes against the stored vectors, over the sample.
+    """The difference between vectors embedded in one way and the stored vectors, over the sample.
 
-    way : device, backend, precision and images a batch, as in "cpu openvino fp32 x32".
-    cosine_least, cosine_mean : between a stored vector and its like.  largest_difference : of any component.
-    top10_overlap : share of the ten exact neighbours that stay.  precision_at_10, precision_change : None without labels.
+    way : device, backend, precision and batch size, as in "cpu openvino fp32 x32".
+    cosine_least, cosine_mean : between an image's vector and its stored vector.  largest_difference : of any component.
+    top10_overlap : share of the ten exact neighbours that both have.  precision_at_10, precision_change : None without labels.
     """
 
     way: str
@@ -55,91 +57,104 @@ class Drift:
 
 @dataclass(frozen=True)
 class FailedWay:
-    """A way that makes no vectors, and why."""
+    """A way that gives no usable vectors, and the reason."""
 
     way: str
     failed: str
 
 
 def measure_drift(data: Path, name: str, images: int, seed: int) -> Iterator[Drift | FailedWay]:
-    """Yield the drift of every way that this machine has, that of the stored vectors' own way first.
+    """Yield the drift of each way that this machine offers, beginning with the way of the stored vectors.
 
-    Raises DataError when nothing was embedded yet, or the gallery is smaller than ten images.
+    data : the folder `data/`.  name : the encoder's.  images : in the sample, at most.
+    Raises DataError when nothing has been embedded, or the gallery has ten images or fewer.
     """
-    gallery = open_vectors(data / "embeddings" / name, name, "gallery")
+    paths = DataPaths(data)
+    weights, embeddings = paths.weights(name), paths.embeddings(name)
+    gallery = open_vectors(embeddings, name, "gallery")
     if len(gallery.ids) <= TOP:
-        raise DataError(
-            f"{data / 'embeddings' / name}: expected more than {TOP} gallery images, found {len(gallery.ids)}"
-        )
-    sampled = _sample(data, name, gallery, images, seed)
-    labels = np.array(read_columns(data / "images" / "gallery", ["label"])["label"].to_pylist(), object)
-    before = _neighbours(sampled.stored, gallery, sampled.own)
-    precision = _precision(before, labels, sampled.labels)
-    passport, family = gallery.passport, Family(EncoderCard.read(data / "weights" / name).family)
+        raise DataError(f"{embeddings}: expected more than {TOP} gallery images, found {len(gallery.ids)}")
+    sample = _sample_images(paths, name, gallery, images, seed)
+    labels = np.array(read_columns(paths.images("gallery"), ["label"])["label"].to_pylist(), object)
+    stored_neighbours = _neighbours(sample.stored, gallery, sample.positions)
+    stored_precision = _precision(stored_neighbours, labels, sample.labels)
+    passport, family = gallery.passport, Family(EncoderCard.read(weights).family)
     for runtime, batch in _ways(passport["device"], passport["backend"], passport["precision"]):
-        if runtime.backend == "openvino" and not_exported(data / "weights" / name):
+        if runtime.backend == "openvino" and not_exported(weights):
             continue
         way = f"{runtime.device} {runtime.backend} {runtime.precision} x{batch}"
         try:
-            vectors = _embed(load_encoder(data / "weights" / name, family, runtime), sampled.images, batch)
+            vectors = _embed(load_encoder(weights, family, runtime), sample.images, batch)
         except NotFiniteError as error:
             yield FailedWay(way, str(error))
             continue
-        cosines = (vectors.astype(np.float64) * sampled.stored).sum(1)
-        after = _neighbours(vectors, gallery, sampled.own)
-        found = _precision(after, labels, sampled.labels)
+        cosines = (vectors.astype(np.float64) * sample.stored).sum(1)
+        neighbours = _neighbours(vectors, gallery, sample.positions)
+        precision = _precision(neighbours, labels, sample.labels)
         yield Drift(
             way,
             float(cosines.min()),
             float(cosines.mean()),
-            float(np.abs(vectors - sampled.stored).max()),
-            float(np.mean([len(set(one) & set(other)) / TOP for one, other in zip(before, after, strict=True)])),
-            found,
-            None if found is None or precision is None else found - precision,
+            float(np.abs(vectors - sample.stored).max()),
+            _overlap(stored_neighbours, neighbours),
+            precision,
+            None if precision is None or stored_precision is None else precision - stored_precision,
         )
 
 
-def _sample(data: Path, name: str, gallery: VectorSet, images: int, seed: int) -> Sampled:
-    """Of the query images, or of the gallery where there are none: those whose hash with the seed is least."""
-    kind = "queries" if read_columns(data / "images" / "queries", ["image_id"]).num_rows else "gallery"
-    every = read_columns(data / "images" / kind, ["image_id"])["image_id"].to_pylist()
-    chosen = set(sorted(every, key=lambda image_id: sha256(f"{seed}/{image_id}".encode()).digest())[:images])
+def _sample_images(paths: DataPaths, name: str, gallery: VectorSet, images: int, seed: int) -> ImageSample:
+    """Sample query images, or gallery images when there are none: those whose hash with the seed is smallest."""
+    kind = "queries" if read_columns(paths.images("queries"), ["image_id"]).num_rows else "gallery"
+    all_ids = read_columns(paths.images(kind), ["image_id"])["image_id"].to_pylist()
+    sampled = set(sorted(all_ids, key=lambda image_id: sha256(f"{seed}/{image_id}".encode()).digest())[:images])
     ids: list[str] = []
     packed: list[bytes] = []
     labels: list[str | None] = []
-    for _, table in read_shards(data / "images" / kind, ["image_id", "label", "image"]):
+    for _, table in read_shards(paths.images(kind), ["image_id", "label", "image"]):
         for row, image_id in enumerate(table["image_id"].to_pylist()):
-            if image_id in chosen:
+            if image_id in sampled:
                 ids.append(image_id)
                 labels.append(table["label"][row].as_py())
                 packed.append(table["image"][row].as_py())
-    vectors = gallery if kind == "gallery" else open_vectors(data / "embeddings" / name, name, kind)
-    return Sampled(packed, labels, vectors.rows(ids, f"{name} {kind}"), positions_of(ids, gallery.ids))
+    vectors = gallery if kind == "gallery" else open_vectors(paths.embeddings(name), name, kind)
+    return ImageSample(packed, labels, vectors.rows(ids, f"{name} {kind}"), positions_of(ids, gallery.ids))
 
 
 def _ways(device: str, backend: str, precision: str) -> Iterator[tuple[Runtime, int]]:
-    """The stored vectors' own way with several batch sizes, then all others; own first, where this machine has it."""
-    own = Runtime(device, backend, precision)
-    others = [Runtime(d, b, p) for d in devices() for b, precisions in offers(d).items() for p in precisions]
-    if own in others:
-        yield from ((own, batch) for batch in (32, 1, 7))
-    yield from ((other, 32) for other in others if other != own)
+    """The runtime of the stored vectors with several batch sizes, if this machine has it, then all other runtimes."""
+    stored = Runtime(device, backend, precision)
+    runtimes = [
+        Runtime(device, backend, precision)
+        for device in devices()
+        for backend, precisions in offers(device).items()
+        for precision in precisions
+    ]
+    if stored in runtimes:
+        yield from ((stored, batch) for batch in (_BATCH_IMAGES, *_OTHER_BATCHES))
+    yield from ((runtime, _BATCH_IMAGES) for runtime in runtimes if runtime != stored)
 
 
 def _embed(encoder: Encoder, images: list[bytes], batch: int) -> Vectors:
-    prepared: list[Pixels] = [encoder.card.preprocessing.prepare_packed(image) for image in images]
-    parts = [
-        encoder.embed_images(np.stack(prepared[start : start + batch])) for start in range(0, len(prepared), batch)
-    ]
-    return np.concatenate(parts)
+    pixels = np.stack([encoder.card.preprocessing.prepare_packed(image) for image in images])
+    return np.concatenate(
+        [encoder.embed_images(pixels[start : start + batch]) for start in range(0, len(pixels), batch)]
+    )
 
 
-def _neighbours(vectors: Vectors, gallery: VectorSet, own: Positions) -> npt.NDArray[np.int64]:
-    found: npt.NDArray[np.int64] = without_self(*exact_search(vectors, gallery.parts, TOP + 1), own, TOP)[1]
-    return found
+def _neighbours(vectors: Vectors, gallery: VectorSet, queries: Positions) -> Positions:
+    """The ten exact neighbours of each row, without the query itself when it is a gallery image."""
+    scores, positions = exact_search(vectors, gallery.parts, TOP + 1)
+    return without_self(scores, positions, queries, TOP)[1]
+
+
+def _overlap(neighbours: Positions, others: Positions) -> float:
+    """The mean share of a row's neighbours that the same row of `others` has too."""
+    pairs = zip(neighbours, others, strict=True)
+    return float(np.mean([len(set(row) & set(other)) / TOP for row, other in pairs]))
 
 
 def _precision(neighbours: Positions, gallery: npt.NDArray[np.object_], queries: list[str | None]) -> float | None:
+    """Precision at 10 over the queries with a label.  gallery, queries : labels."""
     labelled = [row for row, label in enumerate(queries) if label is not None]
     if not labelled:
         return None

@@ -1,8 +1,9 @@
-"""Shards of images, and texts -> parts of vectors, with their ids and a passport."""
+"""Embed shards of images, and texts, into parts of vectors with their ids and a passport."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +19,7 @@ from cbir.core.errors import DataError
 from cbir.core.files import add_ids, fresh_folder, hash_ids
 from cbir.core.parallel import ordered_map
 from cbir.core.progress import progress
-from cbir.encoders.base import Embeddings, Encoder, NotFiniteError
+from cbir.encoders.base import Encoder, NotFiniteError
 from cbir.encoders.runtime import return_freed_memory
 from cbir.encoders.vector_cache import VectorCache
 
@@ -27,21 +28,21 @@ _LIBRARIES = ("torch", "torchvision", "open_clip_torch", "timm", "openvino", "pi
 
 
 @dataclass(frozen=True)
-class Rows:
-    """What was embedded: the number of rows, the hash of their ids, and of the images or texts behind them."""
+class EmbeddedRows:
+    """The rows of a set of vectors: their count, the hash of their ids, and the hash of their images or texts."""
 
     count: int
     ids_sha256: str
     content_sha256: str
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, as they stand in a passport."""
+        """Plain values, for a passport."""
         return dict(self.__dict__)
 
 
 @dataclass
-class Spent:
-    """Seconds of all workers together, by what they did."""
+class StepSeconds:
+    """Seconds of all workers together, by step."""
 
     decode: float = 0.0
     infer: float = 0.0
@@ -49,100 +50,120 @@ class Spent:
 
     def __str__(self) -> str:
         total = sum(self.__dict__.values()) or 1.0
-        return ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in self.__dict__.items())
+        return ", ".join(f"{step} {seconds / total:.0%}" for step, seconds in self.__dict__.items())
 
 
 @dataclass
 class _Shard:
-    """A shard on its way.
+    """A shard of images and its vectors.
 
-    place : where the cache keeps its vectors.  kept : those found there.  batches : those computed so far.
+    cache_path : where the cache keeps its vectors.  cached : the vectors read from there, or None.  embedded : the vectors
+    of its first batches, as they are computed.
     """
 
     name: str
     ids: list[str]
     digests: list[str]
-    place: Path
-    kept: Vectors | None
-    batches: list[Embeddings] = field(default_factory=list)
+    cache_path: Path
+    cached: Vectors | None
+    embedded: list[Vectors] = field(default_factory=list)
 
 
 @dataclass
 class _Batch:
-    """images : packed, from row `start` of the shard; None where it was kept.  vectors : what became of them."""
+    """Packed images from row `start` of the shard; None for a whole cached shard."""
 
     shard: _Shard
     start: int
     images: pa.ChunkedArray | None
-    is_last: bool
-    vectors: Embeddings | None = None
+    ends_shard: bool
 
 
-def embed_shards(shards: Path, out: Path, encoder: Encoder, batch_images: int, cache: VectorCache, title: str) -> Rows:
-    """Embed every image of the shards in `shards` into parts of the same names in `out`.
+@dataclass
+class _EmbeddedBatch:
+    """vectors : None for a cached shard.  decode_s, infer_s : seconds of the worker."""
 
-    Each of the encoder's workers carries a batch all the way, from packed bytes to vectors; batches never span shards, so a
-    shard's vectors depend on nothing but the shard.  A finished shard is kept in the cache, and taken from there by a later
-    run.  Raises DataError when there are no images and the title is of a gallery.
+    batch: _Batch
+    vectors: Vectors | None = None
+    decode_s: float = 0.0
+    infer_s: float = 0.0
+
+
+def embed_shards(
+    shards: Path,
+    out: Path,
+    encoder: Encoder,
+    batch_images: int,
+    cache: VectorCache,
+    title: str,
+    allow_empty: bool = False,
+) -> EmbeddedRows:
+    """Embed the images of the shards in `shards` into parts of the same names in `out`.
+
+    Each of the encoder's workers takes a batch from packed bytes to vectors.  A batch never spans two shards, so a shard's
+    vectors depend on nothing but the shard.  Finished shards are written to the cache; later runs read them from there.
+    title : for the progress display.  Raises DataError when there are no images, unless `allow_empty`.
     """
     fresh_folder(out)
     total = sum(table.num_rows for _, table in read_shards(shards, ["image_id"]))
-    if total == 0 and title.endswith("gallery"):
+    if total == 0 and not allow_empty:
         raise DataError(f"{shards}: expected shards with images, found none; run `dvc repro preprocess`")
-    ids, content, count = sha256(), sha256(), 0
-    spent, workers = Spent(), encoder.runtime.workers
-
-    def embed(batch: _Batch) -> tuple[_Batch, float, float]:
-        if batch.images is None:
-            return batch, 0.0, 0.0
-        begun = perf_counter()
-        pixels = np.stack([encoder.card.preprocessing.prepare_packed(image.as_py()) for image in batch.images])
-        decoded = perf_counter()
-        try:
-            batch.vectors = encoder.embed_images(pixels)
-        except NotFiniteError as error:
-            raise NotFiniteError(error.rows, batch.shard.ids[batch.start :], encoder.runtime.precision) from None
-        return batch, decoded - begun, perf_counter() - decoded
-
+    ids_hash, content_hash, count = sha256(), sha256(), 0
+    seconds, workers = StepSeconds(), encoder.runtime.workers
     with ThreadPoolExecutor(workers) as pool, progress(total, title, "images") as bar:
-        bar.detail = spent
-        for batch, decode_s, infer_s in ordered_map(
-            pool, embed, _batches(shards, batch_images, cache), ahead=2 * workers
-        ):
-            shard = batch.shard
-            spent.decode, spent.infer = spent.decode + decode_s, spent.infer + infer_s
-            if batch.vectors is not None:
-                shard.batches.append(batch.vectors)
-                bar.advance(len(batch.vectors))
-            if not batch.is_last:
+        bar.detail = seconds
+        batches = _read_batches(shards, batch_images, cache)
+        for embedded in ordered_map(pool, partial(_embed_batch, encoder), batches, ahead=2 * workers):
+            shard = embedded.batch.shard
+            seconds.decode += embedded.decode_s
+            seconds.infer += embedded.infer_s
+            if embedded.vectors is not None:
+                shard.embedded.append(embedded.vectors)
+                bar.advance(len(embedded.vectors))
+            if not embedded.batch.ends_shard:
                 continue
             begun = perf_counter()
-            if shard.kept is None:
-                vectors = np.concatenate(shard.batches)
-                cache.put(shard.place, vectors)
+            if shard.cached is None:
+                vectors = np.concatenate(shard.embedded)
+                cache.put(shard.cache_path, vectors)
             else:
-                vectors = shard.kept
+                vectors = shard.cached
                 bar.skip(len(vectors))
             write_part(out, shard.name, shard.ids, vectors)
             return_freed_memory()
-            spent.write += perf_counter() - begun
-            add_ids(ids, shard.ids)
-            content.update("".join(shard.digests).encode())
+            seconds.write += perf_counter() - begun
+            add_ids(ids_hash, shard.ids)
+            content_hash.update("".join(shard.digests).encode())
             count += len(shard.ids)
-    return Rows(count, ids.hexdigest(), content.hexdigest())
+    return EmbeddedRows(count, ids_hash.hexdigest(), content_hash.hexdigest())
 
 
-def _batches(shards: Path, batch_images: int, cache: VectorCache) -> Iterator[_Batch]:
+def _read_batches(shards: Path, batch_images: int, cache: VectorCache) -> Iterator[_Batch]:
+    """Read the shards; yield one batch for a cached shard, batches of at most `batch_images` images for the others."""
     for name, table in read_shards(shards, ["image_id", "sha256", "image"]):
         digests = table["sha256"].to_pylist()
-        place = cache.path(digests)
-        shard = _Shard(name, table["image_id"].to_pylist(), digests, place, cache.get(place, len(digests)))
-        if shard.kept is not None:
-            yield _Batch(shard, 0, None, is_last=True)
+        path = cache.path(digests)
+        shard = _Shard(name, table["image_id"].to_pylist(), digests, path, cache.get(path, len(digests)))
+        if shard.cached is not None:
+            yield _Batch(shard, 0, None, ends_shard=True)
             continue
         for start in range(0, len(digests), batch_images):
             images = table["image"].slice(start, batch_images)
-            yield _Batch(shard, start, images, is_last=start + batch_images >= len(digests))
+            yield _Batch(shard, start, images, ends_shard=start + batch_images >= len(digests))
+
+
+def _embed_batch(encoder: Encoder, batch: _Batch) -> _EmbeddedBatch:
+    """Decode, prepare and embed the images of a batch, in a worker."""
+    if batch.images is None:
+        return _EmbeddedBatch(batch)
+    begun = perf_counter()
+    pixels = np.stack([encoder.card.preprocessing.prepare_packed(image.as_py()) for image in batch.images])
+    decoded = perf_counter()
+    try:
+        vectors = encoder.embed_images(pixels)
+    except NotFiniteError as error:
+        raise NotFiniteError(error.rows, batch.shard.ids[batch.start :], encoder.runtime.precision) from None
+    return _EmbeddedBatch(batch, vectors, decoded - begun, perf_counter() - decoded)
 
 
 def embed_queries(
@@ -153,39 +174,39 @@ def embed_queries(
     batch_texts: int,
     cache: VectorCache,
     title: str,
-) -> Rows:
-    """Embed texts, row by row with their query ids, into parts of `TEXTS_PER_PART` in `out`.
+) -> EmbeddedRows:
+    """Embed texts, each with its query id, into parts of `TEXTS_PER_PART` in `out`.
 
-    A finished part is kept in the cache, and taken from there by a later run.
+    Finished parts are written to the cache; later runs read them from there.
     """
     fresh_folder(out)
-    with ThreadPoolExecutor(encoder.runtime.workers) as pool, progress(len(texts), title, "texts") as bar:
-        for number, start in enumerate(range(0, len(texts), TEXTS_PER_PART)):
+    workers = encoder.runtime.workers
+    with ThreadPoolExecutor(workers) as pool, progress(len(texts), title, "texts") as bar:
+        for part, start in enumerate(range(0, len(texts), TEXTS_PER_PART)):
             rows = slice(start, start + TEXTS_PER_PART)
-            part = texts[rows]
-            place = cache.path([sha256(f"text\0{text}".encode()).hexdigest() for text in part])
-            vectors = cache.get(place, len(part))
+            part_texts = texts[rows]
+            path = cache.path([sha256(f"text\0{text}".encode()).hexdigest() for text in part_texts])
+            vectors = cache.get(path, len(part_texts))
             if vectors is not None:
-                bar.skip(len(part))
+                bar.skip(len(part_texts))
             else:
-                batches = []
-                for batch in ordered_map(
-                    pool, encoder.embed_texts, _sliced(part, batch_texts), ahead=2 * encoder.runtime.workers
-                ):
-                    batches.append(batch)
-                    bar.advance(len(batch))
-                vectors = np.concatenate(batches)
-                cache.put(place, vectors)
-            write_part(out, f"part-{number:05d}", list(ids[rows]), vectors)
-    return Rows(len(ids), hash_ids(ids), hash_ids(texts))
+                embedded = []
+                batches = _text_batches(part_texts, batch_texts)
+                for batch_vectors in ordered_map(pool, encoder.embed_texts, batches, ahead=2 * workers):
+                    embedded.append(batch_vectors)
+                    bar.advance(len(batch_vectors))
+                vectors = np.concatenate(embedded)
+                cache.put(path, vectors)
+            write_part(out, f"part-{part:05d}", list(ids[rows]), vectors)
+    return EmbeddedRows(len(ids), hash_ids(ids), hash_ids(texts))
 
 
-def _sliced(texts: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+def _text_batches(texts: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     return (texts[start : start + size] for start in range(0, len(texts), size))
 
 
-def maker(encoder: Encoder) -> dict[str, Any]:
-    """All that makes an image's vector, but the image: what a passport says, and what kept vectors are found by."""
+def vector_settings(encoder: Encoder) -> dict[str, Any]:
+    """All that determines a vector except the image or text itself: for the passport and the keys of the cache."""
     return {
         **encoder.card.to_json(),
         "precision": encoder.runtime.precision,
@@ -198,6 +219,6 @@ def maker(encoder: Encoder) -> dict[str, Any]:
     }
 
 
-def write_vectors_passport(out: Path, name: str, encoder: Encoder, rows: Rows) -> None:
-    """Write who made the set of vectors in `out`, from what and with what (see `cbir.artifacts.vectors`)."""
-    write_passport(out, {"encoder": name, **maker(encoder), "rows": rows.to_json()})
+def write_vectors_passport(out: Path, name: str, encoder: Encoder, rows: EmbeddedRows) -> None:
+    """Write the passport of the set of vectors in `out` (see `cbir.artifacts.vectors`)."""
+    write_passport(out, {"encoder": name, **vector_settings(encoder), "rows": rows.to_json()})

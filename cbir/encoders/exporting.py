@@ -1,6 +1,6 @@
-"""An encoder's towers and tokenizer for OpenVINO, beside its weights: towers/{image,text}.{xml,bin}, towers/tokenizer.json.
+"""Export an encoder's towers and tokenizer for OpenVINO: towers/{image,text}.{xml,bin}, towers/tokenizer.json.
 
-What cannot be exported is left out, with the reason in towers/towers.json; torch runs every encoder.
+A tower that cannot be exported is left out, with the reason in towers/towers.json; torch runs every encoder.
 """
 
 from pathlib import Path
@@ -11,42 +11,43 @@ import torch
 from cbir.core.files import fresh_folder, write_json
 from cbir.core.params import first_line
 from cbir.encoders.base import EncoderCard
-from cbir.encoders.opening import TOWERS, build_modules, made_of
+from cbir.encoders.families import load_family
+from cbir.encoders.opening import TOWERS, tower_sources
 from cbir.encoders.openvino_towers import import_openvino, tower_sha256
 from cbir.encoders.params import Family
 from cbir.encoders.tokens import tokenizer_sha256, write_tokenizer
 
-_MOST_ROWS = 4096  # in a batch
+_MAX_BATCH_ROWS = 4096
 
 
 def export_towers(folder: Path, family: Family) -> None:
-    """Export what the weights in `folder` make (see `cbir.encoders.base`)."""
-    modules, out = build_modules(folder, family), folder / TOWERS
+    """Export the towers and the tokenizer of the encoder in `folder` (see `cbir.encoders.base`)."""
+    modules, out = load_family(family).build_modules(folder), folder / TOWERS
     fresh_folder(out)
     card = EncoderCard.read(folder)
     blank = card.preprocessing.blank(2)
-    towers = {"image": _exported(modules.image, blank, out / "image.xml")}
+    towers = {"image": _export(modules.image, blank, out / "image.xml")}
     if modules.text is not None and modules.tokenizer is not None:
         reason = write_tokenizer(out, modules.tokenizer)
-        tokens = modules.tokenizer(["a", "photo"]).numpy()
-        towers["text"] = {"left_out": reason} if reason else _exported(modules.text, tokens, out / "text.xml")
-    write_json(out / "towers.json", {"made_of": made_of(card), "tokenizer": tokenizer_sha256(out), "towers": towers})
+        tokens = modules.tokenizer(["a", "photo"])
+        towers["text"] = {"left_out": reason} if reason else _export(modules.text, tokens, out / "text.xml")
+    sources = tower_sources(card)
+    write_json(out / "towers.json", {"made_of": sources, "tokenizer": tokenizer_sha256(out), "towers": towers})
 
 
-def _exported(module: torch.nn.Module, example: np.ndarray, path: Path) -> dict[str, str]:
-    """Write the module for batches of any size; its hash, or why it is left out."""
+def _export(module: torch.nn.Module, example: np.ndarray, path: Path) -> dict[str, str]:
+    """Write the module for batches of any size; return its hash, or the reason why it is left out."""
     openvino = import_openvino()
-    batch = torch.export.Dim("batch", min=1, max=_MOST_ROWS)
+    batch = torch.export.Dim("batch", min=1, max=_MAX_BATCH_ROWS)
     try:
         with torch.no_grad():
             exported = torch.export.export(module.eval(), (torch.from_numpy(example),), dynamic_shapes=({0: batch},))
         model = openvino.convert_model(exported)
-    except (
-        Exception
-    ) as error:  # whatever an architecture's Python does that a graph cannot: both raise a family of theirs
+    except Exception as error:  # an architecture's Python may do what a graph cannot: both raise errors of many kinds
         return {"left_out": f"{type(error).__name__}: {first_line(error)}"}
     model.set_friendly_name(path.stem)
-    for number, operation in enumerate(model.get_ordered_ops()):  # their own names count what the process made before
+    # the default names count the operations of the whole process, so the bytes would depend on earlier exports
+    for number, operation in enumerate(model.get_ordered_ops()):
         operation.set_friendly_name(f"{operation.get_type_name()}_{number}")
     openvino.save_model(model, path, compress_to_fp16=False)
     return {"sha256": tower_sha256(path)}

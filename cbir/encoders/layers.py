@@ -1,21 +1,22 @@
-"""Layers of torch around a tower: what makes pixels its input, and its output unit rows."""
+"""torch layers around a tower: they turn pixels into its input, and its output into unit rows."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from cbir.encoders.preprocessing import Preprocessing
+from cbir.encoders.tokens import LibraryTokenizer
 
 
 class ChannelsFirst(torch.nn.Module):
-    """(n, height, width, 3) -> (n, 3, height, width), the same memory: what torch calls channels_last."""
+    """(n, height, width, 3) -> (n, 3, height, width) without a copy: the format that torch calls channels_last."""
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         return pixels.permute(0, 3, 1, 2)
 
 
 class Normalise(torch.nn.Module):
-    """uint8 pixels (n, 3, height, width) -> float32 (x / 255 - mean) / std, channel by channel."""
+    """uint8 pixels (n, 3, height, width) -> float32 (x / 255 - mean) / std, for each channel."""
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -30,7 +31,7 @@ class Normalise(torch.nn.Module):
 
 
 class UnitRows(torch.nn.Module):
-    """A tower and what follows it: (n, dim) float32 rows of length 1 (not finite where the tower gave a zero row)."""
+    """Run the layers of a tower, then scale its rows to length 1: float32 (n, dim); a zero row becomes NaN."""
 
     def __init__(self, *steps: torch.nn.Module) -> None:
         super().__init__()
@@ -43,12 +44,12 @@ class UnitRows(torch.nn.Module):
 
 
 class Modules(NamedTuple):
-    """What torch builds of an encoder's weights.
+    """The torch modules of an encoder.
 
     image : uint8 pixels (n, side, side, 3) -> float32 (n, dim), unit rows.  text : int64 tokens (n, context length) -> the
-    same; None where the encoder reads no text.  tokenizer : open_clip's.
+    same.  text and tokenizer are None when the encoder reads no text.
     """
 
     image: torch.nn.Module
     text: torch.nn.Module | None
-    tokenizer: Any | None
+    tokenizer: LibraryTokenizer | None

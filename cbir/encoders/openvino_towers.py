@@ -1,4 +1,4 @@
-"""Towers that OpenVINO runs, on CPUs: exported from the very torch module once, read without torch ever after."""
+"""Towers that OpenVINO runs on CPUs: exported once from the torch modules, then read without torch."""
 
 import hashlib
 import sys
@@ -12,25 +12,25 @@ import numpy.typing as npt
 from cbir.core.errors import WeightsError
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
-# OpenVINO's Python side makes its tables of types when they are first needed, and lets go of the interpreter's lock meanwhile:
-# two threads that come first at once wait for each other for ever, and the whole process with them.  So they are made alone.
+# OpenVINO's Python module fills its tables of types at first use and releases the interpreter's lock meanwhile: two threads
+# that do so at once wait for each other for ever, and the whole process with them.  This lock lets one thread fill them.
 _TABLES = threading.Lock()
 
 
 class OpenvinoTower:
-    """A stream for each worker: no worker waits for another, and their number changes no result."""
+    """A tower with one stream for each worker: no worker waits for another, and their number changes no vector."""
 
     def __init__(self, path: Path, sha256: str, precision: str, workers: int, threads: int) -> None:
-        """path : what `cbir.encoders.exporting` wrote.  Raises WeightsError where it is not what it wrote."""
+        """path : a tower that `cbir.encoders.exporting` wrote.  Raises WeightsError when its hash is not `sha256`."""
         settings = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "NUM_STREAMS": workers,
             "INFERENCE_NUM_THREADS": threads,
         }
-        found = tower_sha256(path)
-        if found != sha256:
-            raise WeightsError(f"{path}: expected sha256 {sha256}, found {found}; run `dvc repro --force weights`")
-        self._mine = threading.local()
+        actual = tower_sha256(path)
+        if actual != sha256:
+            raise WeightsError(f"{path}: expected sha256 {sha256}, found {actual}; run `dvc repro --force weights`")
+        self._local = threading.local()
         with _TABLES:
             openvino = import_openvino()
             self._compiled = openvino.Core().compile_model(path, "CPU", settings)
@@ -39,14 +39,14 @@ class OpenvinoTower:
 
     def __call__(self, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """n pixels or tokens -> float32 (n, dim)."""
-        if not hasattr(self._mine, "request"):
-            self._mine.request = self._compiled.create_infer_request()
-        found: npt.NDArray[np.float32] = self._mine.request.infer({0: inputs}, share_inputs=True)[0].copy()
-        return found
+        if not hasattr(self._local, "request"):
+            self._local.request = self._compiled.create_infer_request()
+        vectors: npt.NDArray[np.float32] = self._local.request.infer({0: inputs}, share_inputs=True)[0].copy()
+        return vectors
 
 
 def tower_sha256(path: Path) -> str:
-    """sha256 over a tower's two files, the graph and its weights.  Raises WeightsError where one is not there."""
+    """sha256 over a tower's two files, the graph and its weights.  Raises WeightsError when one cannot be read."""
     digest = hashlib.sha256()
     for name in (path, path.with_suffix(".bin")):
         try:
@@ -58,7 +58,7 @@ def tower_sha256(path: Path) -> str:
 
 
 def import_openvino() -> Any:
-    """Imported on demand, and without its telemetry, which would report each conversion to its makers unasked."""
+    """Import OpenVINO on demand and without its telemetry, which would report conversions to its developers."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 

@@ -7,7 +7,7 @@ from cbir.core.params import Parameters, at_least
 
 
 class Family(Enum):
-    """Which library builds the encoder: a module of `cbir.encoders.families`."""
+    """The library that builds the encoder: an entry of `cbir.encoders.families`."""
 
     torchvision = "torchvision"
     open_clip = "open_clip"
@@ -22,7 +22,7 @@ class Precision(Enum):
 
 
 class Backend(Enum):
-    """What runs the towers; `auto` takes the fastest that the device and the precision have."""
+    """What runs the towers; `auto` takes the fastest that has the precision on the device."""
 
     auto = "auto"
     torch = "torch"
@@ -31,7 +31,12 @@ class Backend(Enum):
 
 @dataclass
 class EncoderParams(Parameters):
-    """An encoder; see the comments in `conf/mobilenet/` and `conf/clip/`."""
+    """An encoder; see the comments in `conf/mobilenet/` and `conf/clip/`.
+
+    weights : see `cbir.encoders.weights`.  weights_sha256 : of the file, needed when it comes from the network.
+    weights_tag : the tag whose settings a file of weights needs, or "none".  tokenizer : a folder or a name on the hub, in
+    place of the architecture's.  image_px : side of the input, in place of the tag's; null where the architecture fixes it.
+    """
 
     family: Family
     architecture: str

@@ -1,6 +1,7 @@
-"""The tokenizers of open_clip without open_clip, which imports torch: the same tokens, by the library `tokenizers`.
+"""The tokenizers of encoders without their libraries, which import torch: the same tokens, by the library `tokenizers`.
 
-towers/tokenizer.json is the tokenizer as that library writes it, towers/tokens.json says what open_clip does around it.
+towers/tokenizer.json is the tokenizer as that library writes it; towers/tokens.json holds the settings of the steps around
+it: how open_clip cleans a text and splits it into words.
 """
 
 import html
@@ -8,13 +9,13 @@ import string
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import ftfy
 import numpy as np
 import numpy.typing as npt
 import regex
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer
 
 from cbir.core.errors import WeightsError
 from cbir.core.files import read_json, write_json
@@ -23,7 +24,7 @@ Tokens = npt.NDArray[np.int64]
 
 FILES = ("tokenizer.json", "tokens.json")
 
-# texts that take every turn: case, accents, contractions, digits, entities, quotes mended by ftfy, other scripts, too long ones
+# texts with case, accents, contractions, digits, entities, quotes that ftfy mends, other scripts, and more tokens than fit
 _PROBES = (
     "",
     "a photo of a red star.",
@@ -36,12 +37,24 @@ _PROBES = (
 )
 
 
+class LibraryTokenizer(Protocol):
+    """A tokenizer of the library that built an encoder.  name : for messages."""
+
+    name: str
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        """n texts -> int64 (n, context length)."""
+
+    def convert(self) -> tuple[Tokenizer, dict[str, Any]]:
+        """The arguments of a TextTokenizer with the same tokens.  Raises any error when there is none."""
+
+
 class TextTokenizer:
     """n texts -> int64 (n, context length)."""
 
     def __init__(self, tokenizer: Tokenizer, settings: dict[str, Any]) -> None:
-        """settings : clean, how texts are tidied; words, null or the pattern of a word, for the library's own knows an older
-        Unicode; replaced, null or a token and what stands in its place.
+        """settings : "clean", how a text is cleaned (see _CLEANERS); "words", null or the pattern of a word, used because
+        `tokenizers` has an older version of Unicode; "replaced", null or [token id, the id that replaces it].
         """
         self._tokenizer, self._clean = tokenizer, _CLEANERS[settings["clean"]]
         self._words = settings["words"] and regex.compile(settings["words"], regex.IGNORECASE)
@@ -49,11 +62,11 @@ class TextTokenizer:
 
     @classmethod
     def read(cls, folder: Path, expected: str | None) -> "TextTokenizer":
-        """What `write_tokenizer` wrote.  Raises WeightsError where it is not what it wrote, by its hash."""
-        found = tokenizer_sha256(folder)
-        if found != expected:
+        """Read what `write_tokenizer` wrote.  Raises WeightsError when its sha256 is not `expected`."""
+        actual = tokenizer_sha256(folder)
+        if actual != expected:
             raise WeightsError(
-                f"{folder / FILES[0]}: expected the tokenizer of sha256 {expected}, found {found}; "
+                f"{folder / FILES[0]}: expected the tokenizer of sha256 {expected}, found {actual}; "
                 "run `dvc repro --force weights`"
             )
         tokenizer, settings = (folder / name for name in FILES)
@@ -62,81 +75,41 @@ class TextTokenizer:
     def __call__(self, texts: Sequence[str]) -> Tokens:
         cleaned = [self._clean(text) for text in texts]
         inputs = cleaned if self._words is None else [self._words.findall(text) for text in cleaned]
-        found = self._tokenizer.encode_batch(inputs, is_pretokenized=self._words is not None)
-        tokens = np.array([one.ids for one in found], np.int64)
+        encodings = self._tokenizer.encode_batch(inputs, is_pretokenized=self._words is not None)
+        tokens = np.array([encoding.ids for encoding in encodings], np.int64)
         if self._replaced is not None:
             tokens[tokens == self._replaced[0]] = self._replaced[1]
         return tokens
 
 
 def tokenizer_sha256(folder: Path) -> str | None:
-    """sha256 over the two files of a tokenizer; None where they are not there."""
+    """sha256 over the two files of a tokenizer; None when one is missing."""
     try:
         return sha256(b"".join(sha256((folder / name).read_bytes()).digest() for name in FILES)).hexdigest()
     except FileNotFoundError:
         return None
 
 
-def write_tokenizer(folder: Path, theirs: Any) -> str | None:
-    """Write one of open_clip's; returns why not, where its tokens would not be the same.
-
-    theirs : a SimpleTokenizer or HFTokenizer.
-    """
+def write_tokenizer(folder: Path, source: LibraryTokenizer) -> str | None:
+    """Convert a library's tokenizer and write it; when its tokens would differ, write nothing and return the reason."""
     try:
-        tokenizer, settings = _converted(theirs)
-        ours = TextTokenizer(tokenizer, settings)
-        same = np.array_equal(ours(_PROBES), theirs(list(_PROBES)).numpy())
-    except Exception as error:  # another kind of tokenizer, or one of a form that is not known here
+        tokenizer, settings = source.convert()
+        same = np.array_equal(TextTokenizer(tokenizer, settings)(_PROBES), source(_PROBES))
+    except Exception as error:  # a tokenizer of a form that `convert` does not know
         return f"tokenizer: {type(error).__name__}: {error}"
     if not same:
-        return f"tokenizer: {type(theirs).__name__} gives other tokens than `tokenizers` does"
+        return f"tokenizer: {source.name} gives other tokens than `tokenizers` does"
     tokenizer.save(str(folder / FILES[0]))
     write_json(folder / FILES[1], settings)
     return None
 
 
-def _converted(theirs: Any) -> tuple[Tokenizer, dict[str, Any]]:
-    clean = theirs.clean_fn.__name__.removeprefix("_clean_")
-    if hasattr(theirs, "bpe_ranks"):
-        if theirs.reduction_fn is not None:
-            raise ValueError("a reduction of long texts")
-        return _byte_pairs(theirs), {"clean": clean, "words": theirs.pat.pattern, "replaced": None}
-    if theirs.tokenizer_mode:
-        raise ValueError(f"the mode {theirs.tokenizer_mode}")
-    own = theirs.tokenizer
-    tokenizer = Tokenizer.from_str(own.backend_tokenizer.to_str())
-    tokenizer.enable_truncation(theirs.context_length)
-    tokenizer.enable_padding(
-        direction=own.padding_side, length=theirs.context_length, pad_id=own.pad_token_id, pad_token=own.pad_token
-    )
-    return tokenizer, {
-        "clean": clean,
-        "words": None,
-        "replaced": [own.sep_token_id, 0] if theirs.strip_sep_token else None,
-    }
-
-
-def _byte_pairs(theirs: Any) -> Tokenizer:
-    """CLIP's byte pair encoding (open_clip.SimpleTokenizer)."""
-    merges = list(theirs.bpe_ranks)
-    tokenizer = Tokenizer(models.BPE(vocab=theirs.encoder, merges=merges, end_of_word_suffix="</w>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    start, end = (theirs.decoder[number] for number in (theirs.sot_token_id, theirs.eot_token_id))
-    tokenizer.add_special_tokens([start, end])
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{start} $A {end}", special_tokens=[(start, theirs.sot_token_id), (end, theirs.eot_token_id)]
-    )
-    tokenizer.enable_truncation(theirs.context_length)
-    tokenizer.enable_padding(length=theirs.context_length, pad_id=0, pad_token="!")  # noqa: S106  (the token of number 0)
-    return tokenizer
-
-
-def _tidy(text: str) -> str:
+def _fixed(text: str) -> str:
     return html.unescape(html.unescape(ftfy.fix_text(text))).strip()
 
 
 def _whitespace(text: str) -> str:
-    return " ".join(_tidy(text).split())
+    return " ".join(_fixed(text).split())
 
 
 def _lower(text: str) -> str:
@@ -144,8 +117,9 @@ def _lower(text: str) -> str:
 
 
 def _canonicalize(text: str) -> str:
-    without = _tidy(text).replace("_", " ").translate(str.maketrans("", "", string.punctuation))
-    return " ".join(without.lower().split())
+    without_punctuation = _fixed(text).replace("_", " ").translate(str.maketrans("", "", string.punctuation))
+    return " ".join(without_punctuation.lower().split())
 
 
+# open_clip's cleaning functions, by the names that it gives them
 _CLEANERS: dict[str, Callable[[str], str]] = {"whitespace": _whitespace, "lower": _lower, "canonicalize": _canonicalize}

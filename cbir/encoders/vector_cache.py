@@ -1,12 +1,13 @@
-"""Finished shards of vectors, kept outside DVC's outputs: a killed run goes on there, and nothing is computed twice.
+"""Finished shards of vectors, kept outside DVC's outputs: a killed run resumes from them, and nothing is computed twice.
 
-DVC deletes a stage's outputs before it runs, so what shall outlive a kill lies in the user's cache folder, one file a shard:
+DVC deletes a stage's outputs before it runs, so shards that must survive a kill are kept in the user's cache folder, one file
+for each shard:
 
     <cache>/vectors/<first two digits>/<key>.npy
 
-The key is a hash of all that makes the vectors: the images' bytes, or the texts, in their order, the maker (weights,
-preprocessing, precision, backend, device, versions), and the code of `cbir.encoders`.  What changes none of these recomputes
-nothing; what changes one finds no file.  The cache is a convenience: where it cannot be written, a run says so and goes on.
+The key is a hash of all inputs of the vectors: the images' bytes or the texts, in order; the encoder's settings (weights,
+preprocessing, precision, backend, device, library versions); and VECTORS_VERSION.  The cache is optional: when its folder is
+not writable, a run prints a note and continues.
 """
 
 import contextlib
@@ -22,66 +23,70 @@ from typing import Any
 
 import numpy as np
 
-import cbir.encoders
 from cbir.artifacts.vectors import Vectors
+from cbir.encoders.version import VECTORS_VERSION
 from cbir.fetching.cache import WRITING
 
-_DIGEST_BYTES = 32  # of sha256, behind the array
-_READABLE = 0o666  # less the umask: tempfile's 0600 would shut out those who share the cache
+_DIGEST_BYTES = 32  # of the sha256 that follows the array
+_FILE_MODE = 0o666  # less the umask: with tempfile's 0600, others who share the cache could not read the files
 
 
 class VectorCache:
-    """The shards that one maker made, in `folder`.  rows_found : how many rows have been taken from it."""
+    """The kept shards of one encoder under one set of settings.
 
-    def __init__(self, folder: Path, maker: Mapping[str, Any]) -> None:
-        self._folder, self._dim = folder / "vectors", maker["dim"]
-        # where the weights were fetched from makes no vector
-        makes = {name: value for name, value in maker.items() if name != "origin"} | {"code": _code_sha256()}
-        self._maker = hashlib.sha256(json.dumps(makes, sort_keys=True).encode()).hexdigest()
+    rows_from_cache : how many rows `get` has returned.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        """folder : the user's cache folder.  settings : see `cbir.encoders.embedding.vector_settings`."""
+        self._folder, self._dim = folder / "vectors", settings["dim"]
+        # the origin of the weights is left out: the same file gives the same vectors wherever it was fetched
+        inputs = {name: value for name, value in settings.items() if name != "origin"} | {"version": VECTORS_VERSION}
+        self._settings_sha256 = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
         self._writable = True
-        self.rows_found = 0
+        self.rows_from_cache = 0
 
     def path(self, sha256s: Sequence[str]) -> Path:
-        """Where the vectors of these images or texts lie, or would."""
-        key = hashlib.sha256("\n".join([self._maker, *sha256s]).encode()).hexdigest()
+        """The path for the vectors of these images or texts, whether or not the file exists."""
+        key = hashlib.sha256("\n".join([self._settings_sha256, *sha256s]).encode()).hexdigest()
         return self._folder / key[:2] / f"{key}.npy"
 
     def get(self, path: Path, rows: int) -> Vectors | None:
-        """The vectors kept at `path`, float32 (rows, dim); None when there are none, or the file is damaged."""
+        """The vectors at `path`, float32 (rows, dim); None when the file is missing or damaged."""
         try:
-            kept = path.read_bytes()
+            body = path.read_bytes()
         except OSError:
             return None
-        array, digest = kept[:-_DIGEST_BYTES], kept[-_DIGEST_BYTES:]
+        array, digest = body[:-_DIGEST_BYTES], body[-_DIGEST_BYTES:]
         if hashlib.sha256(array).digest() != digest:
-            return None  # before it is parsed: numpy meets a damaged header with errors of any kind
-        found: Vectors = np.load(BytesIO(array), allow_pickle=False)
-        if found.dtype != np.float32 or found.shape != (rows, self._dim):
+            return None  # before numpy reads it, because a damaged header raises errors of any kind
+        vectors: Vectors = np.load(BytesIO(array), allow_pickle=False)
+        if vectors.dtype != np.float32 or vectors.shape != (rows, self._dim):
             return None
         with contextlib.suppress(OSError):
-            os.utime(path)  # when it was last of use, for pruning
-        self.rows_found += rows
-        return found
+            os.utime(path)  # the time of last use, for pruning
+        self.rows_from_cache += rows
+        return vectors
 
     def put(self, path: Path, vectors: Vectors) -> None:
-        """Keep the vectors; atomic, also where two runs keep the same.  Says once when the folder takes no file."""
+        """Write the vectors atomically; another run may write the same.  Print one note when the folder is not writable."""
         if not self._writable:
             return
         array = BytesIO()
         np.save(array, vectors, allow_pickle=False)
         try:
-            _write_whole(path, array.getvalue())
+            _write_with_digest(path, array.getvalue())
         except OSError as error:
             self._writable = False
             print(
-                f"note: the cache takes no shard ({error}): the run goes on, but a killed one would start over; "
+                f"note: the cache takes no shard ({error}): the run continues, but a killed run would start over; "
                 "`cbir cache --prune` makes room, CBIR_CACHE=/another/folder takes another",
                 file=sys.stderr,
                 flush=True,
             )
 
 
-def _write_whole(path: Path, array: bytes) -> None:
+def _write_with_digest(path: Path, array: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     umask = os.umask(0)
     os.umask(umask)
@@ -89,16 +94,8 @@ def _write_whole(path: Path, array: bytes) -> None:
         try:
             file.write(array + hashlib.sha256(array).digest())
             file.close()
-            os.chmod(file.name, _READABLE & ~umask)
+            os.chmod(file.name, _FILE_MODE & ~umask)
             os.replace(file.name, path)
         except OSError:
             Path(file.name).unlink(missing_ok=True)
             raise
-
-
-def _code_sha256() -> str:
-    """Of the modules that make vectors: vectors of older code are other vectors."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(*cbir.encoders.__path__).glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()

@@ -15,35 +15,31 @@ from cbir.cli import main as cli
 from cbir.core.errors import DataError
 from cbir.encoders.base import Embeddings, Encoder, NotFiniteError, file_sha256
 from cbir.encoders.drift import Drift, measure_drift
-from cbir.encoders.embedding import embed_shards, maker, write_vectors_passport
+from cbir.encoders.embedding import embed_shards, vector_settings, write_vectors_passport
 from cbir.encoders.exporting import export_towers
 from cbir.encoders.families.torchvision import WEIGHTS
 from cbir.encoders.opening import load_encoder
-from cbir.encoders.params import Backend, EncoderParams, Family, Precision
+from cbir.encoders.params import Family
 from cbir.encoders.preprocessing import Pixels
 from cbir.encoders.runtime import Runtime, offers
 from cbir.encoders.vector_cache import VectorCache
 from cbir.encoders.weights import fetch_encoder
-from tests.encoders.test_embedding import packed
-from tests.encoders.test_encoders import one_thread  # noqa: F401
+from tests.support.encoders import demo_params, packed_images
 
 
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with images, weights and vectors of mobilenet, made by torch."""
     root = tmp_path_factory.mktemp("drift")
-    images = [replace(image, label=f"c{number % 3}") for number, image in enumerate(packed(60))]
+    images = [replace(image, label=f"c{number % 3}") for number, image in enumerate(packed_images(60))]
     write_shards(root / "data/images/gallery", images[:40])
     write_shards(root / "data/images/queries", [replace(image, image_id=f"q{image.image_id}") for image in images[40:]])
-    weights = ("demo", None, None, None, 96, Precision.fp32, Backend.auto)
-    fetch_encoder(
-        "mobilenet", EncoderParams(Family.torchvision, "mobilenet_v3_small", *weights), root / "data/weights/mobilenet"
-    )
+    fetch_encoder("mobilenet", demo_params("mobilenet"), root / "data/weights/mobilenet")
     export_towers(root / "data/weights/mobilenet", Family.torchvision)
     encoder = load_encoder(root / "data/weights/mobilenet", Family.torchvision, Runtime())
     for kind in ("gallery", "queries"):
         out = root / "data/embeddings/mobilenet" / kind
-        cache = VectorCache(root / "cache", maker(encoder))
+        cache = VectorCache(root / "cache", vector_settings(encoder))
         rows = embed_shards(root / "data/images" / kind, out, encoder, 8, cache, kind)
         write_vectors_passport(out, "mobilenet", encoder, rows)
     return root
@@ -103,9 +99,9 @@ def test_without_query_images_the_gallery_is_asked_and_no_image_finds_itself(emb
 def test_a_gallery_that_is_too_small_is_refused(embedded: Path, tmp_path: Path) -> None:
     data = shutil.copytree(embedded / "data", tmp_path / "data")
     encoder = load_encoder(data / "weights/mobilenet", Family.torchvision, Runtime())
-    write_shards(tmp_path / "few", packed(10))
+    write_shards(tmp_path / "few", packed_images(10))
     out = data / "embeddings/mobilenet/gallery"
-    cache = VectorCache(tmp_path / "cache", maker(encoder))
+    cache = VectorCache(tmp_path / "cache", vector_settings(encoder))
     write_vectors_passport(out, "mobilenet", encoder, embed_shards(tmp_path / "few", out, encoder, 8, cache, "few"))
     with pytest.raises(DataError, match="expected more than 10 gallery images, found 10"):
         list(measure_drift(data, "mobilenet", 5, 0))

@@ -31,13 +31,14 @@ from cbir.encoders.exporting import export_towers
 from cbir.encoders.families.open_clip import WEIGHTS
 from cbir.encoders.layers import ChannelsFirst, Normalise, UnitRows
 from cbir.encoders.opening import load_encoder, open_encoder
-from cbir.encoders.params import Backend, EncoderParams, Family, Precision
+from cbir.encoders.params import Backend, Family, Precision
 from cbir.encoders.preprocessing import Preprocessing
 from cbir.encoders.runtime import Runtime, offers, pick_backend, pick_device
 from cbir.encoders.torch_towers import autocast
 from cbir.encoders.weights import fetch_encoder
+from tests.support.encoders import TINY, clip_params, demo_params, mobilenet_params
+from tests.support.imports import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY_IMAGENET = ROOT.parent / "shared" / "data" / "tiny-imagenet-200-mini.zip"
 ALIKE = 1 - 1e-8  # a cosine; the wrong interpolation alone may cost random weights less than 1e-5
 TEXTS = ["a red star", "", "A photograph of TWO dogs,   and a cat!", "été à 东京 😀", "many " * 200]
@@ -45,12 +46,6 @@ TEXTS = ["a red star", "", "A photograph of TWO dogs,   and a cat!", "été à �
 OPENAI = Preprocessing(224, 224, "shortest", "bicubic", open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
 SIGLIP = replace(OPENAI, resize_mode="squash", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 IMAGENET = Preprocessing(256, 224, "shortest", "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-TINY: dict[str, Any] = {  # open_clip's plain form: two transformers
-    "embed_dim": 32,
-    "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16},
-    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
-}
 
 SIZES = [
     (64, 64),
@@ -74,15 +69,6 @@ SIZES = [
     (231, 1001),
     (640, 480),
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Two threads of torch that share their cores with other work wait for each other, and take three times as long."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def picture(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -241,23 +227,6 @@ class Case:
     texts: Callable[[list[str]], Embeddings] | None = None
 
 
-def params(**changes: Any) -> EncoderParams:
-    return EncoderParams(
-        **{
-            "family": Family.torchvision,
-            "architecture": "mobilenet_v3_small",
-            "weights": "random:0",
-            "weights_sha256": None,
-            "weights_tag": None,
-            "tokenizer": None,
-            "image_px": None,
-            "precision": Precision.fp32,
-            "backend": Backend.auto,
-            **changes,
-        }
-    )
-
-
 def livened(model: Any, images: list[Image.Image], transforms: Any) -> dict[str, torch.Tensor]:
     """The state of a model whose batch norms have seen images: without it, random weights make all images alike."""
     for module in model.modules():
@@ -274,7 +243,7 @@ def mobilenet_case(name: str, weights: Any, folder: Path) -> Case:
     theirs = torchvision.models.get_model(name, weights=None)
     torch.save(livened(theirs, drawings()[:6], transforms), folder / "livened.pth")
     theirs.eval()
-    fetched = params(architecture=name, weights=str(folder / "livened.pth"), weights_tag=weights.name)
+    fetched = mobilenet_params(architecture=name, weights=str(folder / "livened.pth"), weights_tag=weights.name)
     fetch_encoder("mobilenet", fetched, folder / "encoder")
 
     def direct(images: list[Image.Image]) -> Embeddings:
@@ -302,7 +271,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Case:
 def vit_b_32(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
     """ViT-B-32 with random weights, and as create_model_and_transforms loads it from the file that we stored."""
     folder = tmp_path_factory.mktemp("vit_b_32")
-    fetch_encoder("clip", params(family=Family.open_clip, architecture="ViT-B-32"), folder)
+    fetch_encoder("clip", clip_params("ViT-B-32"), folder)
     ours = load_encoder(folder, Family.open_clip, Runtime())
     theirs, _, transforms = open_clip.create_model_and_transforms("ViT-B-32", pretrained=str(folder / WEIGHTS))
     theirs.eval()
@@ -374,27 +343,13 @@ def test_rows_are_float32_of_length_one(name: str, dim: int, request: pytest.Fix
 
 
 @pytest.fixture(scope="module")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small CLIP whose vectors depend on the image: with small random weights, they hardly do."""
-    folder = tmp_path_factory.mktemp("tiny")
-    (folder / "tiny.json").write_text(json.dumps(TINY))
-    torch.manual_seed(2)
-    state = open_clip.CLIP(**TINY).state_dict()
-    torch.save({name: value * 3 if value.ndim > 1 else value for name, value in state.items()}, folder / "tiny.pth")
-    fetched = params(family=Family.open_clip, architecture=str(folder / "tiny.json"), weights=str(folder / "tiny.pth"))
-    fetch_encoder("clip", fetched, folder / "encoder")
-    return folder / "encoder"
-
-
-@pytest.fixture(scope="module")
 def kept_encoders(
     large: Case, small: Case, vit_b_32: Case, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
     """The folders of all encoders, the trained demo encoders (mobilenet and clip) among them."""
     demo = tmp_path_factory.mktemp("demo")
-    fetch_encoder("mobilenet", params(weights="demo", image_px=96), demo / "mobilenet")
-    clip = params(family=Family.open_clip, architecture=str(ROOT / "cbir/demo/clip_demo.json"), weights="demo")
-    fetch_encoder("clip", clip, demo / "clip")
+    for name in ("mobilenet", "clip"):
+        fetch_encoder(name, demo_params(name), demo / name)
     folders = {
         "large": large.folder,
         "small": small.folder,
@@ -406,11 +361,6 @@ def kept_encoders(
     for name, folder in folders.items():
         export_towers(folder, FAMILIES.get(name, Family.torchvision))
     return folders
-
-
-@pytest.fixture(scope="module")
-def tiny(tiny_folder: Path) -> Encoder:
-    return load_encoder(tiny_folder, Family.open_clip, Runtime())
 
 
 @pytest.mark.parametrize("name", ["small", "tiny"])
@@ -452,7 +402,7 @@ def test_dropout_is_off(tmp_path: Path) -> None:
     cfg = {**TINY, "vision_cfg": {**TINY["vision_cfg"], "patch_dropout": 0.5}}
     (tmp_path / "drops.json").write_text(json.dumps(cfg))
     architecture = str(tmp_path / "drops.json")
-    fetch_encoder("clip", params(family=Family.open_clip, architecture=architecture), tmp_path / "out")
+    fetch_encoder("clip", clip_params(architecture), tmp_path / "out")
     encoder = load_encoder(tmp_path / "out", Family.open_clip, Runtime())
     pixels = prepared(encoder, drawings()[:4])
     assert encoder.embed_images(pixels).tobytes() == encoder.embed_images(pixels).tobytes()
@@ -519,14 +469,12 @@ def test_weights_that_make_nan_are_refused_when_they_embed(
         state["visual.proj"].fill_(float("nan"))
         torch.save(state, tmp_path / "nan.pth")
         (tmp_path / "tiny.json").write_text(json.dumps(TINY))
-        made = params(
-            family=Family.open_clip, architecture=str(tmp_path / "tiny.json"), weights=str(tmp_path / "nan.pth")
-        )
+        made = clip_params(str(tmp_path / "tiny.json"), weights=str(tmp_path / "nan.pth"))
     else:
         state = torchvision.models.mobilenet_v3_small().state_dict()
         state["features.12.1.bias"].fill_(float("nan"))
         torch.save(state, tmp_path / "nan.pth")
-        made = params(weights=str(tmp_path / "nan.pth"), weights_tag="none")
+        made = mobilenet_params(weights=str(tmp_path / "nan.pth"), weights_tag="none")
     fetch_encoder(kind, made, tmp_path / "out")
     encoder = load_encoder(tmp_path / "out", made.family, Runtime())
     with pytest.raises(
@@ -539,7 +487,7 @@ def test_another_configuration_under_the_same_name_is_another_encoder(tmp_path: 
     for heads in (2, 4):
         vision = {**TINY["vision_cfg"], "head_width": TINY["vision_cfg"]["width"] // heads}
         (tmp_path / "tiny.json").write_text(json.dumps({**TINY, "vision_cfg": vision}))
-        made = params(family=Family.open_clip, architecture=str(tmp_path / "tiny.json"), weights="random:0")
+        made = clip_params(str(tmp_path / "tiny.json"), weights="random:0")
         fetch_encoder("clip", made, tmp_path / f"out {heads}")
     one, other = (EncoderCard.read(tmp_path / f"out {heads}") for heads in (2, 4))
     assert one.settings_sha256 != other.settings_sha256

@@ -18,29 +18,24 @@ from cbir.core.errors import ConfigError, DataError, WeightsError
 from cbir.core.files import read_json, write_json
 from cbir.encoders import exporting
 from cbir.encoders.exporting import export_towers
+from cbir.encoders.families.open_clip import OpenClipTokenizer
 from cbir.encoders.opening import load_encoder, not_exported, open_encoder
-from cbir.encoders.params import Backend, EncoderParams, Family, Precision
+from cbir.encoders.params import Backend, Family, Precision
 from cbir.encoders.runtime import Runtime
 from cbir.encoders.tokens import TextTokenizer, tokenizer_sha256, write_tokenizer
 from cbir.encoders.weights import fetch_encoder
-from tests.encoders.test_encoders import one_thread  # noqa: F401  (a fixture)
-from tests.encoders.test_weights import TINY, save_tokenizer
+from tests.support.encoders import TINY, clip_params, demo_params, mobilenet_params, save_tokenizer
 from tests.support.imports import ROOT
 
 OPENVINO = Runtime("cpu", "openvino")
 TEXTS = ["a red star", "A  blue RING!", "", "l'été à 21:30 &amp; more", "word " * 100]
 
 
-def params(architecture: str, weights: str = "random:0") -> EncoderParams:
-    family = Family.torchvision if architecture.startswith("mobilenet") else Family.open_clip
-    return EncoderParams(family, architecture, weights, None, None, None, None, Precision.fp32, Backend.auto)
-
-
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo CLIP with its towers."""
     out = tmp_path_factory.mktemp("towers") / "clip"
-    fetch_encoder("clip", params(str(ROOT / "cbir/demo/clip_demo.json"), "demo"), out)
+    fetch_encoder("clip", demo_params("clip"), out)
     export_towers(out, Family.open_clip)
     return out
 
@@ -147,7 +142,7 @@ def test_a_folder_without_towers_is_told_what_to_run(demo: Path, tmp_path: Path)
 def test_an_encoder_that_cannot_be_exported_runs_by_torch_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    fetch_encoder("it", params("mobilenet_v3_small"), tmp_path / "it")
+    fetch_encoder("it", mobilenet_params(), tmp_path / "it")
 
     def fails(*_: Any, **__: Any) -> None:
         raise RuntimeError("a branch on data\nand more")
@@ -170,7 +165,7 @@ def test_an_encoder_that_cannot_be_exported_runs_by_torch_and_says_so(
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[TextTokenizer, Any]:
     theirs, folder = open_clip.SimpleTokenizer(context_length=16), tmp_path_factory.mktemp("tokens")
-    assert write_tokenizer(folder, theirs) is None
+    assert write_tokenizer(folder, OpenClipTokenizer(theirs)) is None
     return TextTokenizer.read(folder, tokenizer_sha256(folder)), theirs
 
 
@@ -190,7 +185,7 @@ def test_clips_tokens_are_open_clips(both: tuple[TextTokenizer, Any], text: str)
 def test_a_hubs_tokenizers_tokens_are_the_same(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     theirs = open_clip.tokenizer.HFTokenizer(save_tokenizer(tmp_path / "own"), context_length=8, clean="canonicalize")
-    assert write_tokenizer(tmp_path / "out", theirs) is None
+    assert write_tokenizer(tmp_path / "out", OpenClipTokenizer(theirs)) is None
     texts = ["A  red, star!", "a zebra_red", "star " * 20, ""]
     np.testing.assert_array_equal(
         TextTokenizer.read(tmp_path / "out", tokenizer_sha256(tmp_path / "out"))(texts), theirs(texts).numpy()
@@ -203,15 +198,18 @@ def test_a_tokenizer_that_would_give_other_tokens_is_left_out(tmp_path: Path) ->
             return super().__call__(*arguments) + 1
 
     shifted = Shifted(context_length=16)
-    assert write_tokenizer(tmp_path, shifted) == "tokenizer: Shifted gives other tokens than `tokenizers` does"
+    assert (
+        write_tokenizer(tmp_path, OpenClipTokenizer(shifted))
+        == "tokenizer: Shifted gives other tokens than `tokenizers` does"
+    )
     reduced = open_clip.SimpleTokenizer(context_length=16, reduction_mask="simple")
-    assert write_tokenizer(tmp_path, reduced) == "tokenizer: ValueError: a reduction of long texts"
+    assert write_tokenizer(tmp_path, OpenClipTokenizer(reduced)) == "tokenizer: ValueError: a reduction of long texts"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_text_tower_is_left_out_with_its_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tiny.json").write_text(json.dumps(TINY))
-    fetch_encoder("clip", params(str(tmp_path / "tiny.json")), tmp_path / "out")
+    fetch_encoder("clip", clip_params(str(tmp_path / "tiny.json")), tmp_path / "out")
     monkeypatch.setattr(exporting, "write_tokenizer", lambda *_: "tokenizer: no")
     export_towers(tmp_path / "out", Family.open_clip)
     assert read_json(tmp_path / "out/towers/towers.json")["towers"]["text"] == {"left_out": "tokenizer: no"}

@@ -14,53 +14,51 @@ from typing import Any
 import numpy as np
 import pytest
 
-import cbir.encoders
 from cbir.artifacts import images as image_artifacts
 from cbir.artifacts.images import PackedImage, write_shards
-from cbir.cli.main import main
-from cbir.core.errors import ConfigError
+from cbir.compose import composed
 from cbir.encoders import embedding
 from cbir.encoders.base import Encoder
-from cbir.encoders.embedding import Rows, embed_queries, embed_shards, maker
+from cbir.encoders.embedding import EmbeddedRows, embed_queries, embed_shards, vector_settings
+from cbir.encoders.params import Backend
 from cbir.encoders.vector_cache import VectorCache
-from cbir.fetching.cache import cache_folder, kept_files, prune
-from tests.encoders.test_embedding import bytes_of, clip, images, packed, shards, stacked  # noqa: F401  (three are fixtures)
-from tests.encoders.test_encoders import one_thread  # noqa: F401
+from cbir.encoders.weights import fetch_encoder
+from tests.support.encoders import bytes_of, mobilenet_params, packed_images, stacked
 from tests.support.imports import ROOT
 
 
 @pytest.fixture
-def seen(clip: Encoder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def seen(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of the batches that the encoder was handed."""
     found: list[int] = []
-    embed = clip.embed_images
-    monkeypatch.setattr(clip, "embed_images", lambda pixels: (found.append(len(pixels)), embed(pixels))[1])
+    embed = tiny.embed_images
+    monkeypatch.setattr(tiny, "embed_images", lambda pixels: (found.append(len(pixels)), embed(pixels))[1])
     return found
 
 
-def embedded(shards: Path, out: Path, encoder: Any, cache: Path, **changes: Any) -> Rows:
-    kept = VectorCache(cache, {**maker(encoder), **changes})
+def embedded(shards: Path, out: Path, encoder: Any, cache: Path, **changes: Any) -> EmbeddedRows:
+    kept = VectorCache(cache, {**vector_settings(encoder), **changes})
     return embed_shards(shards, out, encoder, 8, kept, "clip gallery")
 
 
 def test_a_second_run_takes_every_shard_from_the_cache(
-    clip: Encoder,
+    tiny: Encoder,
     shards: Path,
     seen: list[int],
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    first = embedded(shards, tmp_path / "one", clip, tmp_path / "cache")
+    first = embedded(shards, tmp_path / "one", tiny, tmp_path / "cache")
     assert sum(seen) == 43
     seen.clear()
-    assert embedded(shards, tmp_path / "two", clip, tmp_path / "cache") == first
+    assert embedded(shards, tmp_path / "two", tiny, tmp_path / "cache") == first
     assert seen == []
     assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
     assert "43/43 [" in capfd.readouterr().err.splitlines()[-1]
 
 
 def test_only_the_shard_of_a_new_image_is_computed(
-    clip: Encoder,
+    tiny: Encoder,
     images: list[PackedImage],
     seen: list[int],
     tmp_path: Path,
@@ -70,9 +68,9 @@ def test_only_the_shard_of_a_new_image_is_computed(
     ordered = sorted(images, key=lambda image: image.image_id)
     write_shards(tmp_path / "old", ordered[:10] + ordered[11:])
     write_shards(tmp_path / "new", ordered)
-    embedded(tmp_path / "old", tmp_path / "one", clip, tmp_path / "cache")
+    embedded(tmp_path / "old", tmp_path / "one", tiny, tmp_path / "cache")
     seen.clear()
-    embedded(tmp_path / "new", tmp_path / "two", clip, tmp_path / "cache")
+    embedded(tmp_path / "new", tmp_path / "two", tiny, tmp_path / "cache")
     assert sum(seen) == 18
 
 
@@ -91,36 +89,36 @@ def test_only_the_shard_of_a_new_image_is_computed(
 )
 def test_what_makes_other_vectors_finds_nothing(
     change: dict[str, Any],
-    clip: Encoder,
+    tiny: Encoder,
     shards: Path,
     seen: list[int],
     tmp_path: Path,
 ) -> None:
-    embedded(shards, tmp_path / "one", clip, tmp_path / "cache")
+    embedded(shards, tmp_path / "one", tiny, tmp_path / "cache")
     seen.clear()
-    embedded(shards, tmp_path / "two", clip, tmp_path / "cache", **change)
+    embedded(shards, tmp_path / "two", tiny, tmp_path / "cache", **change)
     assert sum(seen) == 43
     seen.clear()
-    embedded(shards, tmp_path / "three", clip, tmp_path / "cache")  # switched back
+    embedded(shards, tmp_path / "three", tiny, tmp_path / "cache")  # switched back
     embedded(
-        shards, tmp_path / "four", clip, tmp_path / "cache", origin="elsewhere"
+        shards, tmp_path / "four", tiny, tmp_path / "cache", origin="elsewhere"
     )  # the same file, fetched elsewhere
     assert seen == []
 
 
 def test_texts_are_kept_by_parts_so_that_more_of_them_compute_themselves_alone(
-    clip: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tiny: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(embedding, "TEXTS_PER_PART", 10)
     texts = [f"a photo of {number} stars" for number in range(35)]
     read: list[str] = []
-    embed = clip.embed_texts
-    monkeypatch.setattr(clip, "embed_texts", lambda batch: (read.extend(batch), embed(batch))[1])
+    embed = tiny.embed_texts
+    monkeypatch.setattr(tiny, "embed_texts", lambda batch: (read.extend(batch), embed(batch))[1])
 
     def embedded_texts(out: str, texts: list[str], **changes: Any) -> list[str]:
         read.clear()
-        kept = VectorCache(tmp_path / "cache", {**maker(clip), **changes})
-        found = embed_queries(texts, texts, tmp_path / out, clip, 4, kept, "clip texts")
+        kept = VectorCache(tmp_path / "cache", {**vector_settings(tiny), **changes})
+        found = embed_queries(texts, texts, tmp_path / out, tiny, 4, kept, "clip texts")
         assert (found.count, stacked(tmp_path / out)[0]) == (len(texts), texts)
         return sorted(read)
 
@@ -160,41 +158,27 @@ def flipped(data: bytes, place: int) -> bytes:
 )
 def test_a_damaged_file_is_computed_anew(
     spoil: Callable[[Path], None],
-    clip: Encoder,
+    tiny: Encoder,
     shards: Path,
     seen: list[int],
     tmp_path: Path,
 ) -> None:
-    embedded(shards, tmp_path / "one", clip, tmp_path / "cache")
+    embedded(shards, tmp_path / "one", tiny, tmp_path / "cache")
     seen.clear()
     victim = max((tmp_path / "cache").rglob("*.npy"), key=lambda path: path.stat().st_size)
     spoil(victim)
-    embedded(shards, tmp_path / "two", clip, tmp_path / "cache")
+    embedded(shards, tmp_path / "two", tiny, tmp_path / "cache")
     assert sum(seen) == 16
     assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
     assert np.load(victim).shape == (16, 32)
 
 
-def test_vectors_of_older_code_are_not_taken(
-    clip: Encoder, shards: Path, seen: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    code = tmp_path / "code"
-    code.mkdir()
-    (code / "preprocessing.py").write_text("crop = 'centre'\n")
-    monkeypatch.setattr(cbir.encoders, "__path__", [str(code)])
-    embedded(shards, tmp_path / "one", clip, tmp_path / "cache")
-    (code / "preprocessing.py").write_text("crop = 'left'\n")
-    seen.clear()
-    embedded(shards, tmp_path / "two", clip, tmp_path / "cache")
-    assert sum(seen) == 43
-
-
 def test_a_cache_that_takes_nothing_is_told_once_and_stops_nothing(
-    clip: Encoder, shards: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tiny: Encoder, shards: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    embedded(shards, tmp_path / "one", clip, tmp_path / "cache")
+    embedded(shards, tmp_path / "one", tiny, tmp_path / "cache")
     (tmp_path / "file").write_text("where a folder should be")
-    embedded(shards, tmp_path / "two", clip, tmp_path / "file")
+    embedded(shards, tmp_path / "two", tiny, tmp_path / "file")
     assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
     told = capfd.readouterr().err
     assert told.count("note: the cache takes no shard") == 1
@@ -202,35 +186,35 @@ def test_a_cache_that_takes_nothing_is_told_once_and_stops_nothing(
 
 
 def test_a_full_disk_leaves_no_half_a_file(
-    clip: Encoder, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tiny: Encoder, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def full(*arguments: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("cbir.encoders.vector_cache.os.replace", full)
-    cache = VectorCache(tmp_path / "cache", maker(clip))
+    cache = VectorCache(tmp_path / "cache", vector_settings(tiny))
     cache.put(cache.path(["a"]), np.zeros((1, 32), np.float32))
     assert "No space left on device" in capfd.readouterr().err
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
 
 
 def test_kept_shards_are_served_where_nothing_can_be_written(
-    clip: Encoder, shards: Path, seen: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Encoder, shards: Path, seen: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*arguments: Any) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    embedded(shards, tmp_path / "one", clip, tmp_path / "cache")
+    embedded(shards, tmp_path / "one", tiny, tmp_path / "cache")
     seen.clear()
     monkeypatch.setattr("cbir.encoders.vector_cache.os.utime", refuse)
-    embedded(shards, tmp_path / "two", clip, tmp_path / "cache")
+    embedded(shards, tmp_path / "two", tiny, tmp_path / "cache")
     assert seen == []
 
 
-def test_others_may_read_what_the_umask_lets_them(clip: Encoder, shards: Path, tmp_path: Path) -> None:
+def test_others_may_read_what_the_umask_lets_them(tiny: Encoder, shards: Path, tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
-        embedded(shards, tmp_path / "one", clip, tmp_path / "cache")
+        embedded(shards, tmp_path / "one", tiny, tmp_path / "cache")
     finally:
         os.umask(before)
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "cache").rglob("*.npy")} == {0o644}
@@ -260,20 +244,14 @@ def stage(root: Path, cache: Path) -> subprocess.Popen[bytes]:
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything that embed mobilenet reads, in twenty shards."""
-    from cbir.compose import composed
-    from cbir.encoders.params import Backend, EncoderParams, Family, Precision
-    from cbir.encoders.weights import fetch_encoder
-
     root = tmp_path_factory.mktemp("ready")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(image_artifacts, "MAX_SHARD_ROWS", SHARD)
         patch.setattr(image_artifacts, "_ends_shard", lambda image: False)
-        images = packed(430)
+        images = packed_images(430)
         write_shards(root / "data/images/gallery", images[:400])
         write_shards(root / "data/images/queries", images[400:])
-    params = EncoderParams(
-        Family.torchvision, "mobilenet_v3_small", "random:0", None, None, None, 96, Precision.fp32, Backend.torch
-    )
+    params = mobilenet_params(image_px=96, backend=Backend.torch)
     fetch_encoder("mobilenet", params, root / "data/weights/mobilenet")
     overrides = ["mobilenet.weights=random:0", "mobilenet.backend=torch", "device=cpu", f"device.workers={WORKERS}"]
     (root / "params.yaml").write_text(composed([*overrides, f"device.batch_images={BATCH}"], ROOT / "conf"))
@@ -313,84 +291,3 @@ def test_runs_that_were_killed_end_as_one_that_was_not(ready: Path, tmp_path: Pa
 @pytest.mark.slow
 def test_25_kills_end_as_none(ready: Path, tmp_path: Path) -> None:
     killed_and_finished(ready, tmp_path, kills=25)
-
-
-# ---- the cache folder
-
-
-def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CBIR_CACHE", "/own")
-    assert cache_folder() == Path("/own")
-    monkeypatch.delenv("CBIR_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert cache_folder() == Path("/xdg/cbir")
-    monkeypatch.setenv("XDG_CACHE_HOME", "")
-    monkeypatch.setenv("HOME", "/home/me")
-    assert cache_folder() == Path("/home/me/.cache/cbir")
-
-
-def test_a_relative_cache_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CBIR_CACHE", "cache")
-    with pytest.raises(ConfigError, match=r"^CBIR_CACHE: expected an absolute path, found 'cache'; set CBIR_CACHE=/"):
-        cache_folder()
-    monkeypatch.setenv("HOME", "/home/me")
-    monkeypatch.setenv("CBIR_CACHE", "~/c")
-    assert cache_folder() == Path("/home/me/c")
-    monkeypatch.delenv("CBIR_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert cache_folder() == Path("/home/me/.cache/cbir")
-
-
-def filled(folder: Path) -> None:
-    for number, days in enumerate((1, 5, 3, 100)):
-        path = folder / "vectors" / "ab" / f"{number}.npy"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(bytes(1000))
-        os.utime(path, (time.time() - days * 86_400,) * 2)
-
-
-def test_prune_keeps_what_was_used_last(tmp_path: Path) -> None:
-    filled(tmp_path)
-    assert [kept.path.name for kept in prune(tmp_path, max_bytes=2500, max_age_s=90 * 86_400)] == ["1.npy", "3.npy"]
-    assert {kept.path.name for kept in kept_files(tmp_path)} == {"0.npy", "2.npy"}
-
-
-def test_prune_leaves_what_is_being_written(tmp_path: Path) -> None:
-    filled(tmp_path)
-    (tmp_path / "vectors/ab/now.writing").write_bytes(bytes(10))
-    (tmp_path / "vectors/ab/old.writing").write_bytes(bytes(10))
-    os.utime(tmp_path / "vectors/ab/old.writing", (time.time() - 86_400,) * 2)
-    prune(tmp_path, max_bytes=0, max_age_s=0)
-    assert {kept.path.name for kept in kept_files(tmp_path)} == {"now.writing"}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["--prune", "--max-gb", "-1"], r"--max-gb: expected a number >= 0, found -1"),
-        (["--prune", "--max-days", "nan"], r"--max-days: expected a number >= 0, found nan"),
-        (["--max-gb", "0"], r"--max-gb is a limit of --prune: add --prune to delete what is beyond it"),
-    ],
-)
-def test_odd_limits_delete_nothing(
-    arguments: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CBIR_CACHE", str(tmp_path))
-    filled(tmp_path)
-    with pytest.raises(SystemExit, match=rf"^error: {told}$"):
-        main(["cache", *arguments])
-    assert len(list(kept_files(tmp_path))) == 4
-
-
-def test_the_command_shows_and_prunes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("CBIR_CACHE", str(tmp_path))
-    main(["cache"])
-    filled(tmp_path)
-    main(["cache"])
-    assert "vectors: embedded shards" in (shown := capsys.readouterr().out)
-    assert [line.split("│")[2].strip() for line in shown.splitlines() if "vectors:" in line] == ["0", "4"]
-    main(["cache", "--prune", "--max-days", "10", "--max-gb", "inf"])
-    assert capsys.readouterr().out.startswith("deleted 1 files, 0.000 GB")
-    assert len(list(kept_files(tmp_path))) == 3

@@ -1,0 +1,149 @@
+"""What the families share: fetch, read and save files of weights, and turn failures into one line."""
+
+import contextlib
+import json
+import pickle
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from cbir.core.errors import ConfigError, FetchError, WeightsError
+from cbir.core.files import replacing
+from cbir.core.params import nearest
+from cbir.encoders.base import file_sha256
+from cbir.encoders.demo import DEMO_WEIGHTS
+from cbir.encoders.params import EncoderParams
+from cbir.fetching.fetch import fetch
+
+State = Mapping[str, torch.Tensor]
+
+
+def is_random(params: EncoderParams) -> bool:
+    """Whether the weights are "random:<seed>"."""
+    return params.weights.startswith("random:")
+
+
+def has_no_tag(params: EncoderParams) -> bool:
+    """Whether the weights are "demo" or random: they have no tag, and need no hash."""
+    return params.weights == "demo" or is_random(params)
+
+
+def known_tag(group: str, key: str, tag: str, tags: Mapping[str, Any]) -> str:
+    """Return the tag.  Raises ConfigError when it is not among `tags`."""
+    if tag not in tags:
+        raise ConfigError(f"{group}.{key}: no tag {tag!r}; {nearest(tag, tags)}")
+    return tag
+
+
+def tag_of_file(group: str, params: EncoderParams, tags: Mapping[str, Any], prefix: str = "") -> str | None:
+    """The tag whose settings a file's weights need: `weights_tag`; None for demo weights, random ones, and "none".
+
+    prefix : what precedes a tag in `weights`.  Raises ConfigError when the tag is missing or unknown, and when `weights` is
+    neither a tag nor a file.
+    """
+    if has_no_tag(params):
+        return None
+    if "/" not in params.weights and "." not in params.weights:
+        choices = nearest(params.weights, [*(prefix + known for known in tags), "demo", "random:0"])
+        raise ConfigError(
+            f"{group}.weights: {params.architecture} has no tag {params.weights!r}, and no file; {choices}"
+        )
+    if params.weights_tag is None and tags:
+        raise ConfigError(
+            f"{group}.weights_tag: expected the tag whose settings (size, mean, std, activation) {params.weights} carries, "
+            f"found null; one of {', '.join(tags)}, or 'none' for the architecture's own"
+        )
+    if params.weights_tag in (None, "none"):
+        return None
+    return known_tag(group, "weights_tag", str(params.weights_tag), {**tags, "none": None})
+
+
+@contextlib.contextmanager
+def fetched_file(group: str, params: EncoderParams, url: str, sha256_prefix: str | None = None) -> Iterator[Path]:
+    """Fetch a file of weights, or take the demo weights, for as long as the block runs.
+
+    Raises ConfigError and FetchError as `cbir.fetching.fetch.fetch` does.
+    """
+    if params.weights == "demo":
+        yield _demo_file(group)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        # the suffix says how to read the file; a URL may continue after it, as in model.safetensors?download=true
+        name = Path(urlsplit(url).path if "://" in url else url).name
+        try:
+            path = fetch(
+                url, Path(folder) / (name or "weights"), sha256=params.weights_sha256, sha256_prefix=sha256_prefix
+            )
+        except (ConfigError, FetchError) as error:
+            raise type(error)(f"{group}.weights: {error}") from error
+        yield path
+
+
+def _demo_file(group: str) -> Path:
+    """The demo weights.  Raises FetchError when their hash is not the one in their training log."""
+    path, log = (DEMO_WEIGHTS / f"{group}.{suffix}" for suffix in ("safetensors", "json"))
+    remedy = "run `git checkout cbir/demo/weights`, or `make demo`"
+    try:
+        expected, sha256 = json.loads(log.read_bytes())["sha256"], file_sha256(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise FetchError(f"{group}.weights: demo: expected {path} and {log.name}, found {error!r}; {remedy}") from error
+    if sha256 != expected:
+        raise FetchError(f"{group}.weights: demo: {path}: expected sha256 {expected}, found {sha256}; {remedy}")
+    return path
+
+
+def read_state(path: Path) -> State:
+    """Read the tensors of a safetensors or torch file without running code in it; remove the wrappers of trainers."""
+    if path.suffix == ".safetensors":
+        state = load_file(path)
+    else:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        state = loaded.get("state_dict", loaded)
+    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+
+
+@contextlib.contextmanager
+def one_line_weights_errors(group: str, params: EncoderParams) -> Iterator[None]:
+    """Turn each failure to read or load weights into a WeightsError of one line."""
+    try:
+        yield
+    except Exception as error:  # load_state_dict, torch.load and safetensors raise RuntimeError, UnpicklingError, ...
+        if params.weights == "demo":
+            raise WeightsError(
+                f"{group}.weights: demo does not fit {params.architecture}: these weights have an architecture of their own; "
+                f"use {group}=demo"
+            ) from error
+        detail = " ".join(str(error).split())
+        if isinstance(error, pickle.UnpicklingError):  # torch's message advises to allow what must not be allowed
+            detail = "it holds something else, or is no weights file at all"
+        raise WeightsError(
+            f"{group}.weights: {params.weights} does not fit {params.architecture}, or is no file of plain tensors "
+            f"(safetensors, or torch's with weights_only): {detail[:300]}{'...' if len(detail) > 300 else ''}"
+        ) from error
+
+
+def save_state(model: torch.nn.Module, path: Path) -> str:
+    """Write the state as safetensors; return the file's sha256."""
+    with replacing(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary)
+        temporary.chmod(0o644)  # safetensors lets only the owner read it, which a shared DVC cache would keep
+    return file_sha256(path)
+
+
+@contextlib.contextmanager
+def seeded(group: str, params: EncoderParams) -> Iterator[None]:
+    """Seed torch with the seed of "random:<seed>" inside the block; restore the state of its generator afterwards.
+
+    Raises ConfigError when the seed is not a whole number.
+    """
+    seed = params.weights.removeprefix("random:") if is_random(params) else "0"
+    if not seed.isdigit():
+        raise ConfigError(f"{group}.weights: expected random:<seed> with a whole number, found {params.weights!r}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(seed))
+        yield
