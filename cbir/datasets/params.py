@@ -1,4 +1,4 @@
-"""The groups `dataset` and `queries`."""
+"""The parameters of the groups `dataset` and `queries`."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -7,11 +7,11 @@ from cbir.core.errors import ConfigError
 from cbir.core.params import Parameters, at_least, at_most
 from cbir.fetching.params import SourceParams
 
-MAX_SIDE_PX = 65_500  # JPEG holds no more
+MAX_SIDE_PX = 65_500  # libjpeg writes no larger images
 
 
 class Reader(Enum):
-    """The form of the data set: a module of `cbir.datasets`."""
+    """The layout of the data set on disk; `cbir.datasets.readers.READERS` has an entry for each."""
 
     shapes = "shapes"
     tiny_imagenet = "tiny_imagenet"
@@ -19,7 +19,7 @@ class Reader(Enum):
 
 
 class QuerySource(Enum):
-    """Who writes the query list: the data set, or the user in a file."""
+    """Where the queries come from: the data set itself, or a user's file."""
 
     dataset = "dataset"
     file = "file"
@@ -27,7 +27,7 @@ class QuerySource(Enum):
 
 @dataclass(kw_only=True)
 class DatasetParams(SourceParams):
-    """Group `dataset`; see the comments in `conf/dataset/`."""
+    """Group `dataset`: the images of gallery and queries; see the comments in `conf/dataset/`."""
 
     reader: Reader
     query_folder: str | None = None
@@ -44,15 +44,15 @@ class DatasetParams(SourceParams):
         at_least(0, self, "queries_per_class", "seed")
         at_most(MAX_SIDE_PX, self, "max_side_px")
         if not 0.0 <= self.max_bad_fraction <= 1.0:
-            raise ConfigError(f"max_bad_fraction: expected a share in [0, 1], found {self.max_bad_fraction}")
+            raise ConfigError(f"max_bad_fraction: expected a fraction in [0, 1], found {self.max_bad_fraction}")
 
 
 @dataclass
 class QueriesParams(Parameters):
-    """Group `queries`: which queries are asked; see the comments in `conf/queries/`."""
+    """Group `queries`: the queries to evaluate; see the comments in `conf/queries/`."""
 
     source: QuerySource
-    path: str | None  # each file of conf/queries/ says it: ??? would not replace a default
+    path: str | None  # no default, which ??? in conf/queries/file.yaml would not override: each file there sets it
     qrels: str | None = None
     templates: list[str] = field(default_factory=list)
     captions: bool = False

@@ -24,7 +24,7 @@ def noise(height=24, width=32, channels=3, seed=0):
 
 
 def smooth(height=48, width=64):
-    """A picture that survives JPEG nearly unharmed, and whose four corners differ."""
+    """A picture that JPEG hardly changes, with four different corners."""
     y, x = np.mgrid[0:height, 0:width]
     return np.stack([y * 255 // height, x * 255 // width, (x + y) * 255 // (height + width)], 2).astype(np.uint8)
 
@@ -48,7 +48,7 @@ def packed(data, max_pixels=MAX_PIXELS, max_side_px=512) -> EncodedImage:
 
 
 def pixels(encoded):
-    """What a later stage sees: RGB of the packed bytes, whose stated size must be true."""
+    """RGB of the packed bytes, as later stages decode them; checks the recorded size."""
     image = Image.open(io.BytesIO(encoded.data), formats=("JPEG", "PNG"))
     assert (encoded.width, encoded.height) == image.size
     return np.asarray(image.convert("RGB"))
@@ -59,7 +59,7 @@ def opened(data):
 
 
 def png(width, height, *chunks, bits=8, colour=2):
-    """A PNG file put together by hand, so that it can declare what it likes."""
+    """A PNG file from single chunks, so that its header can declare any size."""
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     parts = [(b"IHDR", header), *chunks, (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -132,7 +132,7 @@ def test_a_lossless_image_is_turned_upright_to_the_pixel(orientation, kind):
     data = saved(np.ascontiguousarray(STORED[orientation](upright)), kind, exif=oriented(orientation))
     encoded = packed(data)
     assert np.array_equal(pixels(encoded), upright)
-    assert opened(encoded.data).getexif().get(ExifTags.Base.Orientation, 1) == 1  # or a viewer would turn it again
+    assert opened(encoded.data).getexif().get(ExifTags.Base.Orientation, 1) == 1  # else a viewer would rotate it again
 
 
 @pytest.mark.parametrize("orientation", STORED)
@@ -170,12 +170,12 @@ def test_cmyk_becomes_rgb():
 
 @pytest.mark.parametrize("channels", [2, 4])
 def test_transparency_becomes_white(channels):
-    """Half opaque grey 100 over white is 177.5; what is invisible has no colour of its own."""
+    """Half opaque grey 100 over white is 177.5; an invisible pixel has no colour."""
     values = np.full((1, 3, channels), 100, np.uint8)
     values[0, :, -1] = (255, 128, 0)
-    shown = pixels(packed(saved(values, "PNG")))
-    assert shown[0, :, 0].tolist() == [100, pytest.approx(177, abs=1), 255]
-    assert np.array_equal(shown[..., 0], shown[..., 1])
+    rgb = pixels(packed(saved(values, "PNG")))
+    assert rgb[0, :, 0].tolist() == [100, pytest.approx(177, abs=1), 255]
+    assert np.array_equal(rgb[..., 0], rgb[..., 1])
 
 
 def test_a_transparent_palette_colour_becomes_white():
@@ -247,12 +247,12 @@ def test_webp_becomes_a_nearly_identical_jpeg():
     data = saved(smooth(), "WEBP", quality=90)
     encoded = packed(data)
     assert opened(encoded.data).format == "JPEG"
-    assert JpegImagePlugin.get_sampling(opened(encoded.data)) == 0  # 4:4:4, the colours as fine as the light
+    assert JpegImagePlugin.get_sampling(opened(encoded.data)) == 0  # 4:4:4
     assert np.abs(pixels(encoded).astype(int) - np.asarray(opened(data).convert("RGB"))).mean() < 1.5
 
 
 def test_old_comments_and_profiles_are_not_packed():
-    """A GIF's comment may be longer than a JPEG's, and then Pillow refuses to write it."""
+    """A comment of a GIF may be longer than a JPEG allows, and then Pillow refuses to write it."""
     assert packed(saved(noise(), "GIF", comment=b"x" * 100_000), max_side_px=20).width == 20
     encoded = packed(saved(Image.new("CMYK", (8, 8)), "TIFF", icc_profile=bytes(500_000)))
     assert "icc_profile" not in opened(encoded.data).info
@@ -335,8 +335,8 @@ def test_a_png_whose_pixels_are_damaged_is_refused():
     ("width", "height"), [(100_000, 100_000), (1001, 1000), (1_000_001, 1), (2**31 - 1, 2**31 - 1)]
 )
 def test_a_bomb_is_refused_before_anything_is_decoded(monkeypatch, width, height):
-    """Pillow allocates the pixels in load(); here it must not come to that."""
-    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoding was begun"))
+    """Pillow allocates the pixels in load(), which must not be called."""
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoding has started"))
     body = zlib.compress(bytes(1000))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -344,7 +344,7 @@ def test_a_bomb_is_refused_before_anything_is_decoded(monkeypatch, width, height
             packed(png(width, height, (b"IDAT", body)))
 
 
-@pytest.mark.parametrize("height", [1700, 3600])  # below Pillow's own limit and beyond it
+@pytest.mark.parametrize("height", [1700, 3600])  # below and above Pillow's own limit
 def test_a_bomb_is_refused_by_max_pixels_not_by_pillow(height):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -413,4 +413,4 @@ def test_a_damaged_image_has_the_same_outcome_twice(name, changes, in_header, ke
     for where, value in changes:
         data[int(where * reach)] = value
     damaged = bytes(data[: int(keep * len(data))])
-    assert outcome(damaged, max_side_px) == outcome(damaged, max_side_px)  # no address of an object in a reason
+    assert outcome(damaged, max_side_px) == outcome(damaged, max_side_px)  # a reason contains no address of an object

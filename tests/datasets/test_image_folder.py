@@ -19,16 +19,16 @@ def image_folder(path, query_folder=None, queries_per_class=0, seed=0):
 
 def test_the_first_folder_level_is_the_class(tmp_path):
     names = ["cats/1.jpg", "cats/young/small/2.PNG", "dogs/3.jpeg", "big_dogs/4.webp", "5.jpg"]
-    source = image_folder(folder_of(tmp_path, dict.fromkeys(names, b"x")))
-    assert labels(source.gallery()) == {
+    dataset = image_folder(folder_of(tmp_path, dict.fromkeys(names, b"x")))
+    assert labels(dataset.gallery()) == {
         "5.jpg": None, "big_dogs/4.webp": "big_dogs", "cats/1.jpg": "cats", "cats/young/small/2.PNG": "cats",
         "dogs/3.jpeg": "dogs",
     }  # fmt: skip
-    assert ids(source.gallery()) == sorted(names)
-    assert source.class_names() == {"big_dogs": "big dogs", "cats": "cats", "dogs": "dogs"}
-    assert list(source.query_images()) == []
-    assert source.judgements([]) is None
-    assert [image.read() for image in source.gallery()] == [b"x"] * 5
+    assert ids(dataset.gallery()) == sorted(names)
+    assert dataset.class_names() == {"big_dogs": "big dogs", "cats": "cats", "dogs": "dogs"}
+    assert list(dataset.query_images()) == []
+    assert dataset.judgements([]) is None
+    assert [image.read() for image in dataset.gallery()] == [b"x"] * 5
 
 
 def test_files_that_are_not_images_are_ignored(tmp_path):
@@ -37,18 +37,18 @@ def test_files_that_are_not_images_are_ignored(tmp_path):
 
 
 def test_images_of_the_query_folder_are_queries_not_gallery(tmp_path):
-    names = ["cats/1.jpg", "asked/cats/2.jpg", "asked/dogs/deep/3.jpg", "asked/4.jpg", "asked_not/5.jpg"]
-    for given in ("asked", "asked/", "/asked"):
-        source = image_folder(folder_of(tmp_path, dict.fromkeys(names, b"")), query_folder=given, queries_per_class=5)
-        assert labels(source.gallery()) == {"asked_not/5.jpg": "asked_not", "cats/1.jpg": "cats"}
-        assert labels(source.query_images()) == {
-            "asked/4.jpg": None, "asked/cats/2.jpg": "cats", "asked/dogs/deep/3.jpg": "dogs",
+    names = ["cats/1.jpg", "queries/cats/2.jpg", "queries/dogs/deep/3.jpg", "queries/4.jpg", "queries_not/5.jpg"]
+    for given in ("queries", "queries/", "/queries"):
+        dataset = image_folder(folder_of(tmp_path, dict.fromkeys(names, b"")), query_folder=given, queries_per_class=5)
+        assert labels(dataset.gallery()) == {"queries_not/5.jpg": "queries_not", "cats/1.jpg": "cats"}
+        assert labels(dataset.query_images()) == {
+            "queries/4.jpg": None, "queries/cats/2.jpg": "cats", "queries/dogs/deep/3.jpg": "dogs",
         }  # fmt: skip
 
 
 def test_a_missing_query_folder_is_named(tmp_path):
-    folder_of(tmp_path, {"cats/1.jpg": b"", "asked/readme.txt": b""})
-    for absent in ("query", "asked", "cats/1.jpg"):
+    folder_of(tmp_path, {"cats/1.jpg": b"", "queries/readme.txt": b""})
+    for absent in ("query", "queries", "cats/1.jpg"):
         with pytest.raises(ConfigError, match=f"dataset.query_folder: expected a folder with images .* no {absent}"):
             image_folder(tmp_path, query_folder=absent)
 
@@ -61,32 +61,33 @@ def test_a_missing_query_folder_and_number_is_refused(tmp_path):
 
 
 def test_held_out_images_of_each_class_leave_the_gallery(tmp_path):
-    source = image_folder(folder_of(tmp_path, CATS_AND_DOGS), queries_per_class=3)
-    assert Counter(labels(source.query_images()).values()) == {"cats": 3, "dogs": 3}
-    assert Counter(labels(source.gallery()).values()) == {"cats": 7, "dogs": 7}
-    assert not set(ids(source.query_images())) & set(ids(source.gallery()))
-    assert ids(source.query_images()) == sorted(ids(source.query_images()))
+    dataset = image_folder(folder_of(tmp_path, CATS_AND_DOGS), queries_per_class=3)
+    assert Counter(labels(dataset.query_images()).values()) == {"cats": 3, "dogs": 3}
+    assert Counter(labels(dataset.gallery()).values()) == {"cats": 7, "dogs": 7}
+    assert not set(ids(dataset.query_images())) & set(ids(dataset.gallery()))
+    assert ids(dataset.query_images()) == sorted(ids(dataset.query_images()))
 
 
 def test_at_most_half_of_a_class_is_held_out(tmp_path):
     names = ["cats/1.jpg", "dogs/1.jpg", "dogs/2.jpg", "birds/1.jpg", "birds/2.jpg", "birds/3.jpg", "root.jpg"]
-    source = image_folder(folder_of(tmp_path, dict.fromkeys(names, b"")), queries_per_class=2)
-    assert Counter(labels(source.gallery()).values()) == {"cats": 1, "dogs": 1, "birds": 2, None: 1}
-    assert Counter(labels(source.query_images()).values()) == {"dogs": 1, "birds": 1}
+    dataset = image_folder(folder_of(tmp_path, dict.fromkeys(names, b"")), queries_per_class=2)
+    assert Counter(labels(dataset.gallery()).values()) == {"cats": 1, "dogs": 1, "birds": 2, None: 1}
+    assert Counter(labels(dataset.query_images()).values()) == {"dogs": 1, "birds": 1}
 
 
 def test_held_out_images_depend_on_the_seed_not_the_listing(tmp_path):
-    held = [
+    held_out = [
         ids(image_folder(folder_of(tmp_path / "a", CATS_AND_DOGS), queries_per_class=3, seed=s).query_images())
         for s in range(4)
     ]
-    assert len({tuple(names) for names in held}) == 4
+    assert len({tuple(names) for names in held_out}) == 4
     backwards = dict(reversed(CATS_AND_DOGS.items()))
     assert (
-        ids(image_folder(folder_of(tmp_path / "b", backwards), queries_per_class=3, seed=0).query_images()) == held[0]
+        ids(image_folder(folder_of(tmp_path / "b", backwards), queries_per_class=3, seed=0).query_images())
+        == held_out[0]
     )
     archive = Zip(zip_of(tmp_path / "c.zip", backwards))
-    assert ids(ImageFolder(archive, "", None, 3, 0).query_images()) == held[0]
+    assert ids(ImageFolder(archive, "", None, 3, 0).query_images()) == held_out[0]
 
 
 def test_held_out_images_stay_when_other_classes_are_added(tmp_path):
@@ -126,12 +127,12 @@ def test_an_archive_of_a_folder_reads_as_the_folder(tmp_path):
     members = {f"photos/{name}": body for name, body in CATS_AND_DOGS.items()}
     members |= {"photos/README.txt": b"", "__MACOSX/photos/cats/._0.jpg": b""}
     raw = zip_of(tmp_path / "raw" / "archive.zip", members).parent
-    source = open_dataset(dataset_params(Reader.image_folder, queries_per_class=3), raw, hold_out=True)
+    dataset = open_dataset(dataset_params(Reader.image_folder, queries_per_class=3), raw, hold_out=True)
     same = image_folder(folder_of(tmp_path / "photos", CATS_AND_DOGS), queries_per_class=3)
-    assert labels(source.gallery()) == labels(same.gallery())
-    assert labels(source.query_images()) == labels(same.query_images())
-    asked = open_dataset(dataset_params(Reader.image_folder, query_folder="dogs"), raw, hold_out=True)
-    assert set(labels(asked.gallery()).values()) == {"cats"}
+    assert labels(dataset.gallery()) == labels(same.gallery())
+    assert labels(dataset.query_images()) == labels(same.query_images())
+    dataset = open_dataset(dataset_params(Reader.image_folder, query_folder="dogs"), raw, hold_out=True)
+    assert set(labels(dataset.gallery()).values()) == {"cats"}
 
 
 def test_ignored_files_are_counted_by_suffix(tmp_path: Path) -> None:
@@ -139,5 +140,5 @@ def test_ignored_files_are_counted_by_suffix(tmp_path: Path) -> None:
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"x")
-    source = ImageFolder(Folder(tmp_path), "", query_folder=None, queries_per_class=0, seed=0)
-    assert source.ignored_files() == {".heic": 2, ".txt": 1}
+    dataset = ImageFolder(Folder(tmp_path), "", query_folder=None, queries_per_class=0, seed=0)
+    assert dataset.ignored_files() == {".heic": 2, ".txt": 1}

@@ -24,25 +24,25 @@ def test_local_state_covers_existing_paths_and_changes_with_them(tmp_path):
 
 
 def test_the_state_of_an_alias_is_stored_under_the_alias(tmp_path):
-    folder_of(tmp_path, {"own.bin": b"one"})
-    own = {"demo": tmp_path / "own.bin"}
-    assert local_state(["demo"], own) == {"demo": sha256(b"one").hexdigest()}
-    assert local_state(["other"], own) == {}
-    (tmp_path / "own.bin").unlink()
-    assert local_state(["demo"], own) == {}
+    folder_of(tmp_path, {"demo.bin": b"one"})
+    aliases = {"demo": tmp_path / "demo.bin"}
+    assert local_state(["demo"], aliases) == {"demo": sha256(b"one").hexdigest()}
+    assert local_state(["other"], aliases) == {}
+    (tmp_path / "demo.bin").unlink()
+    assert local_state(["demo"], aliases) == {}
 
 
 def test_only_listed_images_below_the_query_list_are_watched(tmp_path):
-    rows = "a,cbir,mine.jpg,\nb,cbir,gallery-image,\nc,cbir,../other.jpg,\nd,tbir,,mine.jpg\n"
-    folder_of(tmp_path, {"own/mine.jpg": b"one", "own/more.jpg": b"one", "other.jpg": b"one"})
-    (tmp_path / "own" / "list.csv").write_text("query_id,task,image,text\n" + rows)
-    path = str(tmp_path / "own" / "list.csv")
+    rows = "a,cbir,listed.jpg,\nb,cbir,gallery-image,\nc,cbir,../other.jpg,\nd,tbir,,listed.jpg\n"
+    folder_of(tmp_path, {"lists/listed.jpg": b"one", "lists/unlisted.jpg": b"one", "other.jpg": b"one"})
+    (tmp_path / "lists" / "list.csv").write_text("query_id,task,image,text\n" + rows)
+    path = str(tmp_path / "lists" / "list.csv")
     first = images_state(path)
     assert list(first) == [f"images of {path}"]
-    for name in ("own/more.jpg", "other.jpg"):
+    for name in ("lists/unlisted.jpg", "other.jpg"):
         (tmp_path / name).write_bytes(b"longer")
     assert images_state(path) == first
-    (tmp_path / "own" / "mine.jpg").write_bytes(b"longer")
+    (tmp_path / "lists" / "listed.jpg").write_bytes(b"longer")
     assert images_state(path) != first
-    (tmp_path / "own" / "mine.jpg").unlink()
+    (tmp_path / "lists" / "listed.jpg").unlink()
     assert images_state(path) == images_state(None) == {}

@@ -28,7 +28,7 @@ JPEG = noise_jpeg(10)
     ("bad", "attempted", "fraction"), [(29, 100, 0.29), (7, 100, 0.07), (1, 3, 1 / 3), (0, 0, 0.0)]
 )
 def test_exactly_the_allowed_fraction_of_bad_images_passes(bad, attempted, fraction):
-    """29 > 0.29 * 100 in binary arithmetic: the share is compared, not the count."""
+    """29 > 0.29 * 100 in binary arithmetic: the fraction is compared, not the count."""
     rows = [Quarantined(f"{n:03d}.jpg", None, "empty file", "", 0) for n in range(bad + 1)]
     check_bad_fraction(rows[:bad], attempted, fraction, "here")
     if attempted:
@@ -55,7 +55,7 @@ def test_an_error_other_than_a_bad_image_is_raised(tmp_path):
 
 
 def test_memory_is_bounded_by_a_shard(tmp_path, monkeypatch):
-    """3,000 images of some 60 kB: 180 MB go through, 8 MiB shards are held; Python's and Arrow's memory are counted."""
+    """3,000 images of 60 kB are 180 MB, in shards of 8 MiB; counts the memory of Python and of Arrow."""
     shard_bytes = 8 * 2**20
     monkeypatch.setattr(images_module, "MAX_SHARD_BYTES", shard_bytes)
     monkeypatch.setattr(images_module, "_ends_shard", lambda image: False)
@@ -83,7 +83,7 @@ def test_memory_is_bounded_by_a_shard(tmp_path, monkeypatch):
 
 
 def test_a_killed_run_leaves_no_incomplete_shard(tmp_path):
-    """The process is killed while the third shard is half written; -9 runs no clean-up."""
+    """The process is killed with SIGKILL, so without clean-up, while it writes the third shard."""
     script = f"""
         import os, signal
         from pathlib import Path
@@ -110,5 +110,5 @@ def test_a_killed_run_leaves_no_incomplete_shard(tmp_path):
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     names = sorted(path.name for path in (tmp_path / "gallery").iterdir())
     assert [name for name in names if re.fullmatch(r"part-.*", name)] == ["part-00000.parquet", "part-00001.parquet"]
-    assert len(names) == 3  # and the half one under its temporary name
+    assert len(names) == 3  # and the incomplete one under its temporary name
     assert [table.num_rows for _, table in read_shards(tmp_path / "gallery")] == [4, 4]

@@ -29,7 +29,7 @@ PETS = {f"{label}/{n}.jpg": noise_jpeg(10 * k + n) for k, label in enumerate(("b
 BROKEN = {"cats/broken.jpg": noise_jpeg(0)[:200], "cats/empty.png": b"", "big_dogs/page.gif": b"<html>" * 9}
 
 
-def dataset(**changes):
+def params(**changes):
     values = {field.name: None for field in dataclasses.fields(DatasetParams)}
     values |= {"reader": Reader.image_folder, "seed": 0, "queries_per_class": 2, "max_bad_fraction": 0.0}
     return DatasetParams(**{**values, "max_side_px": 512, "max_pixels": 10**6, **changes})
@@ -48,8 +48,8 @@ def query_params(**changes):
 
 
 def prepared(tmp_path, url, parameters=None, queries=None, workers=2, out="out"):
-    """Download and preprocess as the stages do; the folder with `images` and `queries`."""
-    parameters, queries = parameters or dataset(), queries or query_params()
+    """Download and preprocess as the stages do; return the folder with `images` and `queries`."""
+    parameters, queries = parameters or params(), queries or query_params()
     raw = tmp_path / f"{out}-raw"
     fetch_dataset(dataclasses.replace(parameters, url=url and str(url)), raw, workers=1)
     opened = open_dataset(parameters, raw, hold_out=queries.source is QuerySource.dataset)
@@ -78,7 +78,7 @@ def summary(out):
 
 
 def tree(folder):
-    """Name -> hash of every file below a folder."""
+    """Name -> hash of each file below a folder."""
     return {
         str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -162,7 +162,7 @@ def test_tiny_imagenet_becomes_images_and_queries(tmp_path):
         archive.writestr("t/val/val_annotations.txt", "val_0.JPEG\tn02\t0\nval_1.JPEG\tn01\t0\n")
         for n, name in enumerate(["train/n01/images/a", "train/n02/images/b", "val/images/val_0", "val/images/val_1"]):
             archive.writestr(f"t/{name}.JPEG", noise_jpeg(n))
-    parameters = dataset(reader=Reader.tiny_imagenet, queries_per_class=None)
+    parameters = params(reader=Reader.tiny_imagenet, queries_per_class=None)
     out = prepared(tmp_path, tmp_path / "tiny.zip", parameters, query_params(templates=["{}"]))
     assert gallery_ids(out) == ["train/n01/images/a.JPEG", "train/n02/images/b.JPEG"]
     assert [(row["image_id"], row["text"], row["label"]) for row in query_rows(out)] == [
@@ -174,7 +174,7 @@ def test_tiny_imagenet_becomes_images_and_queries(tmp_path):
 
 
 def test_shapes_have_captions_and_graded_judgements(tmp_path):
-    parameters = dataset(
+    parameters = params(
         reader=Reader.shapes, draw_seed=0, draw_gallery_images=160, draw_query_images=80, queries_per_class=None
     )
     out = prepared(tmp_path, None, parameters, query_params(templates=["a photo of a {}"], captions=True))
@@ -189,23 +189,25 @@ def test_shapes_have_captions_and_graded_judgements(tmp_path):
     assert summary(out)["relevance"] == "qrels"
     assert summary(out)["qrels"] == {"rows": len(grades), "dropped": 0}
     assert len(grades) == 240 * 2  # 160 drawings of 80 labels: each query has two of its label
-    shown = read_columns(out / "images" / "gallery", ["image_id", "label", "caption"]).to_pylist()
-    words = {row["image_id"]: row["caption"].split() for row in shown}
-    label = {row["image_id"]: row["label"] for row in shown}
+    gallery = read_columns(out / "images" / "gallery", ["image_id", "label", "caption"]).to_pylist()
+    words = {row["image_id"]: row["caption"].split() for row in gallery}
+    label = {row["image_id"]: row["label"] for row in gallery}
     by_id = {row["query_id"]: row for row in rows}
     assert {label[image_id] == by_id[query_id]["label"] for query_id, image_id, _ in grades} == {True}
-    asked_words = {
+    query_words = {
         row["image_id"]: row["caption"].split()
         for row in read_columns(out / "images" / "queries", ["image_id", "caption"]).to_pylist()
     }
     for query_id, image_id, grade in grades:  # "a large striped red star on a grey background"
-        row, shows = by_id[query_id], words[image_id]
+        row, image_words = by_id[query_id], words[image_id]
         if row["task"] == "cbir":
-            says = asked_words[query_id]
-            assert grade == 1 + (says[1] == shows[1]) + (says[2] == shows[2])
+            wanted = query_words[query_id]
+            assert grade == 1 + (wanted[1] == image_words[1]) + (wanted[2] == image_words[2])
         elif row["query_id"].startswith("caption:"):
-            says = row["text"].split()
-            assert grade == 1 + (says[1] == shows[1]) + (says[2] == shows[2]) + (says[7] == shows[7])
+            wanted = row["text"].split()
+            assert grade == 1 + (wanted[1] == image_words[1]) + (wanted[2] == image_words[2]) + (
+                wanted[7] == image_words[7]
+            )
         else:
             assert grade == 1
     assert grades == sorted(grades)
@@ -218,7 +220,7 @@ def test_the_given_number_of_images_per_class_is_chosen(tmp_path):
     pets = folder_of(
         tmp_path / "pets", {**PETS, "query/cats/q.jpg": noise_jpeg(50), "query/cats/r.jpg": noise_jpeg(51)}
     )
-    parameters = dataset(gallery_per_class=3, queries_per_class=1, query_folder="query")
+    parameters = params(gallery_per_class=3, queries_per_class=1, query_folder="query")
     out = prepared(tmp_path, pets, parameters)
     assert Counter(image_id.split("/")[0] for image_id in gallery_ids(out)) == {"cats": 3, "big_dogs": 3}
     assert len(gallery_ids(out, "queries")) == 1
@@ -227,19 +229,19 @@ def test_the_given_number_of_images_per_class_is_chosen(tmp_path):
 
 
 def test_the_gallery_is_chosen_among_images_not_held_out(tmp_path, pets):
-    out = prepared(tmp_path, pets, dataset(gallery_per_class=3, queries_per_class=4))
+    out = prepared(tmp_path, pets, params(gallery_per_class=3, queries_per_class=4))
     assert Counter(image_id.split("/")[0] for image_id in gallery_ids(out)) == {"cats": 3, "big_dogs": 3}
     assert {*gallery_ids(out), *gallery_ids(out, "queries")} == set(PETS)
 
 
 def test_classes_without_a_gallery_image_get_no_prompt(tmp_path):
     pets = folder_of(tmp_path / "pets", {**PETS, "query/birds/1.jpg": noise_jpeg(50)})
-    out = prepared(tmp_path, pets, dataset(query_folder="query"), query_params(templates=["{}"]))
+    out = prepared(tmp_path, pets, params(query_folder="query"), query_params(templates=["{}"]))
     assert [row["text"] for row in query_rows(out) if row["text"]] == ["big dogs", "cats"]
 
 
 def test_judgements_of_drawings_not_chosen_are_dropped_and_counted(tmp_path):
-    parameters = dataset(
+    parameters = params(
         reader=Reader.shapes, draw_seed=0, draw_gallery_images=160, draw_query_images=10, gallery_per_class=1
     )
     out = prepared(tmp_path, None, parameters)
@@ -253,7 +255,7 @@ def test_judgements_of_drawings_not_chosen_are_dropped_and_counted(tmp_path):
 def test_bad_images_are_quarantined_with_reasons_and_counted(tmp_path):
     pets = folder_of(tmp_path / "pets", {**PETS, **BROKEN})
     (pets / "cats" / "gone.jpg").symlink_to("nowhere.jpg")
-    out = prepared(tmp_path, pets, dataset(max_bad_fraction=0.25, queries_per_class=0))
+    out = prepared(tmp_path, pets, params(max_bad_fraction=0.25, queries_per_class=0))
     assert gallery_ids(out) == sorted(PETS)
     rows = quarantine_rows(out)
     assert [(row.source, row.reason, row.bytes) for row in rows] == [
@@ -277,7 +279,7 @@ def test_bad_images_are_quarantined_with_reasons_and_counted(tmp_path):
 def test_too_many_bad_images_fail_and_leave_the_quarantine(tmp_path):
     pets = folder_of(tmp_path / "pets", {**PETS, **BROKEN, "cats/late.jpg": b"x"})
     with pytest.raises(DataError) as caught:
-        prepared(tmp_path, pets, dataset(max_bad_fraction=0.2))
+        prepared(tmp_path, pets, params(max_bad_fraction=0.2))
     path = tmp_path / "out" / "images" / "quarantine.parquet"
     assert str(caught.value) == (
         "4 of 16 images cannot be decoded, more than dataset.max_bad_fraction = 0.2 allows (big_dogs/page.gif: "
@@ -300,7 +302,7 @@ def test_a_folder_of_only_broken_images_is_refused(tmp_path, source):
         prepared(
             tmp_path,
             broken,
-            dataset(max_bad_fraction=1.0, queries_per_class=0),
+            params(max_bad_fraction=1.0, queries_per_class=0),
             query_params(source=source, path=str(listed)),
         )
     assert len(quarantine_rows(tmp_path / "out")) == 3
@@ -308,7 +310,7 @@ def test_a_folder_of_only_broken_images_is_refused(tmp_path, source):
 
 def test_broken_query_images_count_as_bad_images(tmp_path):
     pets = folder_of(tmp_path / "pets", {**PETS, "query/cats/1.jpg": b"x", "query/cats/2.jpg": noise_jpeg(1)})
-    out = prepared(tmp_path, pets, dataset(query_folder="query", max_bad_fraction=1 / 14))
+    out = prepared(tmp_path, pets, params(query_folder="query", max_bad_fraction=1 / 14))
     assert [row.source for row in quarantine_rows(out)] == ["query/cats/1.jpg"]
     assert [row["query_id"] for row in query_rows(out)] == ["query/cats/2.jpg"]
 
@@ -318,23 +320,25 @@ def test_a_gallery_without_images_is_refused(tmp_path):
         DataError, match=r"the data set has no gallery images: see dataset.url and dataset.query_folder"
     ):
         prepared(
-            tmp_path, folder_of(tmp_path / "pets", {"query/cats/1.jpg": noise_jpeg(1)}), dataset(query_folder="query")
+            tmp_path, folder_of(tmp_path / "pets", {"query/cats/1.jpg": noise_jpeg(1)}), params(query_folder="query")
         )
 
 
 # --- queries of a file ----------------------------------------------------------------------------------------------
 
 LISTED = """query_id,task,image,text,label
-own,cbir,mine/1.jpg,,cats
-theirs,cbir,cats/0.jpg,,
+own,cbir,files/1.jpg,,cats
+gallery,cbir,cats/0.jpg,,
 again,cbir,cats/0.jpg,,cats
 words,tbir,,a sleeping cat,cats
 """
 
 
 def listed(tmp_path, text=LISTED, qrels=None, **changes):
-    """A query list with one image of its own, and perhaps qrels, as parameters."""
-    home = folder_of(tmp_path / "home", {"list.csv": text.encode(), "mine/1.jpg": noise_jpeg(99), "mine/bad.jpg": b"x"})
+    """Parameters of a query list with one image file beside it, and of qrels if given."""
+    home = folder_of(
+        tmp_path / "home", {"list.csv": text.encode(), "files/1.jpg": noise_jpeg(99), "files/bad.jpg": b"x"}
+    )
     if qrels is not None:
         (home / "list.qrels").write_text(qrels, encoding="utf-8")
         changes["qrels"] = str(home / "list.qrels")
@@ -348,11 +352,11 @@ def test_a_list_may_name_gallery_images_and_its_own(tmp_path, pets):
     table = read_columns(out / "images" / "queries", ["image", "label", "source"]).to_pylist()
     assert table == [
         {"image": PETS["cats/0.jpg"], "label": "cats", "source": "cats/0.jpg"},
-        {"image": noise_jpeg(99), "label": "cats", "source": "mine/1.jpg"},
+        {"image": noise_jpeg(99), "label": "cats", "source": "files/1.jpg"},
     ]
     assert [tuple(row.values()) for row in query_rows(out)] == [
         ("own", "cbir", "query/own", None, "cats", None),
-        ("theirs", "cbir", "cats/0.jpg", None, None, None),
+        ("gallery", "cbir", "cats/0.jpg", None, None, None),
         ("again", "cbir", "cats/0.jpg", None, "cats", None),
         ("words", "tbir", None, "a sleeping cat", "cats", None),
     ]
@@ -393,25 +397,25 @@ def test_a_label_for_a_gallery_without_labels_is_refused(tmp_path):
 
 
 def test_an_undecodable_query_image_is_named_by_line(tmp_path, pets):
-    text = "query_id,task,image\nq1,cbir,cats/0.jpg\nq2,cbir,mine/bad.jpg\n"
+    text = "query_id,task,image\nq1,cbir,cats/0.jpg\nq2,cbir,files/bad.jpg\n"
     with pytest.raises(
         DataError,
-        match=r"list\.csv line 3, column image: 'mine/bad.jpg' cannot be decoded: not an image: no whole header",
+        match=r"list\.csv line 3, column image: 'files/bad.jpg' cannot be decoded: not an image: no whole header",
     ):
         prepared(tmp_path, pets, queries=listed(tmp_path, text))
 
 
-@pytest.mark.parametrize("image", ["cats/00.jpg", "mine/2.jpg"])
+@pytest.mark.parametrize("image", ["cats/00.jpg", "files/2.jpg"])
 def test_a_missing_query_image_is_named_by_line(tmp_path, pets, image):
     with pytest.raises(DataError, match=rf"line 2, column image: '{image}' is neither an image_id of the gallery nor"):
         prepared(tmp_path, pets, queries=listed(tmp_path, f"query_id,task,image\nq1,cbir,{image}\n"))
 
 
 def test_a_listed_image_never_gets_a_gallery_image_id(tmp_path):
-    """It would then be left out of its own results as the query itself."""
+    """Otherwise that gallery image would be left out of the results, as the query itself."""
     pets = folder_of(tmp_path / "pets", {**PETS, "query/1.jpg": noise_jpeg(1)})
     with pytest.raises(DataError, match=r"line 2, column query_id: .*'query/1.jpg', which a gallery image already has"):
-        prepared(tmp_path, pets, queries=listed(tmp_path, "query_id,task,image\n1.jpg,cbir,mine/1.jpg\n"))
+        prepared(tmp_path, pets, queries=listed(tmp_path, "query_id,task,image\n1.jpg,cbir,files/1.jpg\n"))
     text = "query_id,task,image\n1.jpg,cbir,query/1.jpg\n"  # the gallery image itself
     assert gallery_ids(prepared(tmp_path, pets, queries=listed(tmp_path, text)), "queries") == ["query/1.jpg"]
 
@@ -445,9 +449,9 @@ def test_judgements_of_images_outside_the_gallery_are_dropped_and_counted(tmp_pa
     pets = folder_of(tmp_path / "pets", {**PETS, "cats/bad.jpg": b"x"})
     text = "query_id,task,text\nq,tbir,a cat\n"
     qrels = "".join(f"q 0 {image_id} 1\n" for image_id in [*PETS, "cats/bad.jpg"])
-    out = prepared(tmp_path, pets, dataset(max_bad_fraction=0.5), listed(tmp_path, text, qrels), out="bad")
+    out = prepared(tmp_path, pets, params(max_bad_fraction=0.5), listed(tmp_path, text, qrels), out="bad")
     assert summary(out)["qrels"] == {"rows": 12, "dropped": 1}
-    few = dataset(max_bad_fraction=0.5, gallery_per_class=2, seed=2)
+    few = params(max_bad_fraction=0.5, gallery_per_class=2, seed=2)
     out = prepared(tmp_path, pets, few, listed(tmp_path, text, qrels), out="few")
     kept = gallery_ids(out)
     assert summary(out)["qrels"] == {"rows": len(kept), "dropped": 13 - len(kept)}
@@ -460,7 +464,7 @@ def test_judgements_without_any_gallery_image_are_refused(tmp_path):
         prepared(
             tmp_path,
             pets,
-            dataset(max_bad_fraction=0.5),
+            params(max_bad_fraction=0.5),
             listed(tmp_path, "query_id,task,text\nq,tbir,a cat\n", "q 0 cats/bad.jpg 1\n"),
         )
 
@@ -477,6 +481,6 @@ def test_output_bytes_do_not_depend_on_the_number_of_workers(tmp_path, monkeypat
     queries = listed(tmp_path, qrels=GRADED) if source is QuerySource.file else query_params(templates=["{}"])
     trees = []
     for workers, out in ((1, "a"), (2, "b"), (7, "c")):
-        trees.append(tree(prepared(tmp_path, pets, dataset(max_bad_fraction=0.5), queries, workers, out)))
+        trees.append(tree(prepared(tmp_path, pets, params(max_bad_fraction=0.5), queries, workers, out)))
     assert trees[0] == trees[1] == trees[2]
     assert sum("gallery/part-" in name for name in trees[0]) >= 2

@@ -29,7 +29,7 @@ LISTED = [ListedQuery(**row, line=0) for row in ROWS]
 
 
 def written(path, rows, columns=COLUMNS):
-    """The rows in the format that the path's suffix names."""
+    """Write the rows in the format of the path's suffix."""
     rows = [{name: row.get(name) for name in columns} for row in rows]
     if path.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(rows), path)
@@ -260,8 +260,8 @@ def image_row(image, query_id="q1", label=None):
 
 @pytest.fixture
 def queries(tmp_path):
-    """A list in a folder of its own, with one image below it, and one outside."""
-    folder = tmp_path / "mine"
+    """A list in a folder, with an image file below the folder and another outside."""
+    folder = tmp_path / "lists"
     (folder / "images").mkdir(parents=True)
     (folder / "images" / "é 1.jpg").write_bytes(b"inside")
     (tmp_path / "secret.jpg").write_bytes(b"outside")

@@ -22,18 +22,20 @@ def test_a_folder_is_recorded_not_copied_and_opened_in_place(tmp_path, monkeypat
     folder_of(tmp_path / "photos", CATS_AND_DOGS)
     monkeypatch.chdir(tmp_path)
     fetch_dataset(dataset_params(Reader.image_folder, "photos"), tmp_path / "raw", workers=1)
-    noted = read_json(tmp_path / "raw" / "folder.json")
-    assert noted["folder"] == str(tmp_path / "photos")
+    recorded = read_json(tmp_path / "raw" / "folder.json")
+    assert recorded["folder"] == str(tmp_path / "photos")
     assert [path.name for path in (tmp_path / "raw").iterdir()] == ["folder.json"]
     monkeypatch.chdir("/")
-    source = open_dataset(dataset_params(Reader.image_folder, queries_per_class=2), tmp_path / "raw", hold_out=True)
-    assert (len(ids(source.gallery())), len(ids(source.query_images()))) == (16, 4)
-    unasked = open_dataset(dataset_params(Reader.image_folder, queries_per_class=2), tmp_path / "raw", hold_out=False)
-    assert (len(ids(unasked.gallery())), len(ids(unasked.query_images()))) == (20, 0)
+    dataset = open_dataset(dataset_params(Reader.image_folder, queries_per_class=2), tmp_path / "raw", hold_out=True)
+    assert (len(ids(dataset.gallery())), len(ids(dataset.query_images()))) == (16, 4)
+    no_hold_out = open_dataset(
+        dataset_params(Reader.image_folder, queries_per_class=2), tmp_path / "raw", hold_out=False
+    )
+    assert (len(ids(no_hold_out.gallery())), len(ids(no_hold_out.query_images()))) == (20, 0)
 
     folder_of(tmp_path / "photos", {"cats/0.jpg": b"changed"})
     fetch_dataset(dataset_params(Reader.image_folder, str(tmp_path / "photos")), tmp_path / "raw", workers=1)
-    assert read_json(tmp_path / "raw" / "folder.json")["fingerprint"] != noted["fingerprint"]
+    assert read_json(tmp_path / "raw" / "folder.json")["fingerprint"] != recorded["fingerprint"]
 
 
 def test_a_folder_that_disappeared_is_named(tmp_path):
@@ -56,9 +58,9 @@ def test_shapes_are_drawn_and_opened(tmp_path):
     fetch_dataset(
         dataset_params(Reader.shapes, draw_seed=5, draw_gallery_images=3, draw_query_images=2), tmp_path, workers=1
     )
-    source = open_dataset(dataset_params(Reader.shapes), tmp_path, hold_out=True)
-    assert isinstance(source, Shapes)
-    assert (len(ids(source.gallery())), len(ids(source.query_images()))) == (3, 2)
+    dataset = open_dataset(dataset_params(Reader.shapes), tmp_path, hold_out=True)
+    assert isinstance(dataset, Shapes)
+    assert (len(ids(dataset.gallery())), len(ids(dataset.query_images()))) == (3, 2)
 
 
 def test_tiny_imagenet_is_opened_from_its_archive(tmp_path):

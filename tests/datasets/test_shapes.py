@@ -34,12 +34,12 @@ def test_grades_count_the_attributes_that_agree(tmp_path):
         gallery_4="star blue striped large grey",  # another colour: not relevant
         gallery_5="heart red striped large grey",  # another shape: not relevant
     )
-    source = Shapes(Zip(archive))
+    dataset = Shapes(Zip(archive))
     image = Query("image", "cbir", "queries/0.jpg", None, "red star")
     prompt = Query("prompt", "tbir", None, "a photo of a red star", "red star", "class prompts")
     caption = Query("caption", "tbir", None, "a large striped red star on a grey background", "red star", "captions")
     grades = defaultdict(dict)
-    for query_id, image_id, grade in source.judgements([image, prompt, caption]):
+    for query_id, image_id, grade in dataset.judgements([image, prompt, caption]):
         grades[query_id][image_id] = grade
     names = [f"gallery/{number}.jpg" for number in range(4)]
     assert grades["image"] == dict(zip(names, [3, 2, 2, 1], strict=True))

@@ -23,17 +23,17 @@ def tiny(path, **changes):
 
 
 def test_gallery_is_train_and_queries_are_val_with_annotated_labels(tmp_path):
-    source = tiny(tmp_path)
-    assert labels(source.gallery()) == {
+    dataset = tiny(tmp_path)
+    assert labels(dataset.gallery()) == {
         "train/n01/images/n01_0.JPEG": "n01",
         "train/n01/images/n01_1.JPEG": "n01",
         "train/n02/images/n02_0.JPEG": "n02",
     }
-    assert labels(source.query_images()) == {"val/images/val_0.JPEG": "n02", "val/images/val_1.JPEG": "n01"}
-    assert [image.label_name for image in source.query_images()] == ["bull frog", "goldfish, Carassius auratus"]
-    assert source.class_names() == {"n01": "goldfish", "n02": "bull frog"}  # of synonyms the first, in order of label
-    assert source.judgements([]) is None
-    grey = Image.open(io.BytesIO(next(image for image in source.query_images() if image.label == "n01").read()))
+    assert labels(dataset.query_images()) == {"val/images/val_0.JPEG": "n02", "val/images/val_1.JPEG": "n01"}
+    assert [image.label_name for image in dataset.query_images()] == ["bull frog", "goldfish, Carassius auratus"]
+    assert dataset.class_names() == {"n01": "goldfish", "n02": "bull frog"}  # of synonyms the first, in order of label
+    assert dataset.judgements([]) is None
+    grey = Image.open(io.BytesIO(next(image for image in dataset.query_images() if image.label == "n01").read()))
     assert grey.mode == "L"
 
 
@@ -64,22 +64,22 @@ def test_an_incomplete_tiny_imagenet_is_refused(tmp_path, members, message):
 
 
 def test_a_val_image_without_annotation_is_refused(tmp_path):
-    source = tiny(tmp_path, members={"val/images/val_2.JPEG": jpeg()})
+    dataset = tiny(tmp_path, members={"val/images/val_2.JPEG": jpeg()})
     with pytest.raises(DataError, match=r"val/images/val_2.JPEG has no line in val/val_annotations.txt"):
-        list(source.query_images())
+        list(dataset.query_images())
 
 
 def test_a_train_folder_of_an_unknown_class_is_refused(tmp_path):
-    source = tiny(tmp_path, members={"train/n77/images/n77_0.JPEG": jpeg()})
+    dataset = tiny(tmp_path, members={"train/n77/images/n77_0.JPEG": jpeg()})
     with pytest.raises(DataError, match=r"train/n77/images/n77_0.JPEG: class n77 is not in wnids.txt"):
-        list(source.gallery())
+        list(dataset.gallery())
 
 
 @pytest.mark.skipif(not MINI.exists(), reason=f"needs the real images at {MINI}")
 def test_all_labels_of_the_real_images_are_correct():
-    source = TinyImagenet(Zip(MINI))
-    gallery, queries = list(source.gallery()), list(source.query_images())
-    assert (len(gallery), len(queries), len(source.class_names())) == (10_000, 2_000, 200)
+    dataset = TinyImagenet(Zip(MINI))
+    gallery, queries = list(dataset.gallery()), list(dataset.query_images())
+    assert (len(gallery), len(queries), len(dataset.class_names())) == (10_000, 2_000, 200)
     with zipfile.ZipFile(MINI) as archive:
         listing = archive.namelist()
         rows = [line.split() for line in archive.read("tiny-imagenet-200/val/val_annotations.txt").decode().split("\n")]
@@ -87,14 +87,14 @@ def test_all_labels_of_the_real_images_are_correct():
             line.split("\t") for line in archive.read("tiny-imagenet-200/words.txt").decode().split("\n") if line
         )
     assert {image.source.rsplit("/", 1)[1]: image.label for image in queries} == {row[0]: row[1] for row in rows if row}
-    assert Counter(image.label for image in queries) == dict.fromkeys(source.class_names(), 10)
-    assert Counter(image.label for image in gallery) == dict.fromkeys(source.class_names(), 50)
+    assert Counter(image.label for image in queries) == dict.fromkeys(dataset.class_names(), 10)
+    assert Counter(image.label for image in gallery) == dict.fromkeys(dataset.class_names(), 50)
     assert all(image.image_id.split("/")[-1].startswith(f"{image.label}_") for image in gallery)
     assert {f"tiny-imagenet-200/{image.image_id}" for image in gallery + queries} == {
         name for name in listing if name.endswith(".JPEG") and "/test/" not in name
     }
-    assert source.class_names() == {wnid: words[wnid].split(",")[0] for wnid in sorted(source.class_names())}
-    assert source.class_names()["n02124075"] == "Egyptian cat"
+    assert dataset.class_names() == {wnid: words[wnid].split(",")[0] for wnid in sorted(dataset.class_names())}
+    assert dataset.class_names()["n02124075"] == "Egyptian cat"
     assert all(image.label_name == words[image.label] for image in gallery)
     modes = {Image.open(io.BytesIO(image.read())).mode for image in gallery[::50]}
     assert modes <= {"RGB", "L"}

@@ -103,7 +103,7 @@ def test_sample_refuses_invalid_arguments_at_the_call(arguments, message):
 
 
 def test_mean_colour_of_the_object_is_nearest_to_its_name(scenes):
-    """Nearest in direction: textures are darker shades of the same colour, so brightness does not count."""
+    """Nearest in direction: textures are darker shades of the same colour, so brightness is ignored."""
 
     def direction(rgb):
         return rgb / np.linalg.norm(rgb, axis=-1, keepdims=True)
@@ -121,7 +121,7 @@ def test_sizes_are_separate_bands_of_area(scenes):
 
 
 def test_background_is_nearest_to_its_name(scenes):
-    """The median pixel outside the object, so that distractors and lines do not count."""
+    """The median pixel outside the object, which ignores distractors and lines."""
     named = np.array([BACKGROUND_RGB[b] for b in BACKGROUNDS], float)
     for attributes, pixels, mask in scenes:
         outside = np.median(pixels[mask == 0], axis=0)
@@ -129,7 +129,7 @@ def test_background_is_nearest_to_its_name(scenes):
 
 
 def test_texture_shows_as_contrast_within_the_object(scenes):
-    """At 64 pixels, where the encoders look; spread in the object's brightest channel, its rim left out."""
+    """At 64 pixels, the input size of the encoders; in the brightest channel of the object, without its rim."""
     spread = {texture: [] for texture in TEXTURES}
     for attributes, pixels, mask in scenes:
         channel = int(np.argmax(COLOUR_RGB[attributes.colour]))

@@ -55,7 +55,7 @@ def test_zip_accepts_odd_but_harmless_names(tmp_path):
 
 
 def test_zip_ignores_hidden_files_as_a_folder_does(tmp_path):
-    """macOS writes a __MACOSX/._x beside every x: taken for images, they would be half of the data set and all bad."""
+    """macOS adds a __MACOSX/._x for each x; as images they would be half of the data set, all undecodable."""
     members = ["cats/1.jpg", "__MACOSX/cats/._1.jpg", "cats/.DS_Store", ".git/x.jpg", "cats/.1.jpg"]
     assert Zip(zip_of(tmp_path / "x.zip", dict.fromkeys(members, b""))).names == ["cats/1.jpg"]
 
@@ -265,17 +265,17 @@ def test_a_file_without_read_permission_is_reported(tmp_path):
 
 def test_the_fingerprint_changes_only_when_a_file_changes(tmp_path):
     file = folder_of(tmp_path, {"a/1.jpg": b"one", "b.jpg": b"two"}) / "a" / "1.jpg"
-    seen = [list(Folder(tmp_path).fingerprint())]
-    assert list(Folder(tmp_path).fingerprint()) == seen[0]
+    states = [list(Folder(tmp_path).fingerprint())]
+    assert list(Folder(tmp_path).fingerprint()) == states[0]
     file.write_bytes(b"longer")
-    seen.append(list(Folder(tmp_path).fingerprint()))
+    states.append(list(Folder(tmp_path).fingerprint()))
     os.utime(file, ns=(10**18, 10**18 + 1))  # the same size, changed a nanosecond later
-    seen.append(list(Folder(tmp_path).fingerprint()))
+    states.append(list(Folder(tmp_path).fingerprint()))
     file.rename(tmp_path / "a" / "2.jpg")
-    seen.append(list(Folder(tmp_path).fingerprint()))
+    states.append(list(Folder(tmp_path).fingerprint()))
     (tmp_path / "c.jpg").write_bytes(b"")
-    seen.append(list(Folder(tmp_path).fingerprint()))
-    assert len({tuple(lines) for lines in seen}) == 5
+    states.append(list(Folder(tmp_path).fingerprint()))
+    assert len({tuple(lines) for lines in states}) == 5
 
 
 def test_the_fingerprint_changes_when_the_target_of_a_link_changes(tmp_path):

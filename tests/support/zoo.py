@@ -1,6 +1,6 @@
-"""The zoo of images that break others: `python -m tests.support.zoo tests/data/zoo` makes it, and says what each member is for.
+"""A zoo of images that are damaged, unusual or hostile: `python -m tests.support.zoo FOLDER` writes it and lists the outcomes.
 
-Each member embeds, or goes to quarantine with a reason that a person understands (`OUTCOMES`).
+Each member can be embedded, or goes to quarantine with a reason that a user understands (`OUTCOMES`).
 """
 
 import io
@@ -18,21 +18,21 @@ EMBEDS = None
 
 
 def photo(width: int = 60, height: int = 40, seed: int = 0) -> Image.Image:
-    """A smooth image of its own, which every member is made of."""
+    """A smooth image from a seed, the base of most members."""
     rng = np.random.default_rng([seed, width, height])
     small = Image.fromarray(rng.integers(0, 256, (4, 4, 3), np.uint8))
     return small.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def saved(image: Image.Image, kind: str, **options: object) -> bytes:
-    """The image's bytes in a format."""
+    """The image encoded in a format."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def declared_png(width: int, height: int, rows: bytes = b"") -> bytes:
-    """A PNG whose header declares a size, whatever its rows hold."""
+    """A 1-bit PNG whose header declares a size, which the compressed `rows` need not have."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -42,11 +42,11 @@ def declared_png(width: int, height: int, rows: bytes = b"") -> bytes:
 
 
 def bomb() -> bytes:
-    """30,000 x 30,000 black and white pixels in some 110 kB."""
+    """30,000 x 30,000 black and white pixels in about 110 kB."""
     return declared_png(30_000, 30_000, bytes(30_000 * (1 + 30_000 // 8)))
 
 
-def turned(orientation: int) -> bytes:
+def rotated(orientation: int) -> bytes:
     """A JPEG with an EXIF orientation."""
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -54,18 +54,18 @@ def turned(orientation: int) -> bytes:
 
 
 def animated(kind: str) -> bytes:
-    """Three frames, the first of them of a colour of its own."""
+    """Three frames of different colours."""
     frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "green", "blue")]
     return saved(frames[0], kind, save_all=True, append_images=frames[1:], duration=50)
 
 
 def transparent_palette() -> bytes:
-    """A palette image with one colour that is transparent."""
+    """A palette image with one transparent colour."""
     return saved(photo().convert("P", palette=Image.Palette.ADAPTIVE, colors=16), "PNG", transparency=0)
 
 
 def without_last_row() -> bytes:
-    """A PNG of whole chunks whose compressed rows end in the middle of the last one."""
+    """A PNG with complete chunks whose compressed rows end before the last row does."""
     rng = np.random.default_rng(0)
     rows = b"".join(b"\0" + rng.bytes(60 * 3) for _ in range(40))
     whole = saved(photo(), "PNG")
@@ -79,7 +79,7 @@ _GREY_16 = Image.fromarray((np.arange(60 * 40).reshape(40, 60) * 27).astype(np.u
 
 FILES: dict[
     str, tuple[Callable[[], bytes], str | None]
-] = {  # name -> its bytes, and why it is set aside (None: it embeds)
+] = {  # name -> its bytes, and the reason for its quarantine (None: it can be embedded)
     "truncated.jpg": (lambda: saved(photo(300, 200), "JPEG")[:-2000], "damaged or truncated"),
     "truncated.png": (lambda: saved(photo(300, 200), "PNG")[:-2000], "damaged or truncated"),
     "zero bytes.jpg": (lambda: b"", "empty file"),
@@ -91,7 +91,7 @@ FILES: dict[
     "palette, transparent.png": (transparent_palette, EMBEDS),
     "animated.gif": (lambda: animated("GIF"), EMBEDS),
     "animated.webp": (lambda: animated("WEBP"), EMBEDS),
-    **{f"orientation {n}.jpg": (lambda n=n: turned(n), EMBEDS) for n in range(1, 9)},  # type: ignore[misc]
+    **{f"orientation {n}.jpg": (lambda n=n: rotated(n), EMBEDS) for n in range(1, 9)},  # type: ignore[misc]
     "1x1.png": (lambda: saved(photo(1, 1), "PNG"), EMBEDS),
     "1x20000.png": (lambda: saved(photo(1, 20_000), "PNG"), EMBEDS),
     "20000x1.jpg": (lambda: saved(photo(20_000, 1), "JPEG"), EMBEDS),
@@ -110,7 +110,7 @@ FILES: dict[
 }
 
 LINKS = {"dangling link.jpg": "nowhere.jpg", "circular link.jpg": "circular link.jpg"}
-UNREADABLE = "unreadable.jpg"  # but for root, who reads everything
+UNREADABLE = "unreadable.jpg"  # except for root, who may read all files
 
 OUTCOMES: dict[str, str | None] = {
     **{name: outcome for name, (_, outcome) in FILES.items()},
@@ -122,7 +122,7 @@ OUTCOMES: dict[str, str | None] = {
 
 
 def make_zoo(folder: Path) -> None:
-    """Write every member into the folder."""
+    """Write all members into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, (make, _) in FILES.items():
         (folder / name).write_bytes(make())
@@ -138,5 +138,5 @@ def make_zoo(folder: Path) -> None:
 
 if __name__ == "__main__":
     make_zoo(Path(sys.argv[1]))
-    for member, why in OUTCOMES.items():
-        print(f"{member}: {why or 'embeds'}")
+    for member, reason in OUTCOMES.items():
+        print(f"{member}: {reason or 'can be embedded'}")
