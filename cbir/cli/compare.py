@@ -21,8 +21,9 @@ def run(options: argparse.Namespace) -> None:
     """Print the comparisons."""
     from rich.console import Console
 
-    from cbir.runs.compare import METRICS, compare, open_run  # scipy takes a second
+    from cbir.runs.compare import METRICS, compare  # scipy takes a second
     from cbir.runs.comparison_tables import as_markdown, print_tables
+    from cbir.runs.opening import open_run
 
     check_resampling(options)
     runs = [open_run(name) for name in options.runs]

@@ -41,19 +41,19 @@ def run(options: argparse.Namespace) -> None:
 
     Raises DataError where jobs failed.
     """
-    from cbir.runs.experiments import Bench
+    from cbir.runs.experiments import ExperimentRunner
     from cbir.runs.sweep import Sweep, slug, sweep_name
     from cbir.runs.sweep_table import check_metrics
 
     out = ReportPaths().sweeps / (slug([options.name]) if options.name else sweep_name(options.overrides))
-    with Bench() as bench:
+    with ExperimentRunner() as runner:
         check_writable(out)
-        if bench.changed:
-            rest = len(bench.changed) - _MAX_FILES
+        if runner.changed:
+            rest = len(runner.changed) - _MAX_FILES
             more = f" and {rest} more" if rest > 0 else ""
-            names = ", ".join(bench.changed[:_MAX_FILES])
+            names = ", ".join(runner.changed[:_MAX_FILES])
             print(f"note: uncommitted changes are part of every job: {names}{more}")
-        sweep = Sweep(bench, out, options.objective)
+        sweep = Sweep(runner, out, options.objective)
         try:
             sweep.run(options.overrides)
         except KeyboardInterrupt:
@@ -94,7 +94,7 @@ def _print_outcomes(outcomes: Sequence["Outcome"], out: Path, metrics: Sequence[
     from cbir.runs.sweep_table import METRICS, as_csv, as_markdown, print_table, tabulate
 
     table = tabulate(outcomes, metrics or METRICS)
-    if table.lines:
+    if table.rows:
         print_table(table, Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS))
         markdown, values = _table_paths(out)
         for path, text in ((markdown, as_markdown(table)), (values, as_csv(table))):

@@ -20,9 +20,19 @@ from cbir.report.figures import flatten
 from cbir.report.judged import ExampleHit, ExampleQuery, JudgedCollection
 from cbir.report.page import drawings, read_pictures, write_page
 from cbir.report.provenance import matches_lock, read_lock, read_provenance
-from cbir.runs.compare import FILES, IDENTICAL, METRICS, Change, Comparison, compare, read_run, reports_of, revision_of
+from cbir.runs.compare import IDENTICAL, METRICS, Change, Comparison, compare
+from cbir.runs.opening import RUN_FILES, open_reports, read_run, revision_of
 
-_FILES = (*FILES, "metrics.json", "intervals.json", "definitions.json", "classes.parquet", "confusions.parquet", "runs")
+_PATHS = ReportPaths()
+_FILES = (
+    *RUN_FILES,
+    _PATHS.metrics,
+    _PATHS.intervals,
+    _PATHS.definitions,
+    _PATHS.classes,
+    _PATHS.confusions,
+    _PATHS.runs,
+)
 _RANKING = "map_at_r"
 _BARS = 8  # classes that lost most, and that won most
 _NAME_CHARACTERS = 40  # of a run, in a chart
@@ -61,13 +71,14 @@ class ChangedQuery(NamedTuple):
 def write_comparison(out: Path, names: tuple[str, str], folders: Sequence[Path], resamples: int, seed: int) -> None:
     """Write the page of the second run against the first.
 
-    names : as `cbir.runs.compare.reports_of` takes them.  folders : of repositories; the first whose data/ holds what the runs
+    names : of runs (see `cbir.runs.opening`).  folders : of repositories; the first whose data/ holds what the runs
     were asked lends pictures and judgements.
     Raises DataError where the runs cannot be compared (see `cbir.runs.compare.compare`), or their files are damaged.
     """
-    with reports_of(names[0], _FILES) as first, reports_of(names[1], _FILES) as second:
+    with open_reports(names[0], _FILES) as base, open_reports(names[1], _FILES) as other:
+        first, second = base.root, other.root
         sides = [_read_side(name, reports) for name, reports in zip(names, (first, second), strict=True)]
-        runs = [read_run(side.name, side.reports) for side in sides]
+        runs = [read_run(side.name, ReportPaths(side.reports)) for side in sides]
         found = compare(runs, METRICS, resamples, seed)
         ranked = sorted((_ranking_of(list(group)) for _, group in groupby(found, key=_group)), key=_place)
         data = _data_of(folders, runs[0].collection)

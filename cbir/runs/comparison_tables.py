@@ -1,6 +1,6 @@
-"""A comparison as tables: for a terminal and in Markdown."""
+"""Comparisons as tables, for a terminal and in Markdown."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from rich import box
@@ -13,82 +13,85 @@ from cbir.core.text import printable
 from cbir.runs.compare import IDENTICAL, Change, Comparison
 
 _HEADS = ("", "searched by", "metric", "first", "other", "difference", "p", "verdict")
-_CLASSES = 3
+_MAX_CLASSES = 3
 FOOTNOTE = (
-    "difference: the other less the first, in brackets its 95 % interval over draws of classes. p: paired randomisation test, "
-    "two-sided, Holm's correction over all lines. Lines without any change are left out."
+    "difference: the other run less the first, query by query, in brackets its 95 % interval over resamples of classes. "
+    "p: paired randomisation test, two-sided, with Holm's correction over all rows. Rows without any change are left out."
 )
 
 
-def print_tables(found: Sequence[Comparison], console: Console) -> None:
-    """One table for each pair of runs, then who changed most."""
-    for (base, run), pair in _pairs(found):
+def print_tables(comparisons: Sequence[Comparison], console: Console) -> None:
+    """Print a table for each pair of runs, and the classes and queries that changed most."""
+    for (base, run), pair in _by_pair(comparisons):
         table = Table(title=Text(printable(f"{run} against {base}")), box=box.SIMPLE)
         for head in _HEADS:
             table.add_column(head, justify="right" if head in ("first", "other") else "left", overflow="fold")
-        lines = _changed(pair)
-        for one in lines:
-            table.add_row(*(Text(printable(cell)) for cell in _cells(one)))
-        if lines:
+        changed = _changed(pair)
+        for comparison in changed:
+            table.add_row(*(Text(printable(cell)) for cell in _cells(comparison)))
+        if changed:
             console.print(table)
-        for told in _told(pair):
-            console.print(printable(told, max_characters=None), markup=False, highlight=False)
+        for note in _notes(pair):
+            console.print(printable(note, max_characters=None), markup=False, highlight=False)
     console.print(FOOTNOTE, markup=False, highlight=False)
 
 
-def as_markdown(found: Sequence[Comparison]) -> str:
-    """The same for a web page; text from data is escaped."""
+def as_markdown(comparisons: Sequence[Comparison]) -> str:
+    """The same as Markdown; text from data is escaped."""
     lines = []
-    for (base, run), pair in _pairs(found):
+    for (base, run), pair in _by_pair(comparisons):
         lines += [f"## {escaped(run)} against {escaped(base)}", ""]
-        if _changed(pair):
+        if changed := _changed(pair):
             lines += [row(*_HEADS), rule(len(_HEADS))]
-            lines += [row(*map(escaped, _cells(one))) for one in _changed(pair)] + [""]
-        lines += [f"- {escaped(told)}" for told in _told(pair)] + [""]
+            lines += [row(*map(escaped, _cells(comparison))) for comparison in changed] + [""]
+        lines += [f"- {escaped(note)}" for note in _notes(pair)] + [""]
     return "\n".join([*lines, FOOTNOTE])
 
 
-def _pairs(found: Sequence[Comparison]) -> Iterable[tuple[tuple[str, str], list[Comparison]]]:
-    return ((names, list(pair)) for names, pair in groupby(found, lambda one: (one.base, one.run)))
+def _by_pair(comparisons: Sequence[Comparison]) -> Iterator[tuple[tuple[str, str], list[Comparison]]]:
+    """Yield the names of two runs with their comparisons."""
+    for names, pair in groupby(comparisons, lambda comparison: (comparison.base, comparison.run)):
+        yield names, list(pair)
 
 
-def _changed(pair: Sequence[Comparison]) -> list[Comparison]:
-    return [one for one in pair if one.verdict != IDENTICAL]
+def _changed(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    return [comparison for comparison in comparisons if comparison.verdict != IDENTICAL]
 
 
-def _cells(one: Comparison) -> list[str]:
-    interval = "" if one.interval is None else f" [{one.interval.low:+.3f}, {one.interval.high:+.3f}]"
+def _cells(comparison: Comparison) -> list[str]:
+    interval = comparison.interval
     return [
-        f"{one.task} {one.encoder}",
-        one.search,
-        one.metric,
-        f"{one.base_mean:.3f}",
-        f"{one.run_mean:.3f}",
-        f"{one.difference:+.4f}{interval}",
-        f"{one.p:.4f}" if one.p >= 0.0001 else "<0.0001",
-        one.verdict,
+        f"{comparison.task} {comparison.encoder}",
+        comparison.search,
+        comparison.metric,
+        f"{comparison.base_mean:.3f}",
+        f"{comparison.run_mean:.3f}",
+        f"{comparison.difference:+.4f}" + ("" if interval is None else f" [{interval.low:+.3f}, {interval.high:+.3f}]"),
+        f"{comparison.p:.4f}" if comparison.p >= 0.0001 else "<0.0001",
+        comparison.verdict,
     ]
 
 
-def _told(pair: Sequence[Comparison]) -> list[str]:
-    """What did not change, and of what did the classes and queries that changed most, in the first metric."""
-    told = []
-    for (task, encoder, search), group in groupby(pair, lambda one: (one.task, one.encoder, one.search)):
-        first, *rest = group
+def _notes(pair: Sequence[Comparison]) -> list[str]:
+    """What is identical, and the classes and queries that changed most, in the first metric of each group."""
+    notes = []
+    for (task, encoder, search), group in groupby(pair, lambda comparison: comparison.group):
+        comparisons = list(group)
+        first = comparisons[0]
         where = f"{task} {encoder}, {search} search"
-        if not _changed([first, *rest]):
-            told.append(f"{where}: identical for every query")
+        if not _changed(comparisons):
+            notes.append(f"{where}: identical for every query")
             continue
-        for what, changes in {
-            "classes that lost most": [one for one in first.classes[:_CLASSES] if one.change < 0],
-            "classes that won most": [one for one in first.classes[::-1][:_CLASSES] if one.change > 0],
+        for title, changes in {
+            "classes that lost most": [change for change in first.classes[:_MAX_CLASSES] if change.change < 0],
+            "classes that won most": [change for change in first.classes[::-1][:_MAX_CLASSES] if change.change > 0],
             "queries that lost most": first.lost,
             "queries that won most": first.won,
         }.items():
             if changes:
-                told.append(f"{where}, {first.metric}, {what}: {_named(changes)}")
-    return told
+                notes.append(f"{where}, {first.metric}, {title}: {_list(changes)}")
+    return notes
 
 
-def _named(changes: Iterable[Change]) -> str:
-    return ", ".join(f"{one.name} {one.change:+.3f}" for one in changes)
+def _list(changes: Iterable[Change]) -> str:
+    return ", ".join(f"{change.name} {change.change:+.3f}" for change in changes)

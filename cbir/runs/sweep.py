@@ -1,7 +1,7 @@
-"""`cbir sweep`: the jobs that Hydra makes of the overrides, each a DVC experiment of its own, one after another.
+"""Sweeps: Hydra expands the overrides into jobs, and each job runs as a DVC experiment, one after another.
 
-Hydra's own sweeper expands the overrides (the product of all lists; or any installed sweeper plugin, by
-`hydra/sweeper=...`) and hands batches of jobs to the launcher in `conf/hydra_plugins/`, which calls `Sweep.run_batch`.
+Hydra's basic sweeper (the product of all lists), or a sweeper plugin chosen with `hydra/sweeper=...`, passes batches of jobs to
+the launcher in `conf/hydra_plugins/`, which calls `Sweep.run_batch`.
 """
 
 import importlib
@@ -30,20 +30,24 @@ from cbir.core.params import CONF_DIR, nearest
 from cbir.datasets.local_state import images_state, local_state
 from cbir.datasets.prompt_sets import user_files
 from cbir.fetching.addresses import local_path
-from cbir.runs.experiments import FINGERPRINT_CHARACTERS, FOLDER, Bench, JobError, fingerprint
+from cbir.runs.experiments import (
+    FINGERPRINT_CHARACTERS,
+    FOLDER,
+    ExperimentRunner,
+    JobError,
+    Results,
+    fingerprint,
+)
 
-RESULTS = ("metrics.json", "intervals.json", "latency.json")
 _PATHS = ("dataset.url", "queries.path", "queries.qrels")
 _MAY_BE_PATHS = tuple(f"{encoder}.{key}" for encoder in ENCODERS for key in ("architecture", "weights", "tokenizer"))
 _SLUG_CHARACTERS = 60
 
-Results = dict[str, dict[str, Any]]  # file of reports/ -> its content
-
 
 @dataclass(frozen=True)
 class Job:
-    """overrides : as `dvc exp run --set-param` takes them.  name : of its experiment; ends in a fingerprint of parameters,
-    code and local files, by which a job that is already done is known again.
+    """overrides : arguments of `dvc exp run --set-param`.  name : of the experiment; it ends in a fingerprint of parameters,
+    code and local files, by which a finished job is recognised.
     """
 
     overrides: tuple[str, ...]
@@ -51,19 +55,19 @@ class Job:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What each override sets."""
+        """key -> value, of each override."""
         return _settings(self.overrides)
 
     @property
     def command(self) -> str:
-        """What runs this job alone."""
+        """The command that runs this job alone."""
         return shlex.join(["cbir", "sweep", *self.overrides])
 
 
 @dataclass
 class Outcome:
-    """results : what the experiment measured; None where it failed, and `error` says why.  stages : those that were run.
-    seconds : None where the job was already done.
+    """results : None where the experiment failed, and `error` says why.  stages : those that DVC ran.
+    seconds : None where the job had been finished before.
     """
 
     job: Job
@@ -74,30 +78,33 @@ class Outcome:
 
 
 class Sweep:
-    """Runs the jobs of one sweep on a bench, and keeps what came of them.
+    """Runs the jobs of one sweep and collects their outcomes.
 
-    logs : folder for what each job prints.  objective : the value of metrics.json that the sweeper optimises, where it does.
+    logs : folder for the output of each job.  objective : dotted key of the value in metrics.json that a sweeper plugin
+    optimises.
     """
 
-    def __init__(self, bench: Bench, logs: Path, objective: str | None = None, conf_dir: Path = CONF_DIR) -> None:
+    def __init__(
+        self, runner: ExperimentRunner, logs: Path, objective: str | None = None, conf_dir: Path = CONF_DIR
+    ) -> None:
         self.outcomes: list[Outcome] = []
-        self._bench, self._logs, self._objective, self._conf_dir = bench, logs, objective, conf_dir
+        self._runner, self._logs, self._objective, self._conf_dir = runner, logs, objective, conf_dir
 
     def run(self, overrides: Sequence[str]) -> None:
-        """Let Hydra's sweeper make jobs of the overrides, and run them.
+        """Expand the overrides into jobs and run them.
 
-        Raises ConfigError in one line for the first job that cannot be composed; nothing has been run then.
+        Raises ConfigError in one line for the first job that cannot be composed, before any job runs.
         """
-        given = parsed(overrides)
-        check_overrides([text for one in given for text in _values(one)], self._conf_dir)
-        if self._objective is None and any(one.key_or_group == "hydra/sweeper" for one in given):
+        parsed_overrides = parsed(overrides)
+        check_overrides([text for override in parsed_overrides for text in _values(override)], self._conf_dir)
+        if self._objective is None and any(override.key_or_group == "hydra/sweeper" for override in parsed_overrides):
             raise ConfigError(
-                "a sweeper of your choice needs the value to optimise: add --objective cbir.clip.map_at_r"
+                f"a sweeper plugin needs the value to optimise: add --objective cbir.{ENCODERS[-1]}.map_at_r"
             )
         _register(self._conf_dir)
-        notes = FOLDER / "hydra"  # for what a sweeper writes of its own accord
-        notes.mkdir(parents=True, exist_ok=True)
-        hydra_overrides = ["hydra/launcher=cbir", f"hydra.sweep.dir={notes}"]
+        sweeper_folder = FOLDER / "hydra"  # a sweeper may write files
+        sweeper_folder.mkdir(parents=True, exist_ok=True)
+        hydra_overrides = ["hydra/launcher=cbir", f"hydra.sweep.dir={sweeper_folder}"]
         try:
             with initialize_config_dir(str(self._conf_dir.resolve()), version_base=None):
                 hydra: Any = GlobalHydra.instance().hydra
@@ -106,20 +113,21 @@ class Sweep:
             raise ConfigError(explained(error, overrides, self._conf_dir)) from error
         if not self.outcomes:
             raise ConfigError(
-                f"no job came of {' '.join(overrides)}: its pattern fits no option, or its range is empty"
+                f"{' '.join(overrides)} gives no job: its pattern matches no option, or its range is empty"
             )
 
     def run_batch(self, batch: Sequence[Sequence[str]]) -> list[float | None]:
-        """Check every job of a batch, then run one after another; the objective of each, None where there is none.
+        """Check all jobs of a batch, then run them one after another.
 
-        Raises ConfigError as `run` does.
+        Returns the objective of each job, None where the job failed or there is no objective.  Raises ConfigError as `run`
+        does.
         """
         varied = varying([_settings(overrides) for overrides in batch])
         jobs = [self._job(overrides, varied) for overrides in batch]
         before = len(self.outcomes)
         for number, job in enumerate(jobs, before + 1):
-            of_all = f" of {before + len(jobs)}" if len(jobs) > 1 else ""
-            print(f"job {number}{of_all}: {' '.join(_shown(job.overrides, varied))}:", end=" ", flush=True)
+            total = f" of {before + len(jobs)}" if len(jobs) > 1 else ""
+            print(f"job {number}{total}: {' '.join(_label(job.overrides, varied))}:", end=" ", flush=True)
             self.outcomes.append(self._run(job))
         return [self._value(outcome) for outcome in self.outcomes[before:]]
 
@@ -132,42 +140,42 @@ class Sweep:
         names = _names(values)
         for name in names:
             path = local_path(name)
-            if path is not None and path.exists() and not path.is_absolute() and not self._bench.holds(path):
+            if path is not None and path.exists() and not path.is_absolute() and not self._runner.has_file(path):
                 raise ConfigError(f"{name}: expected an absolute path in a sweep, as {path.resolve()}; nothing was run")
         state = local_state(names)
         if _at(values, "queries.source") == "file":
             state |= images_state(_at(values, "queries.path"))
-        made_of = fingerprint(text, self._bench.code(), repr(state))
-        return Job(tuple(overrides), f"{slug(_shown(overrides, varied))}-{made_of}")
+        inputs = fingerprint(text, self._runner.code(), repr(state))
+        return Job(tuple(overrides), f"{slug(_label(overrides, varied))}-{inputs}")
 
     def _run(self, job: Job) -> Outcome:
-        done = self._bench.find(job.name[-FINGERPRINT_CHARACTERS - 1 :])
-        if done is not None:
-            with suppress(DataError):  # else its files have left the cache
-                outcome = Outcome(Job(job.overrides, done.name), self._bench.read(done, RESULTS))
-                where = "" if self._bench.is_of_head(done) else ", at another commit: `dvc exp show -A` shows it"
-                print(f"done before: {done.name}{where}", flush=True)
+        finished = self._runner.find(job.name[-FINGERPRINT_CHARACTERS - 1 :])
+        if finished is not None:
+            with suppress(DataError):  # its files are no longer in the cache
+                outcome = Outcome(Job(job.overrides, finished.name), self._runner.read(finished))
+                where = "" if self._runner.is_of_head(finished) else ", at another commit: `dvc exp show -A` lists it"
+                print(f"done before: {finished.name}{where}", flush=True)
                 return outcome
         outcome, begun = Outcome(job), perf_counter()
 
-        def tell(stage: str) -> None:
+        def on_stage(stage: str) -> None:
             outcome.stages.append(stage)
             print(stage, end=" ", flush=True)
 
         try:
-            experiment = self._bench.run(job.name, job.overrides, self._logs / f"{job.name}.log", tell)
-            outcome.results = self._bench.read(experiment, RESULTS)
+            experiment = self._runner.run(job.name, job.overrides, self._logs / f"{job.name}.log", on_stage)
+            outcome.results = self._runner.read(experiment)
         except (JobError, DataError) as error:
             outcome.error = str(error)
         outcome.seconds = perf_counter() - begun
-        how = "failed" if outcome.error is not None else "done"
-        print(f"... {how} in {outcome.seconds:.0f} s: {job.name}", flush=True)
+        state = "failed" if outcome.error is not None else "done"
+        print(f"... {state} in {outcome.seconds:.0f} s: {job.name}", flush=True)
         return outcome
 
     def _value(self, outcome: Outcome) -> float | None:
         if self._objective is None or outcome.results is None:
             return None
-        metrics = outcome.results["metrics.json"]
+        metrics = outcome.results.metrics.to_json()
         value = _at(metrics, self._objective)
         if not isinstance(value, float | int):
             raise ConfigError(
@@ -177,19 +185,19 @@ class Sweep:
 
 
 def varying(settings: Sequence[Mapping[str, str]]) -> list[str]:
-    """The keys that not all of them set to the same.
+    """The keys that do not have the same value in all settings.
 
     >>> varying([{"index": "flat", "clip": "demo"}, {"index": "hnsw", "clip": "demo"}])
     ['index']
     """
-    keys = dict.fromkeys(key for one in settings for key in one)
-    return [key for key in keys if len({one.get(key) for one in settings}) > 1]
+    keys = dict.fromkeys(key for values in settings for key in values)
+    return [key for key in keys if len({values.get(key) for values in settings}) > 1]
 
 
-def plain(value: str) -> str:
-    """The value of an override as people read it: without Hydra's escapes, and of a mapping its keys and values alone.
+def readable(value: str) -> str:
+    """An override's value without Hydra's escapes; a mapping as its innermost keys and values.
 
-    >>> plain("{kind:hnsw,search:{ef_search:16}}"), plain("random\\\\:0")
+    >>> readable("{kind:hnsw,search:{ef_search:16}}"), readable("random\\\\:0")
     ('kind=hnsw ef_search=16', 'random:0')
     """
     if value.startswith("{"):
@@ -198,19 +206,22 @@ def plain(value: str) -> str:
 
 
 def sweep_name(overrides: Sequence[str]) -> str:
-    """The name of a sweep's files: the experiment of conf/ that it runs, and what it varies; or else all that is set.
+    """The name of a sweep's files: its experiment of conf/ and the keys that vary, or else all overrides.
 
     >>> sweep_name(["index=flat,hnsw", "clip=demo"]), sweep_name(["experiment=ann_pareto"]), sweep_name(["index=hnsw"])
     ('index', 'ann_pareto', 'index-hnsw')
     """
-    given = parsed(overrides)
-    named = [str(one.value()) for one in given if one.key_or_group == "experiment" and not one.is_sweep_override()]
-    varied = [one.key_or_group for one in given if one.is_sweep_override()]
-    return slug([*named, *varied] or overrides)
+    experiments, varied = [], []
+    for override in parsed(overrides):
+        if override.is_sweep_override():
+            varied.append(override.key_or_group)
+        elif override.key_or_group == "experiment":
+            experiments.append(str(override.value()))
+    return slug([*experiments, *varied] or overrides)
 
 
 def slug(words: Sequence[str]) -> str:
-    """The words as one that may be a file's and an experiment's name.
+    """Join words into a valid name for a file and an experiment.
 
     >>> slug(["index={kind:hnsw,search:{ef_search:16}}", "clip=demo"])
     'index-kind-hnsw-search-ef_search-16-clip-demo'
@@ -219,9 +230,9 @@ def slug(words: Sequence[str]) -> str:
 
 
 def _values(override: Override) -> list[str]:
-    """The override once for each value of a list; nothing where Hydra has yet to find the values.
+    """One override for each value of a list; empty for a range or pattern, which Hydra expands later.
 
-    Raises ConfigError for a list with more than values in it.
+    Raises ConfigError for a list that contains another sweep.
     """
     if override.is_choice_sweep() and override.value_type != ValueType.GLOB_CHOICE_SWEEP:
         try:
@@ -235,17 +246,18 @@ def _values(override: Override) -> list[str]:
 
 
 def _settings(overrides: Sequence[str]) -> dict[str, str]:
-    return {key: value for key, _, value in (one.partition("=") for one in overrides)}
+    return {key: value for key, _, value in (override.partition("=") for override in overrides)}
 
 
-def _shown(overrides: Sequence[str], varied: Sequence[str]) -> list[str]:
-    """What tells a job from the others, as people read it; all of it where there is nothing to tell it from."""
+def _label(overrides: Sequence[str], varied: Sequence[str]) -> list[str]:
+    """The settings that distinguish a job from the others; all settings where none varies."""
     settings = _settings(overrides)
-    return [f"{key}={plain(settings[key])}" for key in settings if key in varied or settings.keys().isdisjoint(varied)]
+    keys = [key for key in settings if key in varied] or settings
+    return [f"{key}={readable(settings[key])}" for key in keys]
 
 
 def _register(conf_dir: Path) -> None:
-    """Tell Hydra of the types of our parameters and of our launcher."""
+    """Register the schema of the parameters and the launcher with Hydra."""
     register_schema()
     sys.path.append(str(conf_dir.resolve()))
     try:
@@ -256,10 +268,10 @@ def _register(conf_dir: Path) -> None:
 
 
 def _names(values: Mapping[str, Any]) -> list[str]:
-    """What the parameters name that may lie on this machine; the demo weights do not, they are part of the code."""
-    given = [_at(values, key) for key in _PATHS]
-    given += [name for key in _MAY_BE_PATHS if (name := _at(values, key)) != "demo"]
-    return [*(str(name) for name in given if name is not None), *user_files(_at(values, "queries.prompt_sets"))]
+    """The values that may be paths of this machine; the demo weights are not, they are part of the code."""
+    names = [_at(values, key) for key in _PATHS]
+    names += [name for key in _MAY_BE_PATHS if (name := _at(values, key)) != "demo"]
+    return [*(str(name) for name in names if name is not None), *user_files(_at(values, "queries.prompt_sets"))]
 
 
 def _at(values: Any, key: str) -> Any:
@@ -271,7 +283,7 @@ def _at(values: Any, key: str) -> Any:
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[str]:
     """The dotted keys of all values."""
-    found = []
+    keys = []
     for name, value in values.items():
-        found += _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [f"{prefix}{name}"]
-    return found
+        keys += _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [f"{prefix}{name}"]
+    return keys

@@ -13,8 +13,9 @@ from rich.console import Console
 
 from cbir.cli import main as cli
 from cbir.core.errors import ConfigError, DataError
-from cbir.runs.compare import IDENTICAL, METRICS, Change, Comparison, Run, compare, open_run
+from cbir.runs.compare import IDENTICAL, METRICS, Change, Comparison, compare
 from cbir.runs.comparison_tables import as_markdown, print_tables
+from cbir.runs.opening import Run, open_run
 from tests.support.world import PARAMS, World, make_world, unit
 
 
@@ -210,7 +211,7 @@ def test_bad_requests_are_told(folders: tuple[Path, Path], tmp_path: Path) -> No
     other = Run("other", run.collection, run.per_query.slice(0, 0))
     with pytest.raises(DataError, match="share no task, encoder and metric among map_at_r"):
         compare([run, other], ["map_at_r"], 200, 0)
-    with pytest.raises(DataError, match="only one of them says what its queries are; run `dvc repro` in both"):
+    with pytest.raises(DataError, match="only one of them records its queries; run `dvc repro` in both"):
         compare([run, replace(run, collection={"gallery": run.collection["gallery"]})], METRICS, 200, 0)
     with pytest.raises(DataError, match=r"test_collection\.json is not here: run `dvc repro`"):
         open_run(str(tmp_path))

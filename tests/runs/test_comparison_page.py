@@ -13,8 +13,9 @@ from cbir.cli import main as cli
 from cbir.core.errors import DataError
 from cbir.core.files import read_json
 from cbir.report.figures import signed
-from cbir.runs.compare import METRICS, Comparison, compare, open_run
+from cbir.runs.compare import METRICS, Comparison, compare
 from cbir.runs.comparison_page import write_comparison
+from cbir.runs.opening import open_run
 from tests.runs.test_compare import better, run_of
 from tests.support.world import PARAMS as WORLD_PARAMS
 from tests.support.world import World, make_world
