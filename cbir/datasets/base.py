@@ -4,9 +4,10 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from cbir.artifacts.queries import Judgement
+if TYPE_CHECKING:  # it imports pyarrow, and `cbir --help` imports this module
+    from cbir.artifacts.queries import Judgement
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp")
 
@@ -68,7 +69,7 @@ class Dataset(Protocol):
         """The group of classes to report separately, such as "unseen", that a label belongs to; None without groups."""
         ...
 
-    def judgements(self, queries: Iterable[Query]) -> Iterator[Judgement] | None:
+    def judgements(self, queries: Iterable[Query]) -> "Iterator[Judgement] | None":
         """Graded relevance of gallery images; None where images of the query's label are the relevant ones."""
         ...
 
