@@ -1,1 +1,1 @@
-"""The page: Streamlit over `cbir.search.searcher.Searcher`.  `cbir app` starts it; it needs the extra, `pip install .[app]`."""
+"""The page: a Streamlit app over `cbir.Searcher`.  `cbir app` starts it; it needs `pip install .[app]`."""

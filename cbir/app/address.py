@@ -1,6 +1,6 @@
-"""What stands in the page's address, so that a search can be mailed: ?q=a+red+star&encoder=clip&k=20&exact=1&label=...
+"""The page's address, which holds the search so that it can be shared: ?q=a+red+star&encoder=clip&k=20&exact=1&label=...
 
-q : a text, or like : the image_id of a gallery image.  both=1 : both encoders side by side.
+q : a text query.  like : the image_id of a gallery-image query.  both=1 : all encoders side by side.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,17 +8,18 @@ from dataclasses import dataclass
 
 from cbir.core.params import nearest
 
-K, MOST_K = 20, 100
-MOST_CHARACTERS = 1000  # of a text; encoders read the first few dozen words
+DEFAULT_K, MAX_K = 20, 100
+MAX_TEXT_CHARACTERS = 1000  # encoders read the first few dozen words
 _NAMES = ("q", "like", "encoder", "k", "exact", "label", "both")
-_SHOWN_CHARACTERS = 60
+_MAX_QUOTED_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
 class SearchState:
-    """A search as its address tells it.
+    """A search as the address describes it.
 
-    text, like : at most one of the two; neither where an image was uploaded, or nothing asked yet.
+    text, like : at most one of the two; neither if an image was uploaded or there is no query yet.
+    both : whether to show the results of all encoders side by side.
     """
 
     encoder: str
@@ -31,88 +32,89 @@ class SearchState:
 
 
 @dataclass(frozen=True)
-class Offer:
-    """What can be asked for.  encoders : the first is the default.  most_k : the largest k."""
+class Choices:
+    """The valid values of a search.  encoders : the first is the default.  labels : label -> display name."""
 
     encoders: Sequence[str]
     labels: Mapping[str, str]
-    most_k: int
+    max_k: int
 
     @classmethod
-    def of(cls, encoders: Sequence[str], labels: Mapping[str, str], size: int) -> "Offer":
-        """clip first, which reads images and texts.  size : of the gallery; a query's own image is never found."""
-        return cls(sorted(encoders, key=lambda name: name != "clip"), labels, max(1, min(MOST_K, size - 1)))
+    def of(cls, encoders: Sequence[str], labels: Mapping[str, str], size: int) -> "Choices":
+        """size : of the gallery; a gallery-image query can have one result less, because it leaves its own image out."""
+        return cls(encoders, labels, max(1, min(MAX_K, size - 1)))
 
     @property
     def default(self) -> SearchState:
-        return SearchState(self.encoders[0], min(K, self.most_k))
+        """The search that an empty address describes."""
+        return SearchState(self.encoders[0], min(DEFAULT_K, self.max_k))
 
 
-def read_address(values: Mapping[str, Sequence[str]], offer: Offer) -> tuple[SearchState, list[str]]:
-    """What an address asks for, and a sentence on each value that is wrong, for which the default stands.
+def read_address(values: Mapping[str, Sequence[str]], choices: Choices) -> tuple[SearchState, list[str]]:
+    """The search that an address describes, and a message for each invalid value, which the default replaces.
 
-    values : name -> its values, in order, as a query string has them.
+    values : name -> its values in order, as in a query string.
     """
-    default, told = (
-        offer.default,
-        [f"The address has an unknown {_short(name)}." for name in values if name not in _NAMES],
-    )
-    single = {name: found[-1] for name, found in values.items() if found and name != "label"}
+    default = choices.default
+    messages = [f"Page address: there is no parameter {_quoted(name)}." for name in values if name not in _NAMES]
+    single = {name: given[-1] for name, given in values.items() if given and name != "label"}
     text, like = single.get("q", "").strip() or None, single.get("like") or None
     if text and like:
-        told.append("The address has both q and like: q is searched for.")
+        messages.append("Page address: expected q or like, found both; using q.")
         like = None
-    if text and len(text) > MOST_CHARACTERS:
-        told.append(f"The address's q: expected at most {MOST_CHARACTERS:,} characters, found {len(text):,}.")
+    if text and len(text) > MAX_TEXT_CHARACTERS:
+        messages.append(
+            f"Page address, q: expected at most {MAX_TEXT_CHARACTERS:,} characters, found {len(text):,}; ignoring it."
+        )
         text = None
     encoder = single.get("encoder", default.encoder)
-    if encoder not in offer.encoders:
-        told.append(
-            f"The address's encoder: expected {' or '.join(offer.encoders)}, found {_short(encoder)}; "
-            f"{default.encoder} is used."
+    if encoder not in choices.encoders:
+        messages.append(
+            f"Page address, encoder: expected {' or '.join(choices.encoders)}, found {_quoted(encoder)}; "
+            f"using {default.encoder}."
         )
         encoder = default.encoder
-    k = _number(single.get("k", str(default.k)))
-    if not 1 <= k <= offer.most_k:
-        told.append(
-            f"The address's k: expected a number from 1 to {offer.most_k}, found {_short(single.get('k', ''))}; "
-            f"{default.k} is used."
+    k = _parse_k(single.get("k", str(default.k)))
+    if not 1 <= k <= choices.max_k:
+        messages.append(
+            f"Page address, k: expected a number from 1 to {choices.max_k}, found {_quoted(single.get('k', ''))}; "
+            f"using {default.k}."
         )
         k = default.k
-    labels = tuple(dict.fromkeys(label for label in values.get("label", ()) if label in offer.labels))
-    told += [
-        f"The address's label: the gallery has no {_short(label)}; {nearest(label, offer.labels)}."
+    labels = tuple(dict.fromkeys(label for label in values.get("label", ()) if label in choices.labels))
+    messages += [
+        f"Page address, label: the gallery has no {_quoted(label)}; {nearest(label, choices.labels)}."
         for label in values.get("label", ())
-        if label not in offer.labels
+        if label not in choices.labels
     ]
     flags = {}
     for name in ("exact", "both"):
         flags[name] = single.get(name, "0") == "1"
         if single.get(name, "0") not in ("0", "1"):
-            told.append(f"The address's {name}: expected 0 or 1, found {_short(single[name])}; 0 is used.")
-    return SearchState(encoder, k, text, like, flags["exact"], labels, flags["both"]), told
+            messages.append(f"Page address, {name}: expected 0 or 1, found {_quoted(single[name])}; using 0.")
+    return SearchState(encoder, k, text, like, flags["exact"], labels, flags["both"]), messages
 
 
-def write_address(asked: SearchState, offer: Offer) -> dict[str, str | list[str]]:
-    """name -> value of a query string that `read_address` reads as `asked`; what is the default is left out."""
-    default, written = offer.default, dict[str, str | list[str]]()
-    if asked.text:
-        written["q"] = asked.text
-    if asked.like:
-        written["like"] = asked.like
-    if asked.encoder != default.encoder:
-        written["encoder"] = asked.encoder
-    if asked.k != default.k:
-        written["k"] = str(asked.k)
-    if asked.labels:
-        written["label"] = list(asked.labels)
-    return written | {name: "1" for name in ("exact", "both") if getattr(asked, name)}
+def write_address(search: SearchState, choices: Choices) -> dict[str, str | list[str]]:
+    """name -> value of the query string that `read_address` reads as `search`; defaults are left out."""
+    default, values = choices.default, dict[str, str | list[str]]()
+    if search.text:
+        values["q"] = search.text
+    if search.like:
+        values["like"] = search.like
+    if search.encoder != default.encoder:
+        values["encoder"] = search.encoder
+    if search.k != default.k:
+        values["k"] = str(search.k)
+    if search.labels:
+        values["label"] = list(search.labels)
+    return values | {name: "1" for name in ("exact", "both") if getattr(search, name)}
 
 
-def _number(text: str) -> int:
-    """The number that a few digits spell; 0, which no k is, for anything else."""
+def _parse_k(text: str) -> int:
+    """The number that a few digits spell; 0, which is no valid k, for anything else."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
 
 
-def _short(value: str) -> str:
-    return repr(value if len(value) <= _SHOWN_CHARACTERS else f"{value[:_SHOWN_CHARACTERS]}...")
+def _quoted(value: str) -> str:
+    return repr(value if len(value) <= _MAX_QUOTED_CHARACTERS else f"{value[:_MAX_QUOTED_CHARACTERS]}...")

@@ -1,19 +1,18 @@
-"""What the page shows of data: every text of a gallery or a user is escaped here, for HTML or for Markdown."""
+"""HTML and Markdown of the page; every text that comes from a gallery or a user is escaped here."""
 
 import re
-from base64 import b64encode
 from html import escape
 
 from cbir.app.state import CardImage
+from cbir.core.html import data_uri
 from cbir.core.text import printable
-from cbir.search.searcher import Category, Hit
+from cbir.search.results import Category, Hit
 
 _JOINER = "\u2060"  # has no width
 _MARKS = re.compile(r"([!-/:-@\[-`{-~])")
 _REPLACED = re.compile(r"(:(?=\S)|[<>~-](?=[<>=-])|(?<=www)\.|@)", re.IGNORECASE)
-_CARD_PX, _PICTURE_PX = 192, 128
-_ENCODERS = {"clip": "CLIP", "mobilenet": "MobileNetV3"}
-_SCALE = 2  # small images are blurs, or squares, when they are drawn much larger
+_CARD_PX, _QUERY_PX = 192, 128
+_MAX_SCALE = 2  # larger, small images look blurred or show squares
 
 STYLE = """<style>
 [data-testid="stMainBlockContainer"] {padding: 4rem 1.25rem 3rem; max-width: 76rem;}
@@ -32,9 +31,9 @@ STYLE = """<style>
 
 
 def as_markdown(text: str) -> str:
-    r"""Markdown that shows `text` as it is, for what Streamlit only takes as Markdown: buttons and messages.
+    r"""Markdown that shows `text` as it is, for buttons and messages, which Streamlit takes only as Markdown.
 
-    Streamlit replaces :smile:, -> and www.x.com when Markdown's own escapes are gone: an invisible joiner keeps those apart.
+    Streamlit replaces :smile:, -> and www.x.com even if their characters are escaped; an invisible joiner prevents that.
 
     >>> print(as_markdown("**bold** #1"))
     \*\*bold\*\* \#1
@@ -42,24 +41,14 @@ def as_markdown(text: str) -> str:
     return _MARKS.sub(r"\\\1", _REPLACED.sub(rf"\1{_JOINER}", printable(text, None)))
 
 
-def encoder_name(encoder: str) -> str:
-    """What people call an encoder.
-
-    >>> encoder_name("mobilenet")
-    'MobileNetV3'
-    """
-    return _ENCODERS.get(encoder, encoder)
+def image_html(thumbnail: CardImage, alt: str, max_px: int) -> str:
+    """An <img> that contains its image, so that nothing is left on the server when the user leaves.  max_px : of its width."""
+    width = min(_MAX_SCALE * thumbnail.width, max_px)
+    return f'<img src="{data_uri(thumbnail.data, f"image/{thumbnail.kind}")}" alt="{escape(alt)}" width="{width}">'
 
 
-def image_html(thumbnail: CardImage, alt: str, most_px: int) -> str:
-    """The image itself within HTML, at most so wide: nothing is left on the server when the page goes."""
-    width = min(_SCALE * thumbnail.width, most_px)
-    source = f"data:image/{thumbnail.kind};base64,{b64encode(thumbnail.data).decode()}"
-    return f'<img src="{source}" alt="{escape(alt)}" width="{width}">'
-
-
-def card_html(hit: Hit, thumbnail: CardImage) -> str:
-    """A result: the image, with rank, score, label and id under it."""
+def result_html(hit: Hit, thumbnail: CardImage) -> str:
+    """The card of a result: the image, and below it rank, score, label and id."""
     name = printable(hit.label_name or "no label")
     alt = f"Result {hit.rank}: {name}"
     return (
@@ -69,14 +58,17 @@ def card_html(hit: Hit, thumbnail: CardImage) -> str:
     )
 
 
-def picture_html(thumbnail: CardImage, caption: str) -> str:
-    """An image that is no result, with words under it."""
-    words = printable(caption)
-    image = image_html(thumbnail, words, _PICTURE_PX)
-    return f'<figure class="cbir-card">{image}<figcaption>{escape(words)}</figcaption></figure>'
+def captioned_html(thumbnail: CardImage, caption: str) -> str:
+    """An image with a caption."""
+    caption = printable(caption)
+    image = image_html(thumbnail, caption, _QUERY_PX)
+    return f'<figure class="cbir-card">{image}<figcaption>{escape(caption)}</figcaption></figure>'
 
 
 def categories_html(categories: tuple[Category, ...]) -> str:
-    """Classes and their distances, the nearest first."""
-    items = [f"<li>{escape(printable(one.label_name))} <span>{one.distance:.3f}</span></li>" for one in categories]
+    """A list of categories with their distances."""
+    items = [
+        f"<li>{escape(printable(category.label_name))} <span>{category.distance:.3f}</span></li>"
+        for category in categories
+    ]
     return f'<ol class="cbir-chips">{"".join(items)}</ol>'

@@ -1,18 +1,20 @@
-"""The page Report: the report of the last run, as the pipeline wrote it."""
+"""The page Report: the report of the last pipeline run."""
 
 from pathlib import Path
 
 import streamlit as st
 
+from cbir.artifacts.paths import ReportPaths
+
 
 def show(reports: Path) -> None:
-    """reports : the folder of report.html or report.md."""
-    html, markdown = reports / "report.html", reports / "report.md"
-    if html.is_file():
-        st.iframe(html, alt="The report of the last run")
-    elif markdown.is_file():
-        st.markdown(markdown.read_text(encoding="utf-8"))  # HTML in it is shown as text
+    """Show the report in the folder `reports`, as HTML if there is one, else as Markdown."""
+    paths = ReportPaths(reports)
+    if paths.html.is_file():
+        st.iframe(paths.html, alt="The report of the last pipeline run")
+    elif paths.markdown.is_file():
+        st.markdown(paths.markdown.read_text(encoding="utf-8"))  # HTML in it is shown as text
     else:
         st.title("No report yet")
-        st.markdown("The pipeline's last stage writes it. In the repository's root:")
+        st.markdown("The last stage of the pipeline writes the report. Run the pipeline in the root of the repository:")
         st.code("make repro", language="bash")

@@ -22,4 +22,4 @@ def run(options: argparse.Namespace) -> None:
     """Serve the page until it is interrupted."""
     from cbir.app.serving import run
 
-    run(options.data, options.port, options.address, False, not options.no_browser)
+    run(options.data, options.port, options.address, not options.no_browser)

@@ -1,1 +1,1 @@
-"""One query in, ranked images out: the Searcher, its command line and its contact sheet."""
+"""Search the gallery for one query: the Searcher, the command `cbir search` and its contact sheet."""

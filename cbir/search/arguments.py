@@ -1,7 +1,8 @@
-"""What `cbir search` may be asked: the arguments, and the query that they make.  Light, for every command imports it."""
+"""The arguments of `cbir search`, and the query that they describe.  A light module: every command imports it."""
 
 import argparse
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,88 +11,98 @@ from cbir.artifacts.names import ENCODERS
 from cbir.core.errors import ConfigError
 from cbir.datasets.base import IMAGE_SUFFIXES
 
-_PATH_BEGINS = ("/", "./", "../")
-_WORDS = "words"  # the part without an option
+_PATH_PREFIXES = ("/", "./", "../")
+_WORDS = "words"  # the part that is given without an option
 
 
 @dataclass(frozen=True)
-class Given:
-    """A part of the query as it was typed: which option, its value, its weight."""
+class PartArgument:
+    """A part of the query as it was typed.  kind : "text", "image" (a path) or "like" (an image_id)."""
 
     kind: str
     value: str
     weight: float
 
 
-class _Add(argparse.Action):
-    """Parts stand in their order, for --weight belongs to the one before it."""
+class _AddPart(argparse.Action):
+    """Collect the parts in the order in which they were typed, because --weight belongs to the part before it."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
-        given: list[Given] = getattr(namespace, self.dest, None) or []
-        kind = (option or "").removeprefix("--")
-        if kind == "weight":
-            if not given and not namespace.words:
+        parts: list[PartArgument] = getattr(namespace, self.dest, None) or []
+        name = (option or "").removeprefix("--")
+        if name == "weight":
+            if not parts and not namespace.words:
                 parser.error("--weight: expected a part of the query before it, as in --text star --weight 0.5")
-            last = given[-1] if given else Given(_WORDS, "", 1.0)
-            given = [*given[:-1], replace(last, weight=last.weight * values)]
+            last = parts[-1] if parts else PartArgument(_WORDS, "", 1.0)
+            parts = [*parts[:-1], replace(last, weight=last.weight * values)]
         else:
-            what = {"not": "text", "not-image": "image"}.get(kind, kind)
-            given = [*given, Given(what, values, 1.0 if what == kind else -1.0)]
-        setattr(namespace, self.dest, given)
+            kind = {"not": "text", "not-image": "image"}.get(name, name)
+            parts = [*parts, PartArgument(kind, values, 1.0 if kind == name else -1.0)]
+        setattr(namespace, self.dest, parts)
 
 
 def add_arguments(parser: argparse.ArgumentParser, data: Path) -> None:
-    """The arguments of `cbir search`."""
+    """Add the arguments of `cbir search`.  data : the default of --data."""
     parser.add_argument("words", nargs="*", metavar="[encoder] query", help="a text, or the path of an image")
-    query = parser.add_argument_group("parts of the query, as many as you like; they are added up")
-    for option, name, told in (
-        ("--text", "TEXT", "words to search for"),
-        ("--image", "FILE", "an image file to search for"),
-        ("--like", "ID", "an image of the gallery to search for"),
-        ("--not", "TEXT", "words that lead away"),
-        ("--not-image", "FILE", "an image file that leads away"),
+    query = parser.add_argument_group("parts of the query; give any number, their weighted embeddings are added")
+    for option, name, meaning in (
+        ("--text", "TEXT", "search for a text"),
+        ("--image", "FILE", "search for an image file"),
+        ("--like", "ID", "search for images like this gallery image"),
+        ("--not", "TEXT", "move away from a text"),
+        ("--not-image", "FILE", "move away from an image file"),
     ):
-        query.add_argument(option, dest="given", action=_Add, metavar=name, help=told)
-    query.add_argument("--weight", dest="given", action=_Add, type=float, metavar="W", help="of the part before it (1)")
-    parser.add_argument("--encoder", choices=ENCODERS, help="who looks (clip)")
-    parser.add_argument("-k", type=int, default=10, help="at most so many results (%(default)s)")
-    parser.add_argument("--exact", action="store_true", help="search by brute force, not by the index")
+        query.add_argument(option, dest="parts", action=_AddPart, metavar=name, help=meaning)
+    query.add_argument(
+        "--weight", dest="parts", action=_AddPart, type=float, metavar="W", help="weight of the part before it (1)"
+    )
+    parser.add_argument("--encoder", choices=ENCODERS, help="encoder to use (the first that reads text)")
+    parser.add_argument("-k", type=int, default=10, help="maximum number of results (%(default)s)")
+    parser.add_argument("--exact", action="store_true", help="search by brute force instead of with the index")
     parser.add_argument(
         "--class", dest="labels", action="append", default=[], metavar="LABEL", help="only images of this class"
     )
-    parser.add_argument("--json", action="store_true", help="results for a program")
-    parser.add_argument("--open", action="store_true", help="a contact sheet in the browser")
-    parser.add_argument("--data", type=Path, default=data, help="artifacts of a pipeline that has run (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    parser.add_argument("--open", action="store_true", help="open a contact sheet in the browser")
+    parser.add_argument("--data", type=Path, default=data, help="artifacts of a finished pipeline run (%(default)s)")
 
 
-def query_of(options: argparse.Namespace) -> tuple[str, list[Given]]:
-    """The encoder, and all parts: `cbir search mobilenet photo.jpg` names both without an option."""
-    words, given = list(options.words), list(options.given or [])
+def parse_query(
+    options: argparse.Namespace, default_encoder: str, reads_text: Callable[[str], bool]
+) -> tuple[str, list[PartArgument]]:
+    """The encoder and all parts of the query: `cbir search mobilenet photo.jpg` gives both without an option.
+
+    Raises ConfigError for two different encoders, and for words that must be the path of an image and are not.
+    """
+    words, parts = list(options.words), list(options.parts or [])
     encoder = options.encoder
     if words and words[0] in ENCODERS:
         if encoder not in (None, words[0]):
             raise ConfigError(f"expected one encoder, found {words[0]} and --encoder {encoder}")
         encoder = words.pop(0)
-    encoder = encoder or "clip"
-    weight = given.pop(0).weight if given and given[0].kind == _WORDS else 1.0
+    encoder = encoder or default_encoder
+    weight = parts.pop(0).weight if parts and parts[0].kind == _WORDS else 1.0
     if words:
-        value = " ".join(words)  # quotes forgotten
+        value = " ".join(words)  # quotes are optional
         path = os.path.expanduser(value)
         if os.path.isfile(path):
-            given.insert(0, Given("image", path, weight))
-        elif encoder == "mobilenet" or path.startswith(_PATH_BEGINS) or path.lower().endswith(IMAGE_SUFFIXES):
-            more = "" if encoder == "mobilenet" else "; to search for these words: --text"
-            raise ConfigError(f"{value}: expected an image file, found none there{more}")
+            parts.insert(0, PartArgument("image", path, weight))
+        elif not reads_text(encoder):
+            raise ConfigError(f"{value}: expected an image file, found none there; the encoder {encoder} reads no text")
+        elif path.startswith(_PATH_PREFIXES) or path.lower().endswith(IMAGE_SUFFIXES):
+            raise ConfigError(
+                f"{value}: expected an image file, found none there; to search for these words, use --text"
+            )
         else:
-            given.insert(0, Given("text", value, weight))
-    return encoder, given
+            parts.insert(0, PartArgument("text", value, weight))
+    return encoder, parts
 
 
-def told(given: Given) -> str:
-    """How a part is told.
+def describe(part: PartArgument) -> str:
+    """A part of the query in words.
 
-    >>> told(Given("text", "a red star", -0.5)), told(Given("image", "a.jpg", 1.0))
+    >>> describe(PartArgument("text", "a red star", -0.5)), describe(PartArgument("image", "a.jpg", 1.0))
     ("-0.5 x 'a red star'", 'a.jpg')
     """
-    weight = "" if given.weight == 1 else f"{given.weight:g} x "
-    return weight + (repr(given.value) if given.kind == "text" else given.value)
+    weight = "" if part.weight == 1 else f"{part.weight:g} x "
+    return weight + (repr(part.value) if part.kind == "text" else part.value)

@@ -1,4 +1,4 @@
-"""`cbir search`: results for a terminal, a program or a browser."""
+"""`cbir search`: results in the terminal, as JSON, or in the browser."""
 
 import argparse
 import json
@@ -15,79 +15,83 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cbir.artifacts.paths import ReportPaths
 from cbir.core.text import printable
-from cbir.search.arguments import Given, query_of, told
+from cbir.search.arguments import PartArgument, describe, parse_query
 from cbir.search.contact_sheet import write_sheet
-from cbir.search.searcher import Part, Results, Searcher, read_query_image
+from cbir.search.query import QueryPart, read_query_image
+from cbir.search.results import Results
+from cbir.search.searcher import Searcher
 
-_PICTURE_CELLS = (10, 5)  # columns and lines of a terminal: about a square
-_SHEET_FOLDER = Path("search")
+_IMAGE_CELLS = (10, 5)  # columns and lines of a terminal: about a square
 
 
 def run(options: argparse.Namespace, reports: Path) -> None:
-    """Search, and show what was found."""
-    encoder, given = query_of(options)
-    parts = [_part(one) for one in given]
+    """Search, and print the results."""
     searcher = Searcher.open(options.data)
-    found = searcher.search(parts, options.k, encoder=encoder, exact=options.exact, labels=options.labels)
-    asked = " + ".join(told(one) for one in given)
+    encoder, arguments = parse_query(options, searcher.default_encoder, searcher.reads_text)
+    parts = [_query_part(argument) for argument in arguments]
+    results = searcher.search(parts, options.k, encoder=encoder, exact=options.exact, labels=options.labels)
+    query = " + ".join(map(describe, arguments))
     if options.json:
-        print(json.dumps({"query": asked, **found.to_json()}, indent=2, ensure_ascii=False))
+        print(json.dumps({"query": query, **results.to_json()}, indent=2, ensure_ascii=False))
     else:
-        _print(found, options.k, searcher, Console())
+        _print(results, options.k, searcher, Console())
     if options.open:
-        sheet = reports / _SHEET_FOLDER / "contact_sheet.html"
-        write_sheet(sheet, asked, parts, found, searcher)
-        _show(sheet)
+        sheet = ReportPaths(reports).contact_sheet
+        write_sheet(sheet, query, parts, results, searcher)
+        _open_in_browser(sheet)
 
 
-def _part(given: Given) -> Part:
-    if given.kind == "image":
-        path = Path(given.value).expanduser()
-        return Part(image=read_query_image(path), weight=given.weight, name=str(path))
-    if given.kind == "like":
-        return Part(image_id=given.value, weight=given.weight)
-    return Part(text=given.value, weight=given.weight)
+def _query_part(argument: PartArgument) -> QueryPart:
+    if argument.kind == "image":
+        path = Path(argument.value).expanduser()
+        return QueryPart(image=read_query_image(path), weight=argument.weight, name=str(path))
+    if argument.kind == "like":
+        return QueryPart(image_id=argument.value, weight=argument.weight)
+    return QueryPart(text=argument.value, weight=argument.weight)
 
 
-def _print(found: Results, k: int, searcher: Searcher, console: Console) -> None:
-    picture = _pictures(console)
+def _print(results: Results, k: int, searcher: Searcher, console: Console) -> None:
+    draw = _image_drawer(console)
     table = Table(box=box.SIMPLE)
-    for head in (*([""] if picture else []), "rank", "score", "class", "id"):
+    for head in (*([""] if draw else []), "rank", "score", "class", "id"):
         table.add_column(head, justify="right" if head in ("rank", "score") else "left", overflow="fold")
-    for hit in found:
+    for hit in results:
         cells: list[Any] = [
             f"{hit.rank}",
             f"{hit.score:.3f}",
             Text(printable(hit.label_name or "-")),
             Text(printable(hit.image_id)),
         ]
-        table.add_row(*([picture(searcher.image_bytes(hit.image_id))] if picture else []), *cells)
+        table.add_row(*([draw(searcher.image_bytes(hit.image_id))] if draw else []), *cells)
     console.print(table)
-    if len(found) < k:
-        console.print(f"no more than {len(found)} {'was' if len(found) == 1 else 'were'} found")
-    if found.categories:
-        console.print("similar categories, with their cosine distance:")
-        for one in found.categories:
-            console.print(f"  {one.distance:.3f}  {printable(one.label_name)}", markup=False, highlight=False)
-    times = f"{found.encode_ms:.0f} ms to embed, {found.search_ms:.1f} ms to search"
-    console.print(f"{found.encoder}, {found.by}: {times}", markup=False, highlight=False)
+    if len(results) < k:
+        console.print(
+            f"{len(results)} {'result' if len(results) == 1 else 'results'}, fewer than -k {k}", highlight=False
+        )
+    if results.categories:
+        console.print("nearest categories, with their cosine distance:")
+        for category in results.categories:
+            console.print(f"  {category.distance:.3f}  {printable(category.label_name)}", markup=False, highlight=False)
+    times = f"{results.encode_ms:.0f} ms to embed the query, {results.search_ms:.1f} ms to search"
+    console.print(f"{results.encoder}, {results.by}: {times}", markup=False, highlight=False)
 
 
-def _pictures(console: Console) -> Any:
-    """What draws an image in this terminal; None where it cannot."""
+def _image_drawer(console: Console) -> Any:
+    """A function that draws an image in this terminal; None if the terminal cannot show images."""
     if not console.is_terminal or console.color_system not in ("truecolor", "256"):
         return None
     if not sys.stdin.isatty() or 0 in os.get_terminal_size(sys.stdout.fileno()):
-        return None  # it could not be asked, or has no size
-    logging.getLogger("textual_image").setLevel(logging.CRITICAL)  # a terminal that does not answer is no news
+        return None  # the terminal cannot be queried, or has no size
+    logging.getLogger("textual_image").setLevel(logging.CRITICAL)  # it warns when the terminal does not reply
     from PIL import Image
-    from textual_image.renderable import Image as Drawn  # asks the terminal what it can
+    from textual_image.renderable import Image as TerminalImage  # the import asks the terminal what it can show
 
-    width, height = _PICTURE_CELLS
-    return lambda data: Drawn(Image.open(BytesIO(data)).convert("RGB"), width=width, height=height)
+    width, height = _IMAGE_CELLS
+    return lambda data: TerminalImage(Image.open(BytesIO(data)).convert("RGB"), width=width, height=height)
 
 
-def _show(path: Path) -> None:
+def _open_in_browser(path: Path) -> None:
     opened = webbrowser.open(path.resolve().as_uri())
-    print(f"contact sheet: {path}{'' if opened else ' (no browser was found here)'}", file=sys.stderr)
+    print(f"contact sheet: {path}{'' if opened else ' (no browser was found)'}", file=sys.stderr)

@@ -1,11 +1,7 @@
-"""The page in a real browser, headless Chromium, on a real server over a small run of the real stages.
-
-Nothing but the loopback may be asked, and the browser's console must stay free of errors.
-"""
+"""The page in headless Chromium: a real server over a small run of the real stages."""
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,43 +16,34 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from cbir import Searcher
+from tests.support.browser import browser, needs_chromium, open_page  # noqa: F401  (browser is a fixture)
 from tests.support.imports import ROOT
 from tests.support.searchable import run_stages
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-)
 HOSTILE = ("<img src=x onerror=alert(1)>", "**bold** :smile: $x^2$", ":red[x] -> www.example.com", "[a](http:b) `c`")
 PLAIN = ("red", "green", "blue", "white")
-PATIENCE_MS = 20_000
-TIE = 1e-6
+TIED = 1e-6  # scores
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on the PATH")
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A finished run over plain colours; four of the eight classes have names that would be markup."""
+    """A finished run over random pictures of eight classes; the names of four of them look like markup."""
     with pytest.MonkeyPatch.context() as patch:
-        made = tmp_path_factory.mktemp("page")
-        photos = made / "photos"
+        root = tmp_path_factory.mktemp("page")
+        photos = root / "photos"
         for number, name in enumerate((*PLAIN, *HOSTILE)):
             (photos / name).mkdir(parents=True)
             for image in range(8):
                 (photos / name / f"{image}.png").write_bytes(picture(10 * number + image))
-        patch.chdir(made)
-        patch.setenv("CBIR_CACHE", str(made / "cache"))
-        run_stages(made, "dataset=image_folder", f"dataset.url={photos}", "dataset.queries_per_class=1")
-        yield made
+        patch.chdir(root)
+        patch.setenv("CBIR_CACHE", str(root / "cache"))
+        run_stages(root, "dataset=image_folder", f"dataset.url={photos}", "dataset.queries_per_class=1")
+        yield root
 
 
 def picture(seed: int) -> bytes:
@@ -67,11 +54,11 @@ def picture(seed: int) -> bytes:
 
 
 @contextmanager
-def serving(folder: Path, *options: str) -> Iterator[str]:
-    """`cbir app` on a free port, over folder/data; its address."""
+def serving(folder: Path) -> Iterator[str]:
+    """Run `cbir app` on a free port, over folder/data; yield its address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "cbir", "app", "--no-browser", "--port", str(port), *options]
+    command = [sys.executable, "-m", "cbir", "app", "--no-browser", "--port", str(port)]
     log = folder / "server.log"
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     with log.open("w") as sink, subprocess.Popen(command, cwd=folder, env=env, stdout=sink, stderr=sink) as server:
@@ -80,15 +67,15 @@ def serving(folder: Path, *options: str) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()
-            server.wait(20)
+            server.wait(600)
     assert "Traceback" not in log.read_text(encoding="utf-8"), log.read_text(encoding="utf-8")
 
 
 def wait_for(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 600
     while time.monotonic() < until and server.poll() is None:
         try:
-            urlopen(url, timeout=5).close()
+            urlopen(url, timeout=600).close()
         except OSError:
             time.sleep(0.2)
         else:
@@ -98,47 +85,20 @@ def wait_for(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
 
 @pytest.fixture(scope="module")
 def server(root: Path) -> Iterator[str]:
-    with serving(root, "--allow-urls") as address:
+    with serving(root) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(params=[1280, 400])
 def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
-    with watched(browser, request.param) as opened:
+    with open_page(browser, request.param) as opened:
         yield opened
 
 
 @pytest.fixture
 def wide(browser: Browser) -> Iterator[Page]:
-    with watched(browser, 1280) as opened:
+    with open_page(browser, 1280) as opened:
         yield opened
-
-
-@contextmanager
-def watched(browser: Browser, width: int) -> Iterator[Page]:
-    """A page of this width in pixels; at the end, what its console said and whom it asked is looked at."""
-    context = browser.new_context(viewport={"width": width, "height": 900})
-    opened = context.new_page()
-    opened.set_default_timeout(PATIENCE_MS)
-    said: list[str] = []
-    asked: set[str] = set()
-    opened.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
-    opened.on("pageerror", lambda error: said.append(str(error)))
-    opened.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
-    opened.on("request", lambda request: asked.add(urlsplit(request.url).netloc))
-    yield opened
-    assert opened.evaluate("document.documentElement.scrollWidth") <= width
-    context.close()
-    assert said == []
-    assert {host.partition(":")[0] for host in asked} <= {"127.0.0.1", ""}  # "": data: and blob: addresses
 
 
 def cards(page: Page) -> list[str]:
@@ -146,7 +106,7 @@ def cards(page: Page) -> list[str]:
     return [text.strip() for text in page.locator(".cbir-card .id").all_inner_texts()]
 
 
-def ask(page: Page, text: str) -> None:
+def search_text(page: Page, text: str) -> None:
     box = page.get_by_label("Search by text")
     box.fill(text)
     box.press("Enter")
@@ -154,70 +114,67 @@ def ask(page: Page, text: str) -> None:
 
 def upload(page: Page, name: str, data: bytes) -> None:
     box = page.locator("input[type=file]")
-    expect(box).to_have_count(1)  # the one before it is gone
+    expect(box).to_have_count(1)  # the previous one is gone
     box.set_input_files({"name": name, "mimeType": "image/png", "buffer": data})
 
 
-def expect_cards(page: Page, places: list[set[str]]) -> None:
-    """places : of each place the ids that may stand there."""
-    for place in (0, -1):
-        one_of = re.compile(f"^({'|'.join(map(re.escape, sorted(places[place])))})$")
-        expect(page.locator(".cbir-card .id").nth(place)).to_have_text(one_of, timeout=PATIENCE_MS)
-    shown = cards(page)
-    assert len(set(shown)) == len(shown) == len(places)
-    assert [one for one, of in zip(shown, places, strict=True) if one not in of] == []
+def expect_cards(page: Page, ranking: list[set[str]]) -> None:
+    """ranking : for each rank the ids of the images that may have it."""
+    any_of = [re.compile(f"^({'|'.join(map(re.escape, sorted(allowed)))})$") for allowed in ranking]
+    expect(page.locator(".cbir-card .id")).to_have_text(any_of)
+    assert len(set(cards(page))) == len(ranking)
 
 
-def places_of(root: Path, **query: str) -> list[set[str]]:
-    """The first 20 results, and of each what scores all but the same: random weights put many images at one score, and the
-    server's vectors may differ from ours in their last bits."""
+def expected_ranking(root: Path, **query: str) -> list[set[str]]:
+    """The first 20 results, each with all images of nearly the same score: the random weights give many images one score,
+    and the vectors of the server may differ from ours in their last bits."""
     searcher = Searcher.open(root / "data")
-    ask = searcher.text if "text" in query else searcher.like
-    found = list(ask(next(iter(query.values())), k=searcher.size))
-    return [{one.image_id for one in found if abs(one.score - hit.score) <= TIE} for hit in found[:20]]
+    search = searcher.text if "text" in query else searcher.like
+    hits = list(search(next(iter(query.values())), k=searcher.size))
+    return [{hit.image_id for hit in hits if abs(hit.score - ranked.score) <= TIED} for ranked in hits[:20]]
 
 
-def test_a_text_then_a_click_then_back(page: Page, server: str, root: Path) -> None:
+def test_text_then_click_then_back(page: Page, server: str, root: Path) -> None:
     page.goto(server)
-    ask(page, "something red")
-    first = places_of(root, text="something red")
+    search_text(page, "something red")
+    first = expected_ranking(root, text="something red")
     expect_cards(page, first)
     third = cards(page)[2]
     assert parse_qs(urlsplit(page.url).query) == {"q": ["something red"]}
     page.get_by_role("button", name="More like this").nth(2).click()
-    expect_cards(page, places_of(root, like=third))
+    expect_cards(page, expected_ranking(root, like=third))
     assert parse_qs(urlsplit(page.url).query) == {"like": [third]}
     page.go_back()
     expect_cards(page, first)
     expect(page.get_by_label("Search by text")).to_have_value("something red")
 
 
-def test_an_upload_then_a_broken_one(page: Page, server: str) -> None:
+def test_upload_then_broken_upload(page: Page, server: str) -> None:
     page.goto(server)
     upload(page, "mine.png", picture(1000))
-    expect(page.get_by_text("Images like mine.png")).to_be_visible()
+    expect(page.get_by_text("Query: mine.png")).to_be_visible()
     expect(page.locator(".cbir-card .id")).to_have_count(20)
     upload(page, "broken.png", picture(1000)[:60])
-    expect(page.get_by_role("alert")).to_contain_text("'broken.png': the image cannot be decoded")
+    expect(page.get_by_role("alert")).to_contain_text("'broken.png' cannot be decoded")
 
 
 def test_an_empty_text_and_two_hundred_emoji(wide: Page, server: str, root: Path) -> None:
     wide.goto(server)
-    ask(wide, " ")
+    search_text(wide, " ")
     expect(wide.get_by_role("alert")).to_contain_text("Nothing to search for")
     emoji = "\N{GRINNING FACE}" * 200
-    ask(wide, emoji)
-    expect_cards(wide, places_of(root, text=emoji))
+    search_text(wide, emoji)
+    expect_cards(wide, expected_ranking(root, text=emoji))
     assert parse_qs(urlsplit(wide.url).query) == {"q": [emoji]}
     expect(wide.get_by_role("alert")).to_have_count(0)
 
 
-def test_names_of_classes_are_seen_as_they_are(page: Page, server: str) -> None:
+def test_class_names_are_displayed_as_text(page: Page, server: str) -> None:
     page.goto(f"{server}/?q=x&k=48&exact=1")
     expect(page.locator(".cbir-card .id")).to_have_count(48)
-    shown = page.inner_text("body")
+    body = page.inner_text("body")
     for name in HOSTILE:
-        assert name in shown
+        assert name in body
     page.goto(server)
     for name in HOSTILE[:2]:  # as examples
         button = page.get_by_role("button").filter(has_text=name[:6]).first
@@ -236,21 +193,14 @@ def test_an_example_a_class_and_both_encoders(wide: Page, server: str) -> None:
     wide.get_by_role("option", name="green").click()
     expect(wide.locator(".cbir-card .id").first).to_contain_text("green/")
     assert parse_qs(urlsplit(wide.url).query)["label"] == ["green"]
-    assert all(name.startswith("green/") for name in cards(wide))
+    expect(wide.locator(".cbir-card .id").filter(has_not_text=re.compile("^green/"))).to_have_count(0)
 
 
-def test_a_wrong_deep_link(wide: Page, server: str) -> None:
+def test_invalid_link(wide: Page, server: str) -> None:
     wide.goto(f"{server}/?q=red&k=many&encoder=<b>x</b>&colour=1")
-    told = wide.get_by_role("alert")
-    expect(told).to_contain_text("encoder: expected clip or mobilenet, found '<b>x</b>'; clip is used.")
+    alert = wide.get_by_role("alert")
+    expect(alert).to_contain_text("encoder: expected clip or mobilenet, found '<b>x</b>'; using clip.")
     expect(wide.locator(".cbir-card .id")).to_have_count(20)
-
-
-def test_an_address_inside_is_refused(wide: Page, server: str) -> None:
-    wide.goto(server)
-    wide.get_by_label("Search by an image's address").fill(f"{server}/favicon.png")
-    wide.get_by_role("button", name="Fetch").click()
-    expect(wide.get_by_role("alert")).to_contain_text("not on the public internet")
 
 
 def test_the_other_pages(wide: Page, server: str, root: Path) -> None:
@@ -280,7 +230,7 @@ def test_every_control_has_a_name(wide: Page, server: str) -> None:
 
 
 def test_before_the_first_run(browser: Browser, tmp_path: Path) -> None:
-    with serving(tmp_path) as address, watched(browser, 400) as page:
+    with serving(tmp_path) as address, open_page(browser, 400) as page:
         page.goto(address)
         expect(page.get_by_role("heading", name="Nothing to search yet")).to_be_visible()
         expect(page.get_by_text("make repro").first).to_be_visible()

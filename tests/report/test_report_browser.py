@@ -20,8 +20,8 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from cbir.artifacts.maps import read_map
 from cbir.report.examples import Example
 from cbir.report.facts import Facts
-from tests.app.test_app_browser import CHROMIUM, browser  # noqa: F401  (a fixture)
 from tests.runs.test_comparison_page import names_of, worlds, written  # noqa: F401  (a fixture)
+from tests.support.browser import browser, needs_chromium  # noqa: F401  (browser is a fixture)
 from tests.support.html import printed, read, structure
 from tests.support.imports import ROOT
 from tests.support.reported import (
@@ -43,7 +43,7 @@ MARGIN, SIDE = 20, 900  # of a map, in its own pixels
 PATIENCE_MS = 10_000
 SELECTED = ("task", "encoder", "kind", "result")
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on the PATH")
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")

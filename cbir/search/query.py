@@ -1,0 +1,74 @@
+"""A query: its parts, and the vector that they add up to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cbir.artifacts.vectors import Vectors
+from cbir.core.errors import ConfigError, DataError, UndecodableImage
+from cbir.fetching.archives import read_file
+
+_SMALLEST_SHARE = (
+    1e-3  # of the greatest length that the weighted sum can have; a shorter sum has no meaningful direction
+)
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class QueryPart:
+    """One part of a query: a text, the bytes of an image file, or the image_id of a gallery image.
+
+    weight : the results move away from a part with a negative weight.  name : what messages call the image.
+    """
+
+    text: str | None = None
+    image: bytes | None = None
+    image_id: str | None = None
+    weight: float = 1.0
+    name: str = "the image"
+
+    def __post_init__(self) -> None:
+        if [self.text, self.image, self.image_id].count(None) != 2:
+            raise ConfigError("a part of a query: expected one of a text, an image and the id of a gallery image")
+        if self.text is not None and not self.text.strip():
+            raise ConfigError("expected words to search for, found an empty text")
+
+
+def relative_weights(parts: Sequence[QueryPart]) -> Floats:
+    """The weights of the parts, (n,) float64, scaled so that the largest is 1 or -1.
+
+    Raises ConfigError if there are no parts, a weight is not finite, or all weights are 0.
+    """
+    if not parts:
+        raise ConfigError("expected a text, an image or the id of a gallery image to search for, found none")
+    weights = np.array([part.weight for part in parts], np.float64)
+    if not np.isfinite(weights).all() or not weights.any():
+        raise ConfigError("weights: expected finite numbers, at least one of them not 0")
+    scaled: Floats = weights / np.abs(weights).max()
+    return scaled
+
+
+def weighted_sum(rows: Vectors, weights: Floats) -> Vectors:
+    """The weighted sum of unit vectors, scaled to unit length.
+
+    rows : (n, dim) float32.  weights : (n,).  Returns (dim,) float32.
+    Raises ConfigError if the rows cancel each other out.
+    """
+    total = weights @ rows.astype(np.float64)
+    length = float(np.linalg.norm(total))
+    if length < _SMALLEST_SHARE * np.abs(weights).sum():
+        raise ConfigError("the parts of the query cancel each other out: change their weights")
+    unit: Vectors = (total / length).astype(np.float32)
+    return unit
+
+
+def read_query_image(path: Path) -> bytes:
+    """Read the bytes of an image file.  Raises DataError if the file cannot be read."""
+    try:
+        return read_file(path)
+    except UndecodableImage as error:
+        raise DataError(f"{path}: expected an image file, found: {error}") from error

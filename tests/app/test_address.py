@@ -1,0 +1,32 @@
+"""The page's address as a search, and back.  What the page does with invalid values: test_search_page.py."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cbir.app.address import Choices, SearchState, read_address, write_address
+
+CHOICES = Choices.of(["clip", "mobilenet"], {"a": "A", "b&c=1": "B", "ü": "Ü"}, 500)
+
+
+@given(
+    st.builds(
+        SearchState,
+        st.sampled_from(["clip", "mobilenet"]),
+        st.integers(1, 100),
+        st.one_of(st.none(), st.text(min_size=1, max_size=50).map(str.strip).filter(bool)),
+        st.none(),
+        st.booleans(),
+        st.lists(st.sampled_from(list(CHOICES.labels)), unique=True).map(tuple),
+        st.booleans(),
+    )
+)
+def test_an_address_is_read_as_written(search: SearchState) -> None:
+    written = {k: [v] if isinstance(v, str) else v for k, v in write_address(search, CHOICES).items()}
+    assert read_address(written, CHOICES) == (search, [])
+
+
+@given(st.dictionaries(st.sampled_from(["q", "like", "encoder", "k", "exact", "label", "both"]), st.lists(st.text())))
+def test_any_address_gives_a_valid_search(values: dict[str, list[str]]) -> None:
+    search, _ = read_address(values, CHOICES)
+    assert search.encoder in CHOICES.encoders
+    assert 1 <= search.k <= CHOICES.max_k

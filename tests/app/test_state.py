@@ -1,0 +1,33 @@
+"""The shared gallery is opened once for each run of the pipeline; large images are sent small."""
+
+import os
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from cbir.app.state import CardImage, fingerprint, open_shared_gallery
+from tests.support.page import jpeg, root  # noqa: F401  (root is a fixture)
+
+
+def test_the_gallery_is_reopened_after_a_new_run(root: Path) -> None:
+    data = root / "data"
+    first = open_shared_gallery(data, fingerprint(data))
+    assert open_shared_gallery(data, fingerprint(data)) is first
+    passport = data / "index" / "clip" / "passport.json"
+    os.utime(passport, ns=(1, 1))
+    assert open_shared_gallery(data, fingerprint(data)) is not first
+
+
+def test_a_large_image_is_sent_small() -> None:
+    large = CardImage.of(jpeg(512, 256))
+    assert (large.kind, large.width) == ("jpeg", 320)
+    assert CardImage.of(jpeg(64, 64)) == CardImage(jpeg(64, 64), "jpeg", 64)
+
+
+def test_a_comment_too_long_for_jpeg_is_dropped() -> None:
+    info, packed = PngInfo(), BytesIO()
+    info.add_text("comment", "x" * 70_000)
+    Image.new("RGB", (512, 256)).save(packed, "PNG", pnginfo=info)
+    assert len(CardImage.of(packed.getvalue()).data) < 10_000

@@ -1,0 +1,436 @@
+"""The Searcher, against brute force over the stored vectors and the encoders in torch; and what it refuses."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from cbir import Searcher
+from cbir.artifacts.images import IMAGE_SCHEMA, read_columns
+from cbir.artifacts.tables import write_table
+from cbir.artifacts.vectors import open_vectors
+from cbir.core.errors import CbirError, ConfigError, DataError, PassportError
+from cbir.core.files import read_json, write_json
+from cbir.encoders.opening import load_encoder
+from cbir.encoders.params import Family
+from cbir.encoders.runtime import Runtime
+from cbir.search.query import QueryPart
+from cbir.search.results import RESULT_SCHEMA, Results
+from tests.support.imports import ROOT
+from tests.support.searchable import (
+    copy_run,
+    finished_run,  # noqa: F401  (a fixture)
+    photo,  # noqa: F401  (a fixture)
+    searchable,  # noqa: F401  (a fixture)
+    searcher,  # noqa: F401  (a fixture)
+)
+
+Floats = NDArray[np.float64]
+FAMILIES = {"mobilenet": Family.torchvision, "clip": Family.open_clip}
+
+
+class Oracle:
+    """The stored vectors with their labels, and vectors of queries computed by torch."""
+
+    def __init__(self, data: Path, encoder: str) -> None:
+        vectors = open_vectors(data / "embeddings" / encoder, encoder, "gallery")
+        self.ids = vectors.ids.to_pylist()
+        self.rows = np.concatenate(vectors.parts).astype(np.float64)
+        self.labels = read_columns(data / "images/gallery", ["label"])["label"].to_pylist()
+        self._encoder = load_encoder(data / "weights" / encoder, FAMILIES[encoder], Runtime())
+
+    def text(self, text: str) -> Floats:
+        return self._encoder.embed_texts([text])[0].astype(np.float64)
+
+    def image(self, data: bytes) -> Floats:
+        pixels = self._encoder.card.preprocessing.prepare(Image.open(BytesIO(data)).convert("RGB"))
+        return self._encoder.embed_images(np.stack([pixels]))[0].astype(np.float64)
+
+    def gallery(self, image_id: str) -> Floats:
+        row: Floats = self.rows[self.ids.index(image_id)]
+        return row
+
+    def check(self, results: Results, query: Floats, k: int, keep: Callable[[int], bool] = lambda _: True) -> None:
+        """Check that the scores are the k best of the kept rows, and that each belongs to its image."""
+        scores = self.rows @ (query / np.linalg.norm(query))
+        best = sorted((scores[position] for position in range(len(scores)) if keep(position)), reverse=True)[:k]
+        assert [hit.rank for hit in results] == list(range(1, len(best) + 1))
+        np.testing.assert_allclose([hit.score for hit in results], best, rtol=0, atol=2e-5)
+        for hit in results:
+            position = self.ids.index(hit.image_id)
+            assert keep(position)
+            assert hit.score == pytest.approx(scores[position], abs=2e-5)
+            assert (hit.label, hit.label_name) == (self.labels[position], self.labels[position])
+        assert len({hit.image_id for hit in results}) == len(results)
+
+
+@pytest.fixture(scope="module")
+def oracles(searchable: Path) -> dict[str, Oracle]:
+    return {name: Oracle(searchable / "data", name) for name in FAMILIES}
+
+
+# ---- one query
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_text_query_agrees_with_brute_force(searcher: Searcher, oracles: dict[str, Oracle], exact: bool) -> None:
+    results = searcher.text("a red star", k=7, exact=exact)
+    assert (results.encoder, results.by) == ("clip", "exact" if exact else "hnsw")
+    oracles["clip"].check(results, oracles["clip"].text("a red star"), 7)
+    assert [hit.label for hit in results][:4] == ["red star"] * 4
+
+
+@pytest.mark.parametrize("encoder", FAMILIES)
+@pytest.mark.parametrize("exact", [True, False])
+def test_an_image_query_agrees_with_brute_force(
+    searcher: Searcher, oracles: dict[str, Oracle], photo: bytes, encoder: str, exact: bool, tmp_path: Path
+) -> None:
+    results = searcher.image(photo, k=9, encoder=encoder, exact=exact)
+    oracles[encoder].check(results, oracles[encoder].image(photo), 9)
+    (tmp_path / "photo.png").write_bytes(photo)
+    assert searcher.image(tmp_path / "photo.png", k=9, encoder=encoder, exact=exact).hits == results.hits
+
+
+@pytest.mark.parametrize("encoder", FAMILIES)
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_gallery_image_query_leaves_its_own_image_out(
+    searcher: Searcher, oracles: dict[str, Oracle], encoder: str, exact: bool
+) -> None:
+    oracle = oracles[encoder]
+    image_id = oracle.ids[123]
+    results = searcher.like(image_id, k=8, encoder=encoder, exact=exact)
+    oracle.check(results, oracle.gallery(image_id), 8, keep=lambda position: oracle.ids[position] != image_id)
+
+
+def test_the_file_of_a_gallery_image_scores_1(searcher: Searcher, oracles: dict[str, Oracle]) -> None:
+    image_id = oracles["clip"].ids[5]
+    for encoder in FAMILIES:
+        first = searcher.image(searcher.image_bytes(image_id), k=1, encoder=encoder).hits[0]
+        assert (first.image_id, round(first.score, 4)) == (image_id, 1.0)
+
+
+def test_query_images_are_packed_like_gallery_images(searcher: Searcher, searchable: Path) -> None:
+    """The image is large, rotated and transparent."""
+    image = Image.effect_noise((900, 700), 80).convert("RGBA")
+    image.putalpha(128)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = BytesIO()
+    image.save(file, "PNG", exif=exif)
+    packed = searcher.query_image(QueryPart(image=file.getvalue()))
+    assert packed is not None
+    assert max(Image.open(BytesIO(packed)).size) == 512
+    assert Image.open(BytesIO(packed)).size == (398, 512)
+    assert searcher.image(file.getvalue(), k=5).hits == searcher.image(packed, k=5).hits
+
+
+# ---- several parts, classes, categories
+
+
+def test_the_query_is_the_weighted_sum_of_its_parts(
+    searcher: Searcher, oracles: dict[str, Oracle], photo: bytes
+) -> None:
+    oracle = oracles["clip"]
+    image_id = oracle.ids[40]
+    parts = [
+        QueryPart(text="a blue ring"),
+        QueryPart(image=photo, weight=0.5),
+        QueryPart(text="green", weight=-0.7),
+        QueryPart(image_id=image_id),
+    ]
+    query = (
+        oracle.text("a blue ring") + 0.5 * oracle.image(photo) - 0.7 * oracle.text("green") + oracle.gallery(image_id)
+    )
+    for exact in (True, False):
+        oracle.check(
+            searcher.search(parts, 10, exact=exact), query, 10, lambda position: oracle.ids[position] != image_id
+        )
+
+
+def test_labels_restrict_the_search_to_all_images_of_classes(searcher: Searcher, oracles: dict[str, Oracle]) -> None:
+    oracle, wanted = oracles["clip"], ("red star", "blue ring")
+    results = searcher.text("a green heart", k=100, labels=wanted)
+    oracle.check(results, oracle.text("a green heart"), 100, keep=lambda position: oracle.labels[position] in wanted)
+    assert (len(results), results.by) == (10, "exact")
+    assert len(searcher.like(results.hits[0].image_id, k=100, labels=["red star", "blue ring"])) == 9
+
+
+def test_at_most_k_results_are_returned(searcher: Searcher) -> None:
+    for exact in (True, False):
+        assert len(searcher.text("a red star", k=10_000, exact=exact)) == 400
+        assert len(searcher.like(searcher.sample(1)[0], k=400, exact=exact)) == 399
+    assert len(searcher.text("a red star", k=400, labels=["red star"])) == 5
+
+
+def test_labels_may_be_names_of_classes(searchable: Path) -> None:
+    searcher = Searcher.open(searchable / "data")
+    names = pa.array([f"name of {label}" for label in searcher._gallery.labels.to_pylist()], pa.string())
+    object.__setattr__(searcher._gallery, "names", names)
+    by_name, by_label = (searcher.text("a star", labels=[label]) for label in ("name of red star", "red star"))
+    assert by_name.hits == by_label.hits
+    assert {hit.label for hit in by_name} == {"red star"}
+    with pytest.raises(ConfigError, match="the gallery has no 'name of red strar'; nearest: name of red star, "):
+        searcher.text("a star", labels=["name of red strar"])
+
+
+def test_a_gallery_without_classes(searchable: Path) -> None:
+    searcher = Searcher.open(searchable / "data")
+    object.__setattr__(searcher._gallery, "labels", pa.nulls(400, pa.string()))
+    object.__setattr__(searcher._gallery, "names", pa.nulls(400, pa.string()))
+    results = searcher.text("a star")
+    assert (results.categories, {hit.label for hit in results}) == ((), {None})
+    with pytest.raises(ConfigError, match=r"^class: the gallery has no classes"):
+        searcher.text("a star", labels=["red star"])
+
+
+def test_only_the_proportions_of_weights_matter(searcher: Searcher) -> None:
+    expected = searcher.search([QueryPart("a star"), QueryPart("red", weight=0.5)])
+    for scale in (1e-300, 1e-4, 1e300):
+        results = searcher.search([QueryPart("a star", weight=scale), QueryPart("red", weight=0.5 * scale)])
+        assert results.hits == expected.hits
+
+
+def test_a_replaced_gallery_is_noticed(searchable: Path, tmp_path: Path) -> None:
+    data = copy_run(searchable, tmp_path)
+    searcher = Searcher.open(data)
+    first, last = searcher.sample(400)[0], "gallery/gallery-000399.jpg"
+    assert searcher.image_bytes(first)
+    shards = sorted((data / "images/gallery").glob("*.parquet"))
+    table = pa.concat_tables([pq.read_table(path) for path in shards])
+    write_table(shards[0], table.slice(1), IMAGE_SCHEMA, stored=("image",), group_rows=64)
+    for image_id in (first, last):
+        with pytest.raises(DataError, match="expected the gallery that was opened, found another one: open it again"):
+            searcher.image_bytes(image_id)
+
+
+def test_categories_are_ranked_by_distance_to_class_means(searcher: Searcher, oracles: dict[str, Oracle]) -> None:
+    oracle = oracles["clip"]
+    query = oracle.text("a purple cross")
+    expected = {}
+    for label in set(oracle.labels):
+        mean = oracle.rows[[other == label for other in oracle.labels]].mean(axis=0)
+        expected[label] = 1 - query @ mean / np.linalg.norm(mean) / np.linalg.norm(query)
+    categories = searcher.text("a purple cross", categories=6).categories
+    assert [category.label for category in categories] == sorted(expected, key=lambda label: expected[label])[:6]
+    np.testing.assert_allclose(
+        [category.distance for category in categories],
+        [expected[category.label] for category in categories],
+        atol=1e-5,
+    )
+    assert categories[0].label == "purple cross"
+    assert searcher.text("a purple cross", categories=0).categories == ()
+
+
+def test_results_as_tables_and_json(searcher: Searcher) -> None:
+    results = searcher.text("a red star", k=3)
+    table = results.to_arrow()
+    assert (table.schema, table.num_rows) == (RESULT_SCHEMA, 3)
+    assert results.to_pandas()["image_id"].tolist() == [hit.image_id for hit in results]
+    assert pa.Table.from_pylist(results.to_json()["hits"], RESULT_SCHEMA) == table
+    assert json.loads(json.dumps(results.to_json()))["encoder"] == "clip"
+
+
+def test_image_bytes_are_read_by_id(searcher: Searcher, searchable: Path) -> None:
+    table = read_columns(searchable / "data/images/gallery", ["image_id", "sha256"])
+    for row in table.to_pylist()[::37]:
+        assert sha256(searcher.image_bytes(row["image_id"])).hexdigest() == row["sha256"]
+
+
+def test_a_sample_depends_on_its_seed(searcher: Searcher) -> None:
+    assert searcher.sample(5, seed=1) == searcher.sample(5, seed=1) != searcher.sample(5, seed=2)
+    assert len(set(searcher.sample(1000))) == searcher.size == 400
+
+
+# ---- encoders
+
+
+def test_encoders_that_read_text_come_first(searcher: Searcher) -> None:
+    assert searcher.encoders == ["clip", "mobilenet"]
+    assert searcher.default_encoder == "clip"
+    assert [searcher.reads_text(name) for name in searcher.encoders] == [True, False]
+
+
+def test_without_a_text_encoder_the_first_is_the_default(searchable: Path, photo: bytes, tmp_path: Path) -> None:
+    data = copy_run(searchable, tmp_path)
+    shutil.rmtree(data / "embeddings/clip/texts")
+    searcher = Searcher.open(data)
+    assert searcher.image(photo).encoder == searcher.default_encoder == searcher.encoders[0] == "mobilenet"
+    with pytest.raises(ConfigError, match=r"^the encoder mobilenet reads no text: search for an image$"):
+        searcher.text("a star")
+
+
+# ---- errors
+
+
+@pytest.mark.parametrize(
+    ("search", "error", "message"),
+    [
+        (
+            lambda s: s.text("x", encoder="mobilenet"),
+            ConfigError,
+            "^the encoder mobilenet reads no text: search for an image, or use the encoder clip$",
+        ),
+        (lambda s: s.text("x", encoder="vit"), ConfigError, "^encoder: expected one of clip, mobilenet, found 'vit'"),
+        (lambda s: s.text("x", k=0), ConfigError, "^k: expected 1 or more, found 0"),
+        (lambda s: s.text("x", k=-1, labels=["red star"]), ConfigError, "^k: expected 1 or more, found -1"),
+        (lambda s: s.text("x", labels="red star"), ConfigError, "^classes: expected a list of them, found the text"),
+        (lambda s: s.text(" "), ConfigError, "^expected words to search for, found an empty text"),
+        (
+            lambda s: s.search([QueryPart("x", weight=0.0)]),
+            ConfigError,
+            "^weights: expected finite numbers, at least one",
+        ),
+        (
+            lambda s: QueryPart("x", image_id="y"),
+            ConfigError,
+            "^a part of a query: expected one of a text, an image and",
+        ),
+        (lambda s: QueryPart(), ConfigError, "^a part of a query: expected one of"),
+        (
+            lambda s: s.text("x", labels=["red strar"]),
+            ConfigError,
+            "^class: the gallery has no 'red strar'; nearest: red",
+        ),
+        (lambda s: s.like("nowhere.jpg"), ConfigError, "^the gallery has no image 'nowhere.jpg'"),
+        (lambda s: s.search([]), ConfigError, "^expected a text, an image or the id"),
+        (
+            lambda s: s.search([QueryPart("x"), QueryPart("x", weight=-1)]),
+            ConfigError,
+            "^the parts of the query cancel each other",
+        ),
+        (lambda s: s.search([QueryPart("x", weight=float("nan"))]), ConfigError, "^weights: expected finite numbers"),
+        (lambda s: s.image(b"GIF89a"), DataError, "^the image cannot be decoded: "),
+        (lambda s: s.image(b""), DataError, "^the image cannot be decoded: empty file"),
+        (
+            lambda s: s.image("/no/such/file.jpg"),
+            DataError,
+            "^/no/such/file.jpg: expected an image file, found: unreadable",
+        ),
+        (lambda s: s.image("/"), DataError, "^/: expected an image file, found: not a plain file$"),
+    ],
+)
+def test_invalid_queries_are_refused(
+    searcher: Searcher, search: Callable[[Searcher], Any], error: type[CbirError], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        search(searcher)
+
+
+def test_too_many_pixels_are_refused_before_decoding(searchable: Path, photo: bytes) -> None:
+    strict = Searcher.open(searchable / "data")
+    limits = {**strict._gallery.limits, "max_pixels": 59_999}
+    object.__setattr__(strict._gallery, "limits", limits)
+    with pytest.raises(DataError, match=r"too many pixels: 300 x 200 is more than dataset\.max_pixels = 59999"):
+        strict.image(photo)
+
+
+def change(path: Path, **values: Any) -> None:
+    write_json(path, {**read_json(path), **values})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "message"),
+    [
+        (
+            lambda data: change(data / "weights/clip/encoder.json", weights_sha256="0"),
+            PassportError,
+            "'weights_sha256'",
+        ),
+        (
+            lambda data: change(data / "embeddings/clip/gallery/passport.json", encoder="other"),
+            PassportError,
+            "'encoder': expected 'clip', found 'other'",
+        ),
+        (
+            lambda data: change(data / "embeddings/clip/gallery/passport.json", versions={"torch": "0"}),
+            PassportError,
+            "passport field 'torch': expected '0'",
+        ),
+        (lambda data: (data / "index/clip/index.faiss").write_bytes(b"x"), DataError, "expected a whole index"),
+        (lambda data: (data / "embeddings/clip/gallery/passport.json").unlink(), DataError, "run `dvc repro`"),
+        (lambda data: shutil.rmtree(data / "index"), DataError, "index holds no index: run `dvc repro`"),
+        (
+            lambda data: shutil.rmtree(data / "images"),
+            DataError,
+            "expected the artifacts of a pipeline that has run, found none: run `dvc repro`",
+        ),
+        (lambda data: (data.parent / "params.yaml").unlink(), ConfigError, "params.yaml is not here"),
+    ],
+    ids=["weights", "encoder", "versions", "index", "no passport", "no index", "no images", "no params"],
+)
+def test_artifacts_that_do_not_match_are_refused(
+    searchable: Path, tmp_path: Path, spoil: Callable[[Path], Any], error: type[CbirError], message: str
+) -> None:
+    data = copy_run(searchable, tmp_path)
+    spoil(data)
+    with pytest.raises(error, match=message):
+        Searcher.open(data).text("a red star")
+
+
+def test_other_images_under_the_same_ids_are_refused(searchable: Path, tmp_path: Path) -> None:
+    """As after images were replaced, preprocess ran and embed was interrupted."""
+    data = copy_run(searchable, tmp_path)
+    (path,) = (data / "images/gallery").glob("*.parquet")
+    table = pq.read_table(path)
+    rolled = table.take(pa.array(np.roll(np.arange(table.num_rows), 1)))
+    for name in ("image", "sha256", "label", "label_name"):
+        table = table.set_column(table.column_names.index(name), name, rolled[name])
+    write_table(path, table, IMAGE_SCHEMA)
+    with pytest.raises(PassportError, match=r"rows: passport field 'content_sha256'"):
+        Searcher.open(data).text("a red star")
+
+
+def test_vectors_of_another_gallery_are_refused(searchable: Path, tmp_path: Path) -> None:
+    data = copy_run(searchable, tmp_path)
+    table = read_columns(data / "images/gallery", None)  # type: ignore[arg-type]
+    for path in (data / "images/gallery").glob("*.parquet"):
+        path.unlink()
+    write_table(data / "images/gallery/part-00000.parquet", table.slice(1), IMAGE_SCHEMA)
+    with pytest.raises(PassportError, match=r"clip beside .*: rows: passport field 'count'"):
+        Searcher.open(data).text("a red star")
+
+
+# ---- imports and threads
+
+
+def test_the_package_imports_the_searcher_on_demand() -> None:
+    loaded = "'cbir.search.searcher' in sys.modules"
+    script = f"import sys, cbir; print({loaded}, cbir.Searcher.__name__, {loaded})"
+    ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == ["False", "Searcher", "True"]
+    import cbir
+
+    with pytest.raises(AttributeError, match="has no attribute 'searcher'"):
+        cbir.searcher  # noqa: B018
+
+
+def test_first_searches_of_many_threads_do_not_deadlock(searchable: Path) -> None:
+    """OpenVINO can deadlock when its first inferences run at the same time; a new process for each try, frequent switches."""
+    code = (
+        "import sys, threading; from cbir import Searcher; sys.setswitchinterval(1e-6)\n"
+        "searcher, gate = Searcher.open('data'), threading.Barrier(16)\n"
+        "def go(n): gate.wait(); searcher.text(f'red star {n}', k=3)\n"
+        "threads = [threading.Thread(target=go, args=(n,)) for n in range(16)]\n"
+        "[thread.start() for thread in threads]; [thread.join() for thread in threads]"
+    )
+    for _ in range(3):
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=searchable,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            timeout=600,
+            check=True,
+        )
