@@ -19,7 +19,8 @@ from cbir.artifacts.names import ENCODERS
 from cbir.compose import composed
 from tests.support.imports import ROOT
 
-SMALL = ("dataset.draw_gallery_images=400", "dataset.draw_query_images=80", "queries.prompt_sets=[]", "device=cpu")
+DRAWN = ("dataset.draw_gallery_images=400", "dataset.draw_query_images=80")
+SMALL = ("queries.prompt_sets=[]", "device=cpu")
 
 
 def run_stages(root: Path, *overrides: str) -> Path:
@@ -49,7 +50,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             with pytest.MonkeyPatch.context() as patch:
                 patch.chdir(started)
                 patch.setenv("CBIR_CACHE", str(base / "finished_run_cache"))
-                run_stages(started, "index=hnsw")
+                run_stages(started, *DRAWN, "index=hnsw")
             started.rename(root)
     return root
 
