@@ -65,9 +65,7 @@ def encode_for_packing(data: bytes, max_pixels: int, max_side_px: int) -> Encode
         pixels = _to_rgb(ImageOps.exif_transpose(image))
     except UndecodableImage:
         raise
-    except (
-        Exception
-    ) as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, IndexError, ...
+    except Exception as error:  # each decoder raises other types: OSError, SyntaxError, struct.error, IndexError, ...
         raise UndecodableImage("damaged or truncated", f"{type(error).__name__}: {error}") from error
     if not fits:
         pixels.thumbnail((max_side_px, max_side_px), Image.Resampling.LANCZOS)

@@ -13,77 +13,26 @@ import pytest
 from PIL import Image
 
 from cbir.artifacts import images as images_module
-from cbir.artifacts.images import IMAGE_SCHEMA, Quarantined, read_columns, read_quarantine, read_shards
-from cbir.artifacts.paths import DataPaths
-from cbir.artifacts.queries import read_qrels, read_query_list
-from cbir.core.errors import ConfigError, DataError
-from cbir.core.files import read_json
-from cbir.datasets.params import DatasetParams, QueriesParams, QuerySource, Reader
-from cbir.datasets.preprocess import preprocess
-from cbir.datasets.readers import open_dataset
+from cbir.artifacts.images import IMAGE_SCHEMA, read_columns, read_shards
+from cbir.core.errors import DataError
+from cbir.datasets.params import QuerySource, Reader
 from cbir.drawing.unseen import UNSEEN_LABELS
-from cbir.fetching.dataset import fetch_dataset
 from tests.support.image_files import folder_of, noise_jpeg
-
-PETS = {f"{label}/{n}.jpg": noise_jpeg(10 * k + n) for k, label in enumerate(("big_dogs", "cats")) for n in range(6)}
-BROKEN = {"cats/broken.jpg": noise_jpeg(0)[:200], "cats/empty.png": b"", "big_dogs/page.gif": b"<html>" * 9}
-
-
-def params(**changes):
-    values = {field.name: None for field in dataclasses.fields(DatasetParams)}
-    values |= {"reader": Reader.image_folder, "seed": 0, "queries_per_class": 2, "max_bad_fraction": 0.0}
-    return DatasetParams(**{**values, "max_side_px": 512, "max_pixels": 10**6, **changes})
-
-
-def query_params(**changes):
-    values = {
-        "source": QuerySource.dataset,
-        "path": None,
-        "qrels": None,
-        "templates": [],
-        "captions": False,
-        "prompt_sets": [],
-    }
-    return QueriesParams(**{**values, **changes})
-
-
-def prepared(tmp_path, url, parameters=None, queries=None, workers=2, out="out"):
-    """Download and preprocess as the stages do; return the folder with `images` and `queries`."""
-    parameters, queries = parameters or params(), queries or query_params()
-    raw = tmp_path / f"{out}-raw"
-    fetch_dataset(dataclasses.replace(parameters, url=url and str(url)), raw, workers=1)
-    opened = open_dataset(parameters, raw, hold_out=queries.source is QuerySource.dataset)
-    preprocess(opened, DataPaths(tmp_path / out), parameters, queries, workers)
-    return tmp_path / out
-
-
-def gallery_ids(out, split="gallery"):
-    return read_columns(out / "images" / split, ["image_id"])["image_id"].to_pylist()
-
-
-def query_rows(out):
-    return read_query_list(out / "queries" / "query_list.parquet").to_pylist()
-
-
-def qrels_rows(out):
-    return [tuple(row.values()) for row in read_qrels(out / "queries" / "qrels.parquet").to_pylist()]
-
-
-def quarantine_rows(out):
-    return [Quarantined(**row) for row in read_quarantine(out / "images" / "quarantine.parquet").to_pylist()]
-
-
-def summary(out):
-    return read_json(out / "images" / "summary.json")
-
-
-def tree(folder):
-    """Name -> hash of each file below a folder."""
-    return {
-        str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+from tests.support.preprocessed import (
+    BROKEN,
+    GRADED,
+    PETS,
+    gallery_ids,
+    listed,
+    params,
+    prepared,
+    qrels_rows,
+    quarantine_rows,
+    query_params,
+    query_rows,
+    summary,
+    tree,
+)
 
 
 @pytest.fixture
@@ -321,151 +270,6 @@ def test_a_gallery_without_images_is_refused(tmp_path):
     ):
         prepared(
             tmp_path, folder_of(tmp_path / "pets", {"query/cats/1.jpg": noise_jpeg(1)}), params(query_folder="query")
-        )
-
-
-# --- queries of a file ----------------------------------------------------------------------------------------------
-
-LISTED = """query_id,task,image,text,label
-own,cbir,files/1.jpg,,cats
-gallery,cbir,cats/0.jpg,,
-again,cbir,cats/0.jpg,,cats
-words,tbir,,a sleeping cat,cats
-"""
-
-
-def listed(tmp_path, text=LISTED, qrels=None, **changes):
-    """Parameters of a query list with one image file beside it, and of qrels if given."""
-    home = folder_of(
-        tmp_path / "home", {"list.csv": text.encode(), "files/1.jpg": noise_jpeg(99), "files/bad.jpg": b"x"}
-    )
-    if qrels is not None:
-        (home / "list.qrels").write_text(qrels, encoding="utf-8")
-        changes["qrels"] = str(home / "list.qrels")
-    return query_params(source=QuerySource.file, path=str(home / "list.csv"), **changes)
-
-
-def test_a_list_may_name_gallery_images_and_its_own(tmp_path, pets):
-    out = prepared(tmp_path, pets, queries=listed(tmp_path))
-    assert gallery_ids(out) == sorted(PETS)  # nothing is held out
-    assert gallery_ids(out, "queries") == ["cats/0.jpg", "query/own"]
-    table = read_columns(out / "images" / "queries", ["image", "label", "source"]).to_pylist()
-    assert table == [
-        {"image": PETS["cats/0.jpg"], "label": "cats", "source": "cats/0.jpg"},
-        {"image": noise_jpeg(99), "label": "cats", "source": "files/1.jpg"},
-    ]
-    assert [tuple(row.values()) for row in query_rows(out)] == [
-        ("own", "cbir", "query/own", None, "cats", None),
-        ("gallery", "cbir", "cats/0.jpg", None, None, None),
-        ("again", "cbir", "cats/0.jpg", None, "cats", None),
-        ("words", "tbir", None, "a sleeping cat", "cats", None),
-    ]
-    assert summary(out)["queries"] == {"images": 2, "by_task": {"cbir": 3, "tbir": 1}, "by_subset": {}}
-    assert summary(out)["relevance"] == "same_label"
-
-
-def test_a_list_of_texts_needs_no_images(tmp_path, pets):
-    out = prepared(tmp_path, pets, queries=listed(tmp_path, "query_id,task,text\nq,tbir,a cat\n"))
-    assert gallery_ids(out, "queries") == []
-    assert summary(out)["queries"]["images"] == 0
-
-
-def test_queries_of_a_file_without_path_are_refused(tmp_path, pets):
-    with pytest.raises(ConfigError, match=r"queries.path: queries=file needs the path of a CSV, Parquet or JSONL file"):
-        prepared(tmp_path, pets, queries=query_params(source=QuerySource.file))
-
-
-def test_an_unknown_label_is_named_by_line_with_the_nearest(tmp_path, pets):
-    with pytest.raises(
-        DataError, match=r"list\.csv line 2, column label: no gallery image has 'catz'; nearest: cats, big_dogs$"
-    ):
-        prepared(tmp_path, pets, queries=listed(tmp_path, "query_id,task,text,label\nq,tbir,x,catz\n"))
-
-
-def test_a_message_about_an_unknown_label_stays_short(tmp_path):
-    many = folder_of(tmp_path / "many", {f"class {n}/1.jpg": PETS["cats/0.jpg"] for n in range(300)})
-    with pytest.raises(DataError, match="no gallery image has 'zebra'; nearest: ") as caught:
-        prepared(tmp_path, many, queries=listed(tmp_path, "query_id,task,text,label\nq,tbir,x,zebra\n"))
-    assert len(str(caught.value)) < 300 + len(str(tmp_path))
-
-
-def test_a_label_for_a_gallery_without_labels_is_refused(tmp_path):
-    plain = folder_of(tmp_path / "plain", {"1.jpg": noise_jpeg(1)})
-    text = "query_id,task,text,label\n" + "".join(f"q{n},tbir,x,\n" for n in range(3)) + "q,tbir,x,cats\n"
-    with pytest.raises(DataError, match=r"line 5, column label: .*'cats'; the gallery has no labels"):
-        prepared(tmp_path, plain, queries=listed(tmp_path, text))
-
-
-def test_an_undecodable_query_image_is_named_by_line(tmp_path, pets):
-    text = "query_id,task,image\nq1,cbir,cats/0.jpg\nq2,cbir,files/bad.jpg\n"
-    with pytest.raises(
-        DataError,
-        match=r"list\.csv line 3, column image: 'files/bad.jpg' cannot be decoded: not an image: no whole header",
-    ):
-        prepared(tmp_path, pets, queries=listed(tmp_path, text))
-
-
-@pytest.mark.parametrize("image", ["cats/00.jpg", "files/2.jpg"])
-def test_a_missing_query_image_is_named_by_line(tmp_path, pets, image):
-    with pytest.raises(DataError, match=rf"line 2, column image: '{image}' is neither an image_id of the gallery nor"):
-        prepared(tmp_path, pets, queries=listed(tmp_path, f"query_id,task,image\nq1,cbir,{image}\n"))
-
-
-def test_a_listed_image_never_gets_a_gallery_image_id(tmp_path):
-    """Otherwise that gallery image would be left out of the results, as the query itself."""
-    pets = folder_of(tmp_path / "pets", {**PETS, "query/1.jpg": noise_jpeg(1)})
-    with pytest.raises(DataError, match=r"line 2, column query_id: .*'query/1.jpg', which a gallery image already has"):
-        prepared(tmp_path, pets, queries=listed(tmp_path, "query_id,task,image\n1.jpg,cbir,files/1.jpg\n"))
-    text = "query_id,task,image\n1.jpg,cbir,query/1.jpg\n"  # the gallery image itself
-    assert gallery_ids(prepared(tmp_path, pets, queries=listed(tmp_path, text)), "queries") == ["query/1.jpg"]
-
-
-GRADED = "own 0 cats/1.jpg 2\nown 0 big_dogs/1.jpg 0\nwords 0 cats/1.jpg 1\n"
-
-
-def test_judgements_of_a_file_are_sorted(tmp_path, pets):
-    out = prepared(tmp_path, pets, queries=listed(tmp_path, qrels=GRADED))
-    assert qrels_rows(out) == [("own", "big_dogs/1.jpg", 0), ("own", "cats/1.jpg", 2), ("words", "cats/1.jpg", 1)]
-    assert summary(out)["relevance"] == "qrels"
-    assert summary(out)["qrels"] == {"rows": 3, "dropped": 0}
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("onw 0 cats/1.jpg 1", r"query 'onw' is not in the query list; nearest: own, words, "),
-        (
-            "own 0 cats/11.jpg 1",
-            r"query 'own': the data set's gallery has no image 'cats/11.jpg'; an example of an image_id is 'big_dogs/0.jpg'",
-        ),
-    ],
-)
-def test_a_judgement_of_an_unknown_query_or_image_is_refused(tmp_path, pets, line, message):
-    with pytest.raises(DataError, match=r"list\.qrels: " + message):
-        prepared(tmp_path, pets, queries=listed(tmp_path, qrels=GRADED + line + "\n"))
-
-
-def test_judgements_of_images_outside_the_gallery_are_dropped_and_counted(tmp_path):
-    pets = folder_of(tmp_path / "pets", {**PETS, "cats/bad.jpg": b"x"})
-    text = "query_id,task,text\nq,tbir,a cat\n"
-    qrels = "".join(f"q 0 {image_id} 1\n" for image_id in [*PETS, "cats/bad.jpg"])
-    out = prepared(tmp_path, pets, params(max_bad_fraction=0.5), listed(tmp_path, text, qrels), out="bad")
-    assert summary(out)["qrels"] == {"rows": 12, "dropped": 1}
-    few = params(max_bad_fraction=0.5, gallery_per_class=2, seed=2)
-    out = prepared(tmp_path, pets, few, listed(tmp_path, text, qrels), out="few")
-    kept = gallery_ids(out)
-    assert summary(out)["qrels"] == {"rows": len(kept), "dropped": 13 - len(kept)}
-    assert [image_id for _, image_id, _ in qrels_rows(out)] == kept
-
-
-def test_judgements_without_any_gallery_image_are_refused(tmp_path):
-    pets = folder_of(tmp_path / "pets", {**PETS, "cats/bad.jpg": b"x"})
-    with pytest.raises(DataError, match=r"expected a judgement of at least one gallery image, found none in 1 lines"):
-        prepared(
-            tmp_path,
-            pets,
-            params(max_bad_fraction=0.5),
-            listed(tmp_path, "query_id,task,text\nq,tbir,a cat\n", "q 0 cats/bad.jpg 1\n"),
         )
 
 

@@ -1,0 +1,26 @@
+"""Text files of users: lines, their numbers, and files that are refused."""
+
+import pytest
+
+from cbir.core.errors import DataError
+from cbir.core.text_files import decode_utf8, read_lines
+
+
+def test_lines_are_stripped_and_numbered_without_blank_ones(tmp_path):
+    (tmp_path / "x.txt").write_bytes("\ufeffa\r\n\n  b\u2028c \n \n\x0bd".encode())
+    assert list(read_lines(tmp_path / "x.txt")) == [(1, "a"), (3, "b\u2028c"), (5, "d")]
+
+
+def test_only_line_1_may_begin_with_a_byte_order_mark(tmp_path):
+    data = "\ufeffa".encode()
+    assert (decode_utf8(tmp_path, data), decode_utf8(tmp_path, data, 2)) == ("a", "\ufeffa")
+
+
+def test_bytes_that_are_not_utf8_are_named_by_line(tmp_path):
+    with pytest.raises(DataError, match=r"line 6: expected text in UTF-8, found the byte 0xe9: save it as UTF-8"):
+        decode_utf8(tmp_path, b"a\nb\xe9\n", first_line=5)
+
+
+def test_a_file_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"x\.txt: expected a file that can be read, found none: No such file"):
+        list(read_lines(tmp_path / "x.txt"))
