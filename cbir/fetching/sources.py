@@ -34,7 +34,7 @@ def open_source(url: str, start: int) -> tuple[IO[bytes], int, int | None]:
     file_system, name = fsspec.url_to_fs(url)
     source = file_system.open(name)
     source.seek(start)
-    return source, start, source.size
+    return source, start, getattr(source, "size", None)
 
 
 def _open_http(url: str, start: int) -> tuple[IO[bytes], int, int | None]:
