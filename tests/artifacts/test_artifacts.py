@@ -42,7 +42,7 @@ from cbir.artifacts.vectors import (
     write_passport,
 )
 from cbir.core.errors import DataError, PassportError
-from cbir.core.files import hash_ids, read_json, replacing, write_json
+from cbir.core.files import hash_ids, read_json, write_json
 from tests.support.packed import packed_images
 
 QUERIES = pa.Table.from_pylist(
@@ -56,67 +56,6 @@ QRELS = pa.table({"query_id": ["q2", "q1", "q1"], "image_id": ["a", "b", "a"], "
 RUN = pa.table({"query_id": ["q2", "q1"], "image_id": ["b", "a"], "rank": [1, 1], "score": [0.5, -0.25]}, RUN_SCHEMA)
 TABLES = [(write_query_list, read_query_list, QUERIES), (write_qrels, read_qrels, QRELS), (write_run, read_run, RUN)]
 EACH_TABLE = pytest.mark.parametrize(("write", "read", "table"), TABLES)
-
-
-# --- files ----------------------------------------------------------------------------------------------------------
-
-
-def test_replacing_puts_the_new_file_in_place_and_makes_folders(tmp_path):
-    path = tmp_path / "a" / "b" / "x.txt"
-    for text in ("one", "two"):
-        with replacing(path) as temporary:
-            assert temporary.parent == path.parent  # a rename stays on one file system
-            temporary.write_text(text)
-            assert not path.exists() or path.read_text() == "one"
-        assert path.read_text() == text
-    assert [file.name for file in path.parent.iterdir()] == ["x.txt"]
-
-
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_replacing_leaves_the_old_file_when_the_block_raises(tmp_path, error):
-    def interrupted():
-        with replacing(tmp_path / "x.txt") as temporary:
-            temporary.write_text("half")
-            raise error("stop")
-
-    (tmp_path / "x.txt").write_text("old")
-    with pytest.raises(error, match="stop"):
-        interrupted()
-    assert (tmp_path / "x.txt").read_text() == "old"
-    assert [file.name for file in tmp_path.iterdir()] == ["x.txt"]
-
-
-def test_json_keeps_order_text_and_numbers(tmp_path):
-    value = {"b": [1, 2.5, None, True], "a": {"é 貓": "x\ny"}}
-    write_json(tmp_path / "x.json", value)
-    assert read_json(tmp_path / "x.json") == value
-    assert list(read_json(tmp_path / "x.json")) == ["b", "a"]
-    assert "é 貓" in (tmp_path / "x.json").read_text(encoding="utf-8")
-
-
-def test_json_refuses_nan_and_keeps_the_old_file(tmp_path):
-    write_json(tmp_path / "x.json", {"a": 1})
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(tmp_path / "x.json", {"a": float("nan")})
-    assert read_json(tmp_path / "x.json") == {"a": 1}
-
-
-def test_absent_and_damaged_json_name_the_command(tmp_path):
-    with pytest.raises(DataError, match=r"x\.json is not here: run `dvc repro`"):
-        read_json(tmp_path / "x.json")
-    for body in (b"", b'{"a": 1', b"\xff\xfe", b"a: 1"):
-        (tmp_path / "x.json").write_bytes(body)
-        with pytest.raises(DataError, match=r"x\.json is not readable as JSON \(.*\): run `dvc repro --force`"):
-            read_json(tmp_path / "x.json")
-    (tmp_path / "x.json").write_text("[1]")
-    with pytest.raises(DataError, match=r"x\.json: expected a JSON object, found list"):
-        read_json(tmp_path / "x.json")
-
-
-def test_the_hash_of_ids_sees_order_and_borders():
-    hashes = {hash_ids(ids) for ids in ([], [""], ["ab"], ["a", "b"], ["b", "a"], ["é"])}
-    assert len(hashes) == 6
-    assert hash_ids(iter(["a", "b"])) == hash_ids(["a", "b"])
 
 
 # --- tables ---------------------------------------------------------------------------------------------------------
@@ -220,6 +159,12 @@ def test_shards_are_read_as_they_were_written(tmp_path):
     assert (name, table.schema) == ("part-00000", IMAGE_SCHEMA)
     assert [PackedImage(**row) for row in table.to_pylist()] == list(packed_images(5))
     assert read_columns(tmp_path / "gallery", ["width", "image_id"]).column_names == ["width", "image_id"]
+
+
+def test_writing_shards_deletes_those_of_an_earlier_run(tmp_path):
+    write_shards(tmp_path, packed_images(9, size=10))
+    write_shards(tmp_path, packed_images(2, size=10))
+    assert read_columns(tmp_path, ["image_id"]).num_rows == 2
 
 
 def test_a_shard_ends_at_twice_its_rows_or_at_its_bytes_whichever_comes_first(tmp_path, monkeypatch):
@@ -431,11 +376,3 @@ def test_positions_follow_the_gallery_and_are_missing_where_there_is_none():
 def test_vectors_without_parts_have_no_rows():
     empty = VectorSet(pa.array([], pa.string()), [], {"dim": 3})
     assert empty.rows([], "queries").shape == (0, 3)
-
-
-def test_json_files_end_with_a_newline_and_have_the_same_bytes_twice(tmp_path):
-    for name in "xy":
-        write_json(tmp_path / name, {"b": 1, "a": [1.1]})
-    assert (tmp_path / "x").read_bytes() == (tmp_path / "y").read_bytes()
-    assert (tmp_path / "x").read_text().endswith("}\n")
-    assert json.loads((tmp_path / "x").read_text()) == {"b": 1, "a": [1.1]}

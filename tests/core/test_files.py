@@ -1,0 +1,74 @@
+"""Atomic writes, JSON files and hashes of ids."""
+
+import json
+
+import pytest
+
+from cbir.core.errors import DataError
+from cbir.core.files import hash_ids, read_json, replacing, write_json
+
+
+def test_replacing_renames_the_new_file_and_creates_folders(tmp_path):
+    path = tmp_path / "a" / "b" / "x.txt"
+    for text in ("one", "two"):
+        with replacing(path) as temporary:
+            assert temporary.parent == path.parent  # a rename stays on one file system
+            temporary.write_text(text)
+            assert not path.exists() or path.read_text() == "one"
+        assert path.read_text() == text
+    assert [file.name for file in path.parent.iterdir()] == ["x.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_replacing_keeps_the_old_file_after_an_error(tmp_path, error):
+    def interrupted():
+        with replacing(tmp_path / "x.txt") as temporary:
+            temporary.write_text("half")
+            raise error("stop")
+
+    (tmp_path / "x.txt").write_text("old")
+    with pytest.raises(error, match="stop"):
+        interrupted()
+    assert (tmp_path / "x.txt").read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["x.txt"]
+
+
+def test_json_keeps_order_text_and_numbers(tmp_path):
+    value = {"b": [1, 2.5, None, True], "a": {"é 貓": "x\ny"}}
+    write_json(tmp_path / "x.json", value)
+    assert read_json(tmp_path / "x.json") == value
+    assert list(read_json(tmp_path / "x.json")) == ["b", "a"]
+    assert "é 貓" in (tmp_path / "x.json").read_text(encoding="utf-8")
+
+
+def test_json_refuses_nan_and_keeps_the_old_file(tmp_path):
+    write_json(tmp_path / "x.json", {"a": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "x.json", {"a": float("nan")})
+    assert read_json(tmp_path / "x.json") == {"a": 1}
+
+
+def test_missing_or_damaged_json_names_the_command(tmp_path):
+    with pytest.raises(DataError, match=r"x\.json is not here: run `dvc repro`"):
+        read_json(tmp_path / "x.json")
+    for body in (b"", b'{"a": 1', b"\xff\xfe", b"a: 1"):
+        (tmp_path / "x.json").write_bytes(body)
+        with pytest.raises(DataError, match=r"x\.json is not readable as JSON \(.*\): run `dvc repro --force`"):
+            read_json(tmp_path / "x.json")
+    (tmp_path / "x.json").write_text("[1]")
+    with pytest.raises(DataError, match=r"x\.json: expected a JSON object, found list"):
+        read_json(tmp_path / "x.json")
+
+
+def test_hash_of_ids_depends_on_order_and_borders():
+    hashes = {hash_ids(ids) for ids in ([], [""], ["ab"], ["a", "b"], ["b", "a"], ["é"])}
+    assert len(hashes) == 6
+    assert hash_ids(iter(["a", "b"])) == hash_ids(["a", "b"])
+
+
+def test_json_files_end_with_newline_and_have_equal_bytes(tmp_path):
+    for name in "xy":
+        write_json(tmp_path / name, {"b": 1, "a": [1.1]})
+    assert (tmp_path / "x").read_bytes() == (tmp_path / "y").read_bytes()
+    assert (tmp_path / "x").read_text().endswith("}\n")
+    assert json.loads((tmp_path / "x").read_text()) == {"b": 1, "a": [1.1]}
