@@ -1,7 +1,6 @@
 """Artifacts: what is written is read, the same twice; what is absent, damaged or of another shape is told, not used."""
 
 import hashlib
-import json
 import random
 import re
 
@@ -42,7 +41,7 @@ from cbir.artifacts.vectors import (
     write_passport,
 )
 from cbir.core.errors import DataError, PassportError
-from cbir.core.files import hash_ids, read_json, write_json
+from cbir.core.files import hash_ids
 from tests.support.packed import packed_images
 
 QUERIES = pa.Table.from_pylist(
