@@ -1,4 +1,4 @@
-"""index <encoder>: the FAISS index over an encoder's gallery vectors, with its passport."""
+"""index <encoder>: the FAISS index over an encoder's gallery vectors, and its passport."""
 
 import sys
 

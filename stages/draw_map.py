@@ -1,4 +1,4 @@
-"""map <encoder>: where a sample of the gallery lies when an encoder's vectors are projected to two dimensions."""
+"""map <encoder>: a sample of the gallery in two dimensions, by the encoder's vectors."""
 
 import sys
 

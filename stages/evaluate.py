@@ -1,4 +1,4 @@
-"""evaluate: the query list against each index and exact search; means with intervals, runs, classes, duplicates."""
+"""evaluate: the query list by each index and by exact search; means with intervals, runs, classes, duplicates."""
 
 from cbir.artifacts.names import ENCODERS
 from cbir.artifacts.paths import DataPaths, ReportPaths
@@ -7,10 +7,10 @@ from cbir.core.errors import one_line_errors
 from cbir.core.parallel import cores
 from cbir.core.params import load_params
 from cbir.core.timing import timed
-from cbir.evaluation.evaluate import evaluate_encoder, open_gallery
+from cbir.evaluation.collection import open_collection
+from cbir.evaluation.evaluate import evaluate_encoder
 from cbir.evaluation.params import EvaluateParams
-from cbir.evaluation.results import Findings
-from cbir.index.faiss_index import SearchParams
+from cbir.evaluation.results import ResultsWriter
 from cbir.index.params import IndexParams
 
 PARAMS = (
@@ -26,16 +26,18 @@ PARAMS = (
 
 def main() -> None:
     data, params = DataPaths(), load_params("evaluate", EvaluateParams, PARAMS)
-    search = SearchParams(**vars(load_params("index", IndexParams, PARAMS).search))
+    search = load_params("index", IndexParams, PARAMS).search
     threads = load_device().threads or cores()
-    gallery = open_gallery(data.all_images, data.queries)
-    findings = Findings(ReportPaths().root, gallery, params)
+    collection = open_collection(data.all_images, data.queries)
+    writer = ResultsWriter(ReportPaths().root, collection, params)
     for encoder in ENCODERS:
-        for task in evaluate_encoder(gallery, data.all_embeddings, data.all_indexes, encoder, params, search, threads):
-            findings.add(encoder, *task)
-        findings.add_index(encoder, data.index(encoder))
-    findings.audit(data.all_images)
-    findings.write()
+        for evaluated in evaluate_encoder(
+            collection, data.all_embeddings, data.all_indexes, encoder, params, search, threads
+        ):
+            writer.add(encoder, *evaluated)
+        writer.add_index(encoder, data.index(encoder))
+    writer.add_duplicates(data.all_images)
+    writer.write()
 
 
 if __name__ == "__main__":

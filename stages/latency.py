@@ -1,4 +1,4 @@
-"""latency: how fast each index answers, beside exact search.  The only stage that depends on `device`: its result is a time."""
+"""latency: search times of each index and of exact search.  The only stage that depends on `device`: its result is a time."""
 
 from cbir.artifacts.names import ENCODERS
 from cbir.artifacts.paths import DataPaths, ReportPaths
@@ -7,7 +7,6 @@ from cbir.core.errors import one_line_errors
 from cbir.core.parallel import cores
 from cbir.core.params import load_params
 from cbir.core.timing import timed
-from cbir.index.faiss_index import SearchParams
 from cbir.index.latency import write_latency
 from cbir.index.params import IndexParams, LatencyParams
 
@@ -16,7 +15,7 @@ PARAMS = ("evaluate.latency_queries", "evaluate.seed", "index.search", "device.t
 
 def main() -> None:
     data, params = DataPaths(), load_params("evaluate", LatencyParams, PARAMS, whole_group=False)
-    search = SearchParams(**vars(load_params("index", IndexParams, PARAMS).search))
+    search = load_params("index", IndexParams, PARAMS).search
     threads = load_params("device", DeviceParams, PARAMS).threads or cores()
     write_latency(
         ReportPaths().latency,

@@ -1,4 +1,4 @@
-"""prompts: the metrics of every prompt set, prompt by prompt and as an ensemble."""
+"""prompts: the metrics of each prompt set, of single prompts and of their ensemble."""
 
 from cbir.artifacts.images import read_columns
 from cbir.artifacts.paths import DataPaths, ReportPaths

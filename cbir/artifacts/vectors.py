@@ -24,6 +24,7 @@ IDS_SCHEMA = pa.schema([pa.field("id", pa.string(), nullable=False)])
 MISSING = -1  # position of an image that is not in the gallery
 
 Vectors = npt.NDArray[np.float32]
+Scores = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int64]
 
 

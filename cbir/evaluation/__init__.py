@@ -1,1 +1,1 @@
-"""From ranked results and judgements to metrics, intervals and what explains them."""
+"""From ranked results and judgements to metrics, intervals, and figures that explain them."""

@@ -1,22 +1,21 @@
-"""What each figure of metrics.json is: definition, denominator, ties, and what others call it.
+"""The metrics of metrics.json: definition, denominator, ties, and their names in other tools.
 
-The numbers that go with it, how many queries it is over and what the best ranking would reach, are of a run: see
-`cbir.evaluation.evaluate.Report`.
+The number of queries and the ceiling of each metric belong to a run; `cbir.evaluation.results` adds them.
 """
 
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-_EXACT_TIES = "equal scores stand in the order of the gallery"
-_OWN_IMAGE = "the query's own image is left out of its results, and the ranks close up"
-_NO_RELEVANT = "left out of the mean; their number stands in data.queries_without_relevant"
+_EXACT_TIES = "equal scores are ranked in the order of the gallery"
+_OWN_IMAGE = "the query's own image is left out of its results, and later results move up"
+_NO_RELEVANT = "left out of the mean; data.queries_without_relevant is their number"
 
 
 @dataclass(frozen=True)
 class Definition:
     """A family of metrics; R is the number of relevant images of a query, k the number in the metric's name.
 
-    also_called : where -> the name there.
+    also_called : tool or literature -> name there.
     """
 
     definition: str
@@ -30,11 +29,11 @@ class Definition:
 FAMILIES: Final = {
     "precision@k": Definition(
         "relevant images among the first k",
-        "k, though R or the run be smaller",
+        "k, even if R or the number of results is smaller",
         {"trec_eval": "P_k", "ir-measures": "P@k", "metric learning": "precision@k"},
     ),
     "success@k": Definition(
-        "1 where the first k hold a relevant image, else 0",
+        "1 if a relevant image is among the first k, else 0",
         "1",
         {
             "trec_eval": "success_k",
@@ -65,40 +64,40 @@ FAMILIES: Final = {
     ),
     "map": Definition(
         "sum of the precision at each relevant image of the whole ranking",
-        "R, found or not",
+        "R, whether retrieved or not",
         {
             "trec_eval": "map",
             "ir-measures": "AP",
             "pytorch-metric-learning": "mean_average_precision",
-            "not": "torchmetrics' RetrievalMAP, which divides by the relevant images found",
+            "not": "torchmetrics' RetrievalMAP, which divides by the number of relevant images retrieved",
         },
     ),
     "mrr": Definition(
-        "1 / rank of the first relevant image, 0 where none is retrieved",
+        "1 / rank of the first relevant image, 0 if none is retrieved",
         "1",
         {"trec_eval": "recip_rank", "ir-measures": "RR", "pytorch-metric-learning": "mean_reciprocal_rank"},
     ),
     "prototype_accuracy@k": Definition(
-        "1 where the query's class is among the k whose mean vectors are nearest by cosine, else 0",
+        "1 if the query's class is among the k classes with the nearest mean vectors (by cosine), else 0",
         "1",
         {"few-shot learning": "accuracy of prototypical networks (Snell et al. 2017)"},
-        ties="of classes equally near, the query's own counts as the farthest",
-        self_matches="the query's own image is taken out of its class's mean",
-        queries_without_relevant="without a class that the gallery has, left out of the mean",
+        ties="of equally near classes, the query's own ranks last",
+        self_matches="the query's own image is excluded from the mean of its class",
+        queries_without_relevant="queries whose class is not in the gallery are left out of the mean",
     ),
     "knn_accuracy@k": Definition(
-        "1 where the query's class is among the k with most votes of its 20 nearest neighbours, else 0",
+        "1 if the query's class is among the k classes with the most votes of its 20 nearest neighbours, else 0",
         "1",
-        {"scikit-learn": "KNeighborsClassifier(20), but for ties"},
-        ties="of equal votes, the class with the larger sum of scores",
-        queries_without_relevant="without a class that the gallery has, left out of the mean",
+        {"scikit-learn": "KNeighborsClassifier(20), except for ties"},
+        ties="of classes with equal votes, the one with the larger sum of scores ranks first",
+        queries_without_relevant="queries whose class is not in the gallery are left out of the mean",
     ),
     "ann_recall@k": Definition(
         "results of the index whose exact score is among the k best",
         "k",
-        {"ann-benchmarks": "recall (by distance)", "FAISS": "intersection measure, but for ties"},
-        ties="a result as good as the k-th exact neighbour, within 1e-6, counts as found",
-        queries_without_relevant="counted like any other: judgements play no part",
+        {"ann-benchmarks": "recall (by distance)", "FAISS": "intersection measure, except for ties"},
+        ties="a result whose score is within 1e-6 of that of the k-th exact neighbour counts",
+        queries_without_relevant="included, because the judgements are not used",
     ),
 }
 
@@ -112,8 +111,9 @@ def define(metric: str) -> dict[str, Any]:
     {'trec_eval': 'recall_10', 'ir-measures': 'R@10'}
     """
     family, at, k = metric.partition("@")
-    found = asdict(FAMILIES[f"{family}@k" if at else family])
-    found["also_called"] = {
-        where: name.replace("@k", f"@{k}").replace("_k", f"_{k}") for where, name in found["also_called"].items()
+    family = f"{family}@k" if at else family
+    definition = asdict(FAMILIES[family])
+    definition["also_called"] = {
+        where: name.replace("@k", f"@{k}").replace("_k", f"_{k}") for where, name in definition["also_called"].items()
     }
-    return {"family": f"{family}@k" if at else family, **found}
+    return {"family": family, **definition}

@@ -1,8 +1,8 @@
-"""Queries that stand in the gallery too, as they are or nearly so: they find themselves, and lift every figure.
+"""Duplicates: image queries whose picture, or nearly the same picture, is also in the gallery.  They raise every metric.
 
-Three ways to find them, each sure of other copies: the same bytes; nearly the same picture from afar (scaled, or compressed
-anew), by fingerprints; nearly the same vector of a picture that is alike from afar (brighter, or cut a little at its edges).
-A query's own image, left out of its results, is no duplicate.
+Three comparisons detect different copies: of bytes (the same file); of fingerprints (scaled or recompressed); of vectors,
+where the fingerprints are similar as well (brighter, or slightly cropped).  A query's own image is left out of its results
+and is no duplicate.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,19 +15,20 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cbir.artifacts.vectors import MISSING, Positions
-from cbir.evaluation.relevance import Scores
+from cbir.artifacts.vectors import MISSING, Positions, Scores
 
-BYTES, PIXELS = "bytes", "pixels"  # how a duplicate was found; else by the vectors of the encoder named
+BYTES, PIXELS = "bytes", "pixels"  # what was compared; otherwise the vectors of the encoder named
 
-# Of 1,000 photographs of Tiny ImageNet, compressed anew (quality 50, 20) or scaled (half, double), 95 % move by less than 3.5;
-# no two of 12,000 are nearer than 13, no two drawings of this project nearer than 4.2 (measured).
+# Distances are root mean square differences of fingerprints, in grey levels of 255.  Of 1,000 photographs of Tiny ImageNet,
+# recompressed (quality 50, 20) or scaled (half, double), 95 % change by less than 3.5; the nearest two of 12,000 differ by 13,
+# the nearest two drawings of this project by 4.2 (measured).
 NEAR_GREYS: Final = 4.0
 _OF_CONTRAST = 0.1
-# Brighter or with more contrast, 95 % of those photographs move by less than 11 from their own mean grey, cut by a twentieth at
-# each side half of them by less than 21; of two others' nearest, 95 % are farther than 22 apart (measured).
-LIKE_GREYS: Final = 20.0
-MOST_COPIES: Final = 20
+# With the mean grey subtracted, 95 % of those photographs change by less than 11 when brightness or contrast are raised, and
+# half of them by less than 21 when a twentieth is cropped at each side; 95 % of photographs differ by more than 22 from the
+# nearest other one (measured).
+SIMILAR_GREYS: Final = 20.0
+MAX_COPIES: Final = 20  # per query
 _BLOCK_NUMBERS = 2**25  # products held at a time: 128 MB
 
 Bytes = npt.NDArray[np.uint8]
@@ -35,7 +36,7 @@ Bytes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Pictures:
-    """Images to compare.  digests : sha256 of their bytes.  fingerprints : (n, 256) uint8."""
+    """Images to compare.  digests : sha256 of their files.  fingerprints : (n, 256) uint8."""
 
     digests: pa.Array
     fingerprints: Bytes
@@ -50,10 +51,10 @@ class Pictures:
 
 @dataclass(frozen=True)
 class DuplicatePair:
-    """A query and the gallery image that it is like.
+    """A query and a gallery image that is a copy of it.
 
     query, position : rows of the query list and of the gallery.  found_by : BYTES, PIXELS or an encoder.
-    likeness : 1; the root mean square difference of the fingerprints, in greys of 255; the cosine.
+    likeness : 1, the root mean square difference of the fingerprints in grey levels of 255, or the cosine.
     """
 
     query: int
@@ -62,69 +63,71 @@ class DuplicatePair:
     likeness: float
 
 
-def same_bytes(asked: Pictures, gallery: Pictures, own: Positions) -> Iterator[DuplicatePair]:
-    """Pairs of the very same file, at most MOST_COPIES a query.  own : (n,) each query's own position, or MISSING."""
-    candidates = np.flatnonzero(pc.is_in(gallery.digests, asked.digests).to_numpy(zero_copy_only=False))
-    places: dict[str, list[int]] = {}
+def same_bytes(queries: Pictures, gallery: Pictures, own: Positions) -> Iterator[DuplicatePair]:
+    """Pairs of identical files, at most MAX_COPIES per query.
+
+    own : (n,) the position of each query's own image, or MISSING.
+    """
+    candidates = np.flatnonzero(pc.is_in(gallery.digests, queries.digests).to_numpy(zero_copy_only=False))
+    positions: dict[str, list[int]] = {}
     for position, digest in zip(
         candidates.tolist(), gallery.digests.take(pa.array(candidates)).to_pylist(), strict=True
     ):
-        places.setdefault(digest, []).append(position)
-    for query, (digest, mine) in enumerate(zip(asked.digests.to_pylist(), own.tolist(), strict=True)):
-        others = (position for position in places.get(digest, []) if position != mine)
-        for position in islice(others, MOST_COPIES):
+        positions.setdefault(digest, []).append(position)
+    for query, (digest, own_position) in enumerate(zip(queries.digests.to_pylist(), own.tolist(), strict=True)):
+        copies = (position for position in positions.get(digest, []) if position != own_position)
+        for position in islice(copies, MAX_COPIES):
             yield DuplicatePair(query, position, BYTES, 1.0)
 
 
-def same_pixels(asked: Pictures, gallery: Pictures, own: Positions) -> Iterator[DuplicatePair]:
-    """Pairs whose fingerprints differ by at most NEAR_GREYS, root mean square, and by a tenth of the query's own contrast.
+def same_pixels(queries: Pictures, gallery: Pictures, own: Positions) -> Iterator[DuplicatePair]:
+    """Pairs whose fingerprints differ by at most NEAR_GREYS and a tenth of the query's contrast, at most MAX_COPIES per query.
 
-    So a picture without contrast has no copies: from afar it is like any other of its grey.  At most MOST_COPIES a query.
+    A picture without contrast has no copies, because its fingerprint is that of any picture of the same grey.
     """
     if not len(gallery.fingerprints):
         return
-    # Whole numbers below 2^24: float32 holds every sum exactly, in any order.
+    # Integers below 2^24: float32 holds every sum exactly, in any order.
     rows = gallery.fingerprints.astype(np.float32)
     squares = (rows.astype(np.float64) ** 2).sum(1)
     step = max(1, _BLOCK_NUMBERS // len(rows))
-    for start in range(0, len(asked.fingerprints), step):
-        block = asked.fingerprints[start : start + step].astype(np.float32)
-        own_squares = (block.astype(np.float64) ** 2).sum(1)
-        most = np.minimum(NEAR_GREYS, _OF_CONTRAST * block.std(axis=1)) ** 2 * rows.shape[1]
-        # |a - b|^2 <= most, written so that the large matrix is compared and not computed with
-        found = block @ rows.T >= (((own_squares - most)[:, None] + squares) / 2).astype(np.float32)
-        for query in np.flatnonzero(found.any(axis=1) & (most > 0)).tolist():
-            others = (int(position) for position in np.flatnonzero(found[query]) if position != own[start + query])
-            for position in islice(others, MOST_COPIES):
+    for start in range(0, len(queries.fingerprints), step):
+        block = queries.fingerprints[start : start + step].astype(np.float32)
+        block_squares = (block.astype(np.float64) ** 2).sum(1)
+        limits = np.minimum(NEAR_GREYS, _OF_CONTRAST * block.std(axis=1)) ** 2 * rows.shape[1]
+        # |a - b|^2 <= limit, arranged so that the large matrix is only compared
+        near = block @ rows.T >= (((block_squares - limits)[:, None] + squares) / 2).astype(np.float32)
+        for query in np.flatnonzero(near.any(axis=1) & (limits > 0)).tolist():
+            copies = (int(position) for position in np.flatnonzero(near[query]) if position != own[start + query])
+            for position in islice(copies, MAX_COPIES):
                 difference = block[query].astype(np.float64) - rows[position]
                 yield DuplicatePair(start + query, position, PIXELS, float(np.sqrt((difference**2).mean())))
 
 
-def same_vectors(scores: Scores, positions: Positions, encoder: str, least_cosine: float) -> Iterator[DuplicatePair]:
-    """Pairs of at least so large a cosine, among the results of exact search, whose own images are left out already.
+def same_vectors(scores: Scores, positions: Positions, encoder: str, min_cosine: float) -> Iterator[DuplicatePair]:
+    """Pairs with a cosine of at least min_cosine, among the results of exact search without the queries' own images.
 
-    scores, positions : (n, more than MOST_COPIES, or the whole gallery), the best first.  A query that is so near to more than
-    MOST_COPIES images, or to the whole gallery, has none: the encoder does not tell it from others, as random weights do not.
+    scores, positions : (n, more than MAX_COPIES, or the whole gallery), the best first.  A query that is this near to more
+    than MAX_COPIES images, or to the whole gallery, has no pairs: an encoder with random weights, for example, does not
+    distinguish images.
     """
-    found = positions != MISSING
-    near = (scores >= least_cosine) & found
-    everyone = (near.sum(axis=1) == found.sum(axis=1)) & (found.sum(axis=1) > 1)
-    near[(near.sum(axis=1) > MOST_COPIES) | everyone] = False
+    retrieved = positions != MISSING
+    near = (scores >= min_cosine) & retrieved
+    near_to_all = (near.sum(axis=1) == retrieved.sum(axis=1)) & (retrieved.sum(axis=1) > 1)
+    near[(near.sum(axis=1) > MAX_COPIES) | near_to_all] = False
     for query, column in np.argwhere(near).tolist():
         yield DuplicatePair(query, int(positions[query, column]), encoder, float(scores[query, column]))
 
 
-def alike(pair: DuplicatePair, asked: Pictures, gallery: Pictures) -> bool:
-    """Whether the fingerprints of a pair, less the mean of each, differ by at most LIKE_GREYS, root mean square.
+def similar_pixels(pair: DuplicatePair, queries: Pictures, gallery: Pictures) -> bool:
+    """Whether the fingerprints of a pair, less the mean of each, differ by at most SIMILAR_GREYS.
 
-    To confirm a pair of vectors: those of an encoder that never saw such images are all alike.
+    It confirms a pair of similar vectors: an encoder that was not trained on such images may give all of them similar vectors.
     """
-    one, other = (
-        pictures.fingerprints[row].astype(np.float64)
-        for pictures, row in ((asked, pair.query), (gallery, pair.position))
-    )
-    difference = (one - one.mean()) - (other - other.mean())
-    return bool(np.sqrt((difference**2).mean()) <= LIKE_GREYS)
+    query = queries.fingerprints[pair.query].astype(np.float64)
+    image = gallery.fingerprints[pair.position].astype(np.float64)
+    difference = (query - query.mean()) - (image - image.mean())
+    return bool(np.sqrt((difference**2).mean()) <= SIMILAR_GREYS)
 
 
 def pairs_table(

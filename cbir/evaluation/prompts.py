@@ -1,7 +1,7 @@
-"""How much a text search depends on the words around a class's name: every prompt set against the others.
+"""How much text search depends on the prompt around a class name: the metrics of each prompt set.
 
-Each class is searched for by every wording of a set (see `cbir.datasets.prompt_sets`), and by their ensemble,
-the unit vector of the mean.
+Each class is searched for with each prompt of a set (see `cbir.datasets.prompt_sets`), and with their ensemble, the mean of
+the prompts' vectors scaled to unit length.
 """
 
 from collections.abc import Sequence
@@ -11,24 +11,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from cbir.artifacts.vectors import MISSING, Vectors, VectorSet
+from cbir.artifacts.vectors import MISSING, Positions, Vectors, VectorSet
 from cbir.core.progress import progress
 from cbir.evaluation.classes import Classes, class_means
-from cbir.evaluation.metrics import RelevantRanks, mean, per_query, ranks_of_relevant
+from cbir.evaluation.metrics import mean, per_query
+from cbir.evaluation.relevant_ranks import RelevantRanks, ranks_of_relevant
 from cbir.evaluation.statistics import bounds_of_means
-from cbir.index.exact import exact_scores
+from cbir.index.exact import exact_scores, queries_per_block
 
 _KS = (1, 10)
-_SHOWN = ("success@1", "precision@10", "map_at_r")
-_BLOCK_SCORES = 2**25  # scores held at a time: 128 MB as float32
+_METRICS = ("success@1", "precision@10", "map_at_r")
 
 Values = dict[str, npt.NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
-class _Wordings:
-    """A prompt set: class, text and vector of each row, (n,) and (n, dim)."""
+class _Prompts:
+    """The prompts of a set: class, text and vector of each, (n,) and (n, dim)."""
 
     classes: npt.NDArray[np.int64]
     texts: list[str]
@@ -38,63 +39,68 @@ class _Wordings:
 def compare_prompts(
     prompts: pa.Table, gallery: VectorSet, labels: pa.Array, texts: VectorSet, resamples: int, seed: int
 ) -> dict[str, Any]:
-    """What each prompt set finds: {set: {classes, wordings, mean, ensemble, spread, worst_class, intervals}}.
+    """Evaluate each prompt set: {set: {classes, wordings, mean, ensemble, spread, worst_class, intervals}}.
 
-    labels : of the gallery rows.  texts : the vectors of the prompts' texts, by text.
-    Relevant is what has the class's label.  mean : over all wordings, a class as much as another.  spread : the standard
-    deviation over the wordings of one class, mean over the classes.
+    labels : of the gallery, in order of position.  texts : the vectors of the prompts, by text.
+    Relevant are the images of the class.  wordings : the least and the greatest number of prompts per class.  mean : over
+    all prompts, each class with the same weight.  spread : the standard deviation over the prompts of one class, averaged
+    over the classes.
     """
     classes = Classes.of(labels)
-    groups = [np.flatnonzero(classes.of_gallery == number) for number in range(len(classes.labels))]
-    found = {}
+    relevant = [np.flatnonzero(classes.of_gallery == number) for number in range(len(classes.labels))]
+    compared = {}
     for prompt_set in dict.fromkeys(prompts["prompt_set"].to_pylist()):
-        rows = prompts.filter(pa.compute.equal(prompts["prompt_set"], prompt_set))
-        numbers = classes.of_queries(rows["label"].combine_chunks())
-        kept = np.flatnonzero(numbers != MISSING)
-        named = rows["text"].take(pa.array(kept)).to_pylist()
-        wordings = _Wordings(numbers[kept], named, texts.rows(named, "prompts"))
-        if named:
-            found[prompt_set] = _of_set(prompt_set, wordings, classes, groups, gallery, resamples, seed)
-    return found
+        rows = prompts.filter(pc.equal(prompts["prompt_set"], prompt_set))
+        of_prompts = classes.of_queries(rows["label"].combine_chunks())
+        in_gallery = np.flatnonzero(of_prompts != MISSING)
+        prompt_texts = rows["text"].take(pa.array(in_gallery)).to_pylist()
+        of_set = _Prompts(of_prompts[in_gallery], prompt_texts, texts.rows(prompt_texts, "prompts"))
+        if prompt_texts:
+            compared[prompt_set] = _evaluate_set(prompt_set, of_set, classes, relevant, gallery, resamples, seed)
+    return compared
 
 
-def _of_set(
+def _evaluate_set(
     name: str,
-    wordings: _Wordings,
+    prompts: _Prompts,
     classes: Classes,
-    groups: Sequence[npt.NDArray[np.int64]],
+    relevant: Sequence[Positions],
     gallery: VectorSet,
     resamples: int,
     seed: int,
 ) -> dict[str, Any]:
-    asked, of_row = np.unique(wordings.classes, return_inverse=True)
-    values = _values(wordings.vectors, [groups[number] for number in wordings.classes], gallery, f"prompts {name}")
-    sums = np.zeros((len(asked), wordings.vectors.shape[1]))
-    np.add.at(sums, of_row, wordings.vectors.astype(np.float64))
+    """relevant : the positions of each class."""
+    numbers, class_of = np.unique(prompts.classes, return_inverse=True)  # class_of : index into numbers
+    values = _values(prompts.vectors, [relevant[number] for number in prompts.classes], gallery, f"prompts {name}")
+    sums = np.zeros((len(numbers), prompts.vectors.shape[1]))
+    np.add.at(sums, class_of, prompts.vectors.astype(np.float64))
     ensembles = (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
-    ensemble = _values(ensembles, [groups[number] for number in asked], gallery, f"ensembles {name}")
-    counts, means = class_means(values, of_row, len(asked))
+    ensemble = _values(ensembles, [relevant[number] for number in numbers], gallery, f"ensembles {name}")
+    counts, means = class_means(values, class_of, len(numbers))
     _, variances = class_means(
-        {metric: (column - means[metric][of_row]) ** 2 for metric, column in values.items()}, of_row, len(asked)
+        {metric: (column - means[metric][class_of]) ** 2 for metric, column in values.items()}, class_of, len(numbers)
     )
     worst = int(np.argmin(ensemble["map_at_r"]))
     return {
-        "classes": len(asked),
+        "classes": len(numbers),
         "wordings": [int(counts.min()), int(counts.max())],
         "mean": mean(means),
         "ensemble": mean(ensemble),
         "spread": mean({metric: np.sqrt(column) for metric, column in variances.items()}),
-        "worst_class": {"label": classes.labels[asked[worst]], **{k: float(v[worst]) for k, v in ensemble.items()}},
+        "worst_class": {
+            "label": classes.labels[numbers[worst]],
+            **{metric: float(column[worst]) for metric, column in ensemble.items()},
+        },
         "intervals": {
-            name: bounds_of_means(of_classes, np.arange(len(asked)), resamples, seed)
-            for name, of_classes in (("mean", means), ("ensemble", ensemble))
+            key: bounds_of_means(by_class, np.arange(len(numbers)), resamples, seed)
+            for key, by_class in (("mean", means), ("ensemble", ensemble))
         },
     }
 
 
-def _values(vectors: Vectors, relevant: Sequence[npt.NDArray[np.int64]], gallery: VectorSet, title: str) -> Values:
-    """The shown metrics of each row, by exact search over the whole gallery."""
-    rows = max(1, min(128, _BLOCK_SCORES // len(gallery.ids)))
+def _values(vectors: Vectors, relevant: Sequence[Positions], gallery: VectorSet, title: str) -> Values:
+    """The metrics of each row by exact search over the whole gallery.  relevant : the relevant positions of each row."""
+    rows = queries_per_block(len(gallery.ids))
     parts: list[Values] = []
     with progress(len(vectors), title, "texts") as bar:
         for start in range(0, len(vectors), rows):
@@ -104,4 +110,4 @@ def _values(vectors: Vectors, relevant: Sequence[npt.NDArray[np.int64]], gallery
             grades = [np.ones(len(positions)) for positions in relevant[block]]
             parts.append(per_query(RelevantRanks.from_ranks(ranks, grades, ideal=grades), _KS))
             bar.advance(len(scores))
-    return {name: np.concatenate([part[name] for part in parts]) for name in _SHOWN}
+    return {name: np.concatenate([part[name] for part in parts]) for name in _METRICS}

@@ -1,4 +1,4 @@
-"""From positions to image ids: what is relevant to a query, its own image left out, run tables."""
+"""Which gallery images are relevant to a query, and run tables."""
 
 from collections.abc import Sequence
 
@@ -8,18 +8,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cbir.artifacts.runs import RUN_SCHEMA
-from cbir.artifacts.vectors import MISSING, Positions, positions_of
+from cbir.artifacts.vectors import MISSING, Positions, Scores, positions_of
 
-Scores = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
 
 
 class Relevance:
-    """Which gallery positions are relevant to a query, and how much."""
+    """The relevant gallery positions of each query, and their grades."""
 
     def __init__(self, gallery_ids: pa.Array, labels: pa.Array, queries: pa.Table, qrels: pa.Table) -> None:
-        """labels : of the gallery rows.  queries : the query list.  qrels : empty where the rule is "same label"."""
+        """labels : of the gallery, by position.  queries : the query list.  qrels : empty when the rule is "same label"."""
         self._groups: dict[str, Positions] = {}
-        self._grades: dict[str, npt.NDArray[np.float64]] = {}
+        self._grades: dict[str, Floats] = {}
         if qrels.num_rows:
             self._key = dict(zip(queries["query_id"].to_pylist(), queries["query_id"].to_pylist(), strict=True))
             judged = qrels.filter(pc.greater(qrels["relevance"], 0))
@@ -30,15 +30,15 @@ class Relevance:
             labelled = np.flatnonzero(labels.is_valid().to_numpy(zero_copy_only=False))
             self._fill(labels.take(pa.array(labelled)), labelled, np.ones(len(labelled)))
 
-    def of(self, query_id: str, excluded: int) -> tuple[Positions, npt.NDArray[np.float64]]:
-        """Positions, ascending, and grades of what is relevant to the query, without the position `excluded`."""
+    def of(self, query_id: str, excluded: int) -> tuple[Positions, Floats]:
+        """Positions, ascending, and grades of the relevant images, without the position `excluded`."""
         key = self._key[query_id]
         positions = self._groups.get(key, np.empty(0, np.int64)) if key is not None else np.empty(0, np.int64)
         grades = self._grades.get(key, np.empty(0)) if key is not None else np.empty(0)
         kept = positions != excluded
         return positions[kept], grades[kept]
 
-    def _fill(self, keys: pa.ChunkedArray | pa.Array, positions: Positions, grades: npt.NDArray[np.float64]) -> None:
+    def _fill(self, keys: pa.ChunkedArray | pa.Array, positions: Positions, grades: Floats) -> None:
         chunk = keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys
         encoded = chunk.dictionary_encode()
         codes = encoded.indices.to_numpy(zero_copy_only=False)
@@ -52,13 +52,16 @@ class Relevance:
 
 
 def run_table(query_ids: Sequence[str], scores: Scores, positions: Positions, gallery_ids: pa.Array) -> pa.Table:
-    """The run of a search, (n, depth) scores and positions as rows of (query_id, image_id, rank, score)."""
-    found = positions != MISSING
-    rows, columns = np.nonzero(found)
+    """The run of a search: rows of (query_id, image_id, rank, score).
+
+    scores, positions : (n, depth); results at position MISSING are left out.
+    """
+    retrieved = positions != MISSING
+    rows, columns = np.nonzero(retrieved)
     columns_of = {
         "query_id": pa.array(query_ids, pa.string()).take(pa.array(rows)),
-        "image_id": gallery_ids.take(pa.array(positions[found])),
+        "image_id": gallery_ids.take(pa.array(positions[retrieved])),
         "rank": pa.array((columns + 1).astype(np.int32)),
-        "score": pa.array(scores[found].astype(np.float32)),
+        "score": pa.array(scores[retrieved].astype(np.float32)),
     }
     return pa.table(columns_of, RUN_SCHEMA)

@@ -1,4 +1,4 @@
-"""What evaluate writes into `reports/`: means with intervals, runs, per-query values, and where an encoder fails."""
+"""Write the results of evaluate to `reports/`: means with intervals, runs, values per query and class, and duplicates."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,8 +9,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cbir.artifacts.images import read_columns
+from cbir.artifacts.metrics import (
+    GALLERY_IMAGE,
+    IMAGE,
+    TEXT,
+    Counts,
+    Intervals,
+    Metrics,
+    write_intervals,
+    write_metrics,
+)
+from cbir.artifacts.names import SEARCHES
 from cbir.artifacts.paths import ReportPaths
 from cbir.artifacts.runs import (
     CONFUSION_SCHEMA,
@@ -24,220 +36,231 @@ from cbir.artifacts.runs import (
 from cbir.artifacts.vectors import MISSING, Positions, positions_of
 from cbir.core.files import write_json
 from cbir.evaluation.classes import class_means, confusions
+from cbir.evaluation.collection import Collection, TaskQueries
 from cbir.evaluation.definitions import define
 from cbir.evaluation.duplicates import (
     BYTES,
     PIXELS,
     DuplicatePair,
     Pictures,
-    alike,
     pairs_table,
     same_bytes,
     same_pixels,
     same_vectors,
+    similar_pixels,
 )
-from cbir.evaluation.evaluate import TASKS, Answers, Collection, TaskQueries, Values
+from cbir.evaluation.evaluate import SearchEvaluation, Values
 from cbir.evaluation.metrics import mean
 from cbir.evaluation.params import EvaluateParams
 from cbir.evaluation.relevance import run_table
 from cbir.evaluation.statistics import LEVEL, bounds_of_means, classes_of
 
-IMAGE, GALLERY_IMAGE, TEXT = "image", "gallery image", "text"  # who asks an index
 _CONFUSED_RESULTS = 10
 Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class _Done:
-    """What one task and encoder got by exact search, for the figures without duplicates."""
+class _Evaluated:
+    """One task and encoder: the values of exact search, and the number of queries with a predicted class."""
 
     task: str
     encoder: str
-    asked: TaskQueries
+    queries: TaskQueries
     values: Values
-    categorised: int
+    n_classified: int
+
+    @property
+    def n_without_relevant(self) -> int:
+        return int(np.isnan(self.values["mrr"]).sum())
 
 
-class Findings:
-    """Gathers what evaluate writes into `reports/`."""
+class ResultsWriter:
+    """Collects evaluations and writes them to `reports/`."""
 
-    def __init__(self, out: Path, gallery: Collection, params: EvaluateParams) -> None:
-        self._out, self._gallery, self._params = out, gallery, params
-        self._image_queries = gallery.queries.filter(pa.compute.equal(gallery.queries["task"], "cbir"))
-        groups = (*TASKS, "subsets", "categories", "without_duplicates", "ann", "ann_cost")
-        self._metrics: dict[str, Any] = {name: {} for name in (*groups, "ceilings", "chance")}
-        self._intervals: dict[str, Any] = {name: {} for name in groups}
-        self._done: list[_Done] = []
+    def __init__(self, out: Path, collection: Collection, params: EvaluateParams) -> None:
+        self._paths, self._collection, self._params = ReportPaths(out), collection, params
+        self._image_queries = collection.queries.filter(pc.equal(collection.queries["task"], "cbir"))
+        self._metrics = Metrics(
+            data=Counts(
+                gallery_images=len(collection.gallery_ids),
+                queries=collection.queries.num_rows,
+                queries_without_relevant={},
+                duplicates={},
+                index_bytes={},
+            )
+        )
+        self._intervals = Intervals()
+        self._evaluated: list[_Evaluated] = []
         self._per_query: list[pa.Table] = []
         self._classes: list[pa.Table] = []
         self._confusions: list[pa.Table] = []
         self._pairs: list[DuplicatePair] = []
-        self._index_bytes: dict[str, int] = {}
 
     def add_index(self, encoder: str, folder: Path) -> None:
-        """Note the size of an encoder's index."""
-        self._index_bytes[encoder] = (folder / "index.faiss").stat().st_size
+        """Record the size of an encoder's index."""
+        self._metrics.data.index_bytes[encoder] = (folder / "index.faiss").stat().st_size
 
-    def add(self, encoder: str, task: str, asked: TaskQueries, answers: Mapping[str, Answers]) -> None:
-        """Add a task's answers and write its runs, the index's and the exact one (`..._exact.parquet`)."""
-        exact, indexed = answers["exact"], answers["index"]
-        categorised = sum(int((~np.isnan(column)).sum()) for column in [*exact.categories.values()][:1])
-        self._done.append(_Done(task, encoder, asked, exact.values, categorised))
-        everyone = np.ones(len(asked.ids), bool)
-        self._put((task, encoder), exact.values, asked, everyone)
-        self._metrics["ceilings"][task] = mean(exact.ceilings)
-        self._metrics["chance"][task] = mean(exact.chance)
-        for subset, rows in _subsets(asked.table):
-            self._put(("subsets", task, encoder, subset), exact.values, asked, rows)
-        if exact.categories:
-            self._put(("categories", encoder), exact.categories, asked, everyone)
-        cost = {name: exact.values[name] - value for name, value in indexed.values.items() if _is_of_users(name)}
-        for who, rows in _askers(task, asked.own):
-            self._put(("ann", encoder, who), indexed.values, asked, rows)
-            self._put(("ann_cost", encoder, who), cost, asked, rows)
+    def add(self, encoder: str, task: str, queries: TaskQueries, searches: Mapping[str, SearchEvaluation]) -> None:
+        """Add the evaluations of a task and write its runs, of the index and of exact search."""
+        exact, index = searches["exact"], searches["index"]
+        n_classified = sum(int((~np.isnan(column)).sum()) for column in [*exact.accuracies.values()][:1])
+        self._evaluated.append(_Evaluated(task, encoder, queries, exact.values, n_classified))
+        all_rows = np.ones(len(queries.ids), bool)
+        self._add_means((task, encoder), exact.values, queries, all_rows)
+        self._metrics.ceilings[task] = mean(exact.ceilings)
+        self._metrics.chance[task] = mean(exact.chance)
+        for subset, rows in _subsets(queries.table):
+            self._add_means(("subsets", task, encoder, subset), exact.values, queries, rows)
+        if exact.accuracies:
+            self._add_means(("categories", encoder), exact.accuracies, queries, all_rows)
+        cost = {name: exact.values[name] - column for name, column in index.values.items() if _is_cost(name)}
+        for kind, rows in _kinds_of_queries(task, queries.own_positions):
+            self._add_means(("ann", encoder, kind), index.values, queries, rows)
+            self._add_means(("ann_cost", encoder, kind), cost, queries, rows)
         if task == "cbir":
-            least = self._params.duplicate_cosine
-            self._pairs += same_vectors(exact.near_scores, exact.near_positions, encoder, least)
-        self._add_classes(task, encoder, asked, exact)
-        for name in ("index", "exact"):
-            run = run_table(asked.ids, answers[name].scores, answers[name].positions, self._gallery.ids)
-            write_run(ReportPaths(self._out).run(task, encoder, name), run)
-            values = answers[name].values | answers[name].categories
-            self._per_query.append(_per_query_table(task, encoder, name, asked.table, values))
+            min_cosine = self._params.duplicate_cosine
+            self._pairs += same_vectors(exact.nearest_scores, exact.nearest_positions, encoder, min_cosine)
+        self._add_classes(task, encoder, queries, exact)
+        for search in SEARCHES:
+            evaluation = searches[search]
+            run = run_table(queries.ids, evaluation.scores, evaluation.positions, self._collection.gallery_ids)
+            write_run(self._paths.run(task, encoder, search), run)
+            values = evaluation.values | evaluation.accuracies
+            self._per_query.append(_per_query_table(task, encoder, search, queries.table, values))
 
-    def audit(self, images: Path) -> None:
-        """Look for image queries whose picture is in the gallery too."""
+    def add_duplicates(self, images: Path) -> None:
+        """Detect image queries whose picture is also in the gallery."""
         columns = ["image_id", "sha256", "fingerprint"]
         gallery, queries = (read_columns(images / kind, columns) for kind in ("gallery", "queries"))
-        every = pa.concat_tables([queries, gallery])
+        all_images = pa.concat_tables([queries, gallery])
         ids = self._image_queries["image_id"].combine_chunks()
-        places, own = (positions_of(ids, among) for among in (every["image_id"].combine_chunks(), self._gallery.ids))
-        asked, searched = Pictures.of(every.take(pa.array(places))), Pictures.of(gallery)
-        self._pairs = [pair for pair in self._pairs if alike(pair, asked, searched)]
-        self._pairs += [*same_bytes(asked, searched, own), *same_pixels(asked, searched, own)]
+        rows = positions_of(ids, all_images["image_id"].combine_chunks())
+        own_positions = positions_of(ids, self._collection.gallery_ids)
+        query_pictures, gallery_pictures = Pictures.of(all_images.take(pa.array(rows))), Pictures.of(gallery)
+        self._pairs = [pair for pair in self._pairs if similar_pixels(pair, query_pictures, gallery_pictures)]
+        self._pairs += same_bytes(query_pictures, gallery_pictures, own_positions)
+        self._pairs += same_pixels(query_pictures, gallery_pictures, own_positions)
 
     def write(self) -> None:
-        """Write metrics.json with its intervals and definitions, and the tables; empty ones without queries."""
-        queries = self._gallery.queries
-        self._put_without_duplicates()
-        data = {
-            "gallery_images": len(self._gallery.ids),
-            "queries": queries.num_rows,
-            "queries_without_relevant": {one.task: _without_relevant(one) for one in self._done},
-            "duplicates": self._duplicates(),
-            "index_bytes": self._index_bytes,
+        """Write metrics.json with its intervals and definitions, and the tables, which are empty without queries."""
+        self._add_means_without_duplicates()
+        counts = self._metrics.data
+        counts.queries_without_relevant = {done.task: done.n_without_relevant for done in self._evaluated}
+        counts.duplicates = self._duplicate_counts()
+        write_metrics(self._paths.metrics, self._metrics)
+        self._intervals.about = {
+            "level": LEVEL,
+            "resamples": self._params.resamples,
+            "seed": self._params.seed,
+            "drawn": "classes",
         }
-        write_json(self._out / "metrics.json", {**self._metrics, "data": data})
-        about = {"level": LEVEL, "resamples": self._params.resamples, "seed": self._params.seed, "drawn": "classes"}
-        write_json(self._out / "intervals.json", {**self._intervals, "about": about})
-        write_json(self._out / "definitions.json", self._definitions())
-        write_json(self._out / "test_collection.json", self._gallery.collection)
-        ids = self._image_queries["query_id"].combine_chunks()
+        write_intervals(self._paths.intervals, self._intervals)
+        write_json(self._paths.definitions, self._definitions())
+        write_json(self._paths.test_collection, self._collection.identity)
+        query_ids = self._image_queries["query_id"].combine_chunks()
         write_duplicates(
-            self._out / "duplicates.parquet", pairs_table(self._pairs, ids, self._gallery.ids, DUPLICATE_SCHEMA)
+            self._paths.duplicates,
+            pairs_table(self._pairs, query_ids, self._collection.gallery_ids, DUPLICATE_SCHEMA),
         )
-        write_class_table(self._out / "classes.parquet", _stacked(self._classes))
-        write_confusions(
-            self._out / "confusions.parquet", pa.concat_tables([CONFUSION_SCHEMA.empty_table(), *self._confusions])
-        )
-        tables = self._per_query or [_per_query_table("", "", "", queries.slice(0, 0), {})]
-        write_per_query(self._out / "per_query.parquet", _stacked(tables))
-        (self._out / "runs").mkdir(parents=True, exist_ok=True)
+        write_class_table(self._paths.classes, _stacked(self._classes))
+        write_confusions(self._paths.confusions, pa.concat_tables([CONFUSION_SCHEMA.empty_table(), *self._confusions]))
+        no_queries = self._collection.queries.slice(0, 0)
+        tables = self._per_query or [_per_query_table("", "", "", no_queries, {})]
+        write_per_query(self._paths.per_query, _stacked(tables))
+        self._paths.runs.mkdir(parents=True, exist_ok=True)
 
-    def _put(self, path: tuple[str, ...], values: Values, asked: TaskQueries, rows: Mask) -> None:
-        """Means and their intervals over these rows, under the same keys of metrics.json and intervals.json."""
+    def _add_means(self, path: tuple[str, ...], values: Values, queries: TaskQueries, rows: Mask) -> None:
+        """Means over these rows and their intervals, under the same keys of metrics.json and intervals.json."""
         chosen = {name: column[rows] for name, column in values.items()}
-        classes = classes_of(asked.table["label"].filter(pa.array(rows)).to_pylist())
+        classes = classes_of(queries.table["label"].filter(pa.array(rows)).to_pylist())
         bounds = bounds_of_means(chosen, classes, self._params.resamples, self._params.seed)
-        for into, found in ((self._metrics, mean(chosen)), (self._intervals, bounds)):
-            for key in path[:-1]:
+        group, *keys, last = path
+        for groups, result in ((self._metrics, mean(chosen)), (self._intervals, bounds)):
+            into: dict[str, Any] = getattr(groups, group)
+            for key in keys:
                 into = into.setdefault(key, {})
-            into[path[-1]] = found
+            into[last] = result
 
-    def _put_without_duplicates(self) -> None:
-        doubled = sorted({pair.query for pair in self._pairs})
-        for one in self._done:
-            if doubled and one.task == "cbir":
-                others = np.ones(len(one.asked.ids), bool)
-                others[doubled] = False
-                if not others.any():
-                    continue
-                self._put(("without_duplicates", one.encoder), one.values, one.asked, others)
+    def _add_means_without_duplicates(self) -> None:
+        with_duplicate = sorted({pair.query for pair in self._pairs})
+        for done in self._evaluated:
+            if with_duplicate and done.task == "cbir":
+                others = np.ones(len(done.queries.ids), bool)
+                others[with_duplicate] = False
+                if others.any():
+                    self._add_means(("without_duplicates", done.encoder), done.values, done.queries, others)
 
-    def _duplicates(self) -> dict[str, int]:
-        """How many queries have a duplicate, and how many by each way of finding."""
-        ways = [BYTES, PIXELS, *dict.fromkeys(one.encoder for one in self._done if one.task == "cbir")]
-        by = {way: len({pair.query for pair in self._pairs if pair.found_by == way}) for way in ways}
-        return {"queries": len({pair.query for pair in self._pairs}), **by}
+    def _duplicate_counts(self) -> dict[str, int]:
+        """The number of queries with a duplicate, in total and by each way of comparing."""
+        ways = [BYTES, PIXELS, *dict.fromkeys(done.encoder for done in self._evaluated if done.task == "cbir")]
+        counts = {way: len({pair.query for pair in self._pairs if pair.found_by == way}) for way in ways}
+        return {"queries": len({pair.query for pair in self._pairs}), **counts}
 
-    def _add_classes(self, task: str, encoder: str, asked: TaskQueries, exact: Answers) -> None:
-        classes = self._gallery.classes
-        wanted = classes.of_queries(asked.table["label"].combine_chunks())
-        n_queries, means = class_means(exact.values, wanted, len(classes.labels))
-        asked_for = np.flatnonzero(n_queries)
+    def _add_classes(self, task: str, encoder: str, queries: TaskQueries, exact: SearchEvaluation) -> None:
+        classes = self._collection.classes
+        query_classes = classes.of_queries(queries.table["label"].combine_chunks())
+        n_queries, means = class_means(exact.values, query_classes, len(classes.labels))
+        with_queries = np.flatnonzero(n_queries)
         columns: dict[str, Any] = {
-            "label": pa.array(classes.labels, pa.string()).take(pa.array(asked_for)),
-            "name": pa.array(classes.names, pa.string()).take(pa.array(asked_for)),
-            "queries": n_queries[asked_for],
+            "label": pa.array(classes.labels, pa.string()).take(pa.array(with_queries)),
+            "name": pa.array(classes.names, pa.string()).take(pa.array(with_queries)),
+            "queries": n_queries[with_queries],
         }
-        columns |= {name: pa.array(column[asked_for], from_pandas=True) for name, column in means.items()}
-        self._classes.append(_of(task, encoder, pa.table(columns)))
-        near = exact.near_positions[:, :_CONFUSED_RESULTS]
-        found = np.where(near == MISSING, MISSING, classes.of_gallery[near])
-        pairs = confusions(found, wanted, len(classes.labels))
+        columns |= {name: pa.array(column[with_queries], from_pandas=True) for name, column in means.items()}
+        self._classes.append(_with_task(task, encoder, pa.table(columns)))
+        nearest = exact.nearest_positions[:, :_CONFUSED_RESULTS]
+        result_classes = np.where(nearest == MISSING, MISSING, classes.of_gallery[nearest])
+        pairs = confusions(result_classes, query_classes, len(classes.labels))
         table = pa.table(
             {
-                "label": pa.array([classes.labels[one] for one, _, _ in pairs], pa.string()),
-                "found": pa.array([classes.labels[other] for _, other, _ in pairs], pa.string()),
-                "found_name": pa.array([classes.names[other] for _, other, _ in pairs], pa.string()),
+                "label": pa.array([classes.labels[of_query] for of_query, _, _ in pairs], pa.string()),
+                "found": pa.array([classes.labels[of_result] for _, of_result, _ in pairs], pa.string()),
+                "found_name": pa.array([classes.names[of_result] for _, of_result, _ in pairs], pa.string()),
                 "share": pa.array([share for *_, share in pairs], pa.float64()),
             }
         )
-        self._confusions.append(_of(task, encoder, table).cast(CONFUSION_SCHEMA))
+        self._confusions.append(_with_task(task, encoder, table).cast(CONFUSION_SCHEMA))
 
     def _definitions(self) -> dict[str, Any]:
-        """Metric -> what it is, and by task the best that any ranking could reach, and over how many queries it is."""
-        names: dict[str, dict[str, Any]] = {}
-        for one in self._done:
-            judged = len(one.asked.ids) - _without_relevant(one)
-            ceilings = self._metrics["ceilings"][one.task]
-            for name in self._metrics[one.task][one.encoder]:
-                names.setdefault(name, {})[one.task] = {"queries": judged, "ceiling": ceilings.get(name, 1.0)}
+        """Metric -> its definition and, by task, its ceiling and the number of queries that it is defined for."""
+        by_task: dict[str, dict[str, Any]] = {}
+        for done in self._evaluated:
+            n_judged = len(done.queries.ids) - done.n_without_relevant
+            ceilings = self._metrics.ceilings[done.task]
+            for name in self._metrics.of_task(done.task)[done.encoder]:
+                by_task.setdefault(name, {})[done.task] = {"queries": n_judged, "ceiling": ceilings.get(name, 1.0)}
             for k in self._params.ann_ks:
-                names.setdefault(f"ann_recall@{k}", {})[one.task] = {"queries": len(one.asked.ids), "ceiling": 1.0}
-            for name in self._metrics["categories"].get(one.encoder, {}) if one.task == "cbir" else {}:
-                names.setdefault(name, {})[one.task] = {"queries": one.categorised, "ceiling": 1.0}
-        return {name: {**define(name), "tasks": tasks} for name, tasks in names.items()}
+                of_ann = {"queries": len(done.queries.ids), "ceiling": 1.0}
+                by_task.setdefault(f"ann_recall@{k}", {})[done.task] = of_ann
+            for name in self._metrics.categories.get(done.encoder, {}) if done.task == "cbir" else {}:
+                by_task.setdefault(name, {})[done.task] = {"queries": done.n_classified, "ceiling": 1.0}
+        return {name: {**define(name), "tasks": tasks} for name, tasks in by_task.items()}
 
 
-def _is_of_users(metric: str) -> bool:
-    """What users care about when an index is approximate."""
+def _is_cost(metric: str) -> bool:
+    """Whether the loss in this metric is reported as the cost of an approximate index."""
     return metric == "map_at_r" or metric.startswith("precision@")
 
 
-def _without_relevant(one: _Done) -> int:
-    return int(np.isnan(one.values["mrr"]).sum())
-
-
-def _askers(task: str, own: Positions) -> Iterator[tuple[str, Mask]]:
-    """Who asks the index, and their rows: an image that the index holds is found more easily than another."""
+def _kinds_of_queries(task: str, own_positions: Positions) -> Iterator[tuple[str, Mask]]:
+    """The kinds of queries to an index and their rows; a gallery image is retrieved more easily by an index that holds it."""
     if task == "tbir":
-        yield TEXT, np.ones(len(own), bool)
+        yield TEXT, np.ones(len(own_positions), bool)
         return
-    for who, rows in ((IMAGE, own == MISSING), (GALLERY_IMAGE, own != MISSING)):
+    for kind, rows in ((IMAGE, own_positions == MISSING), (GALLERY_IMAGE, own_positions != MISSING)):
         if rows.any():
-            yield who, rows
+            yield kind, rows
 
 
 def _subsets(table: pa.Table) -> Iterator[tuple[str, Mask]]:
-    """Every subset with its rows; "captions/unseen" is a subset of "captions" too."""
+    """Each subset and its rows; "captions/unseen" is part of "captions" as well."""
     names = table["subset"].to_pylist()
-    wholes = [[] if name is None else list(accumulate(name.split("/"), "{}/{}".format)) for name in names]
-    for subset in sorted({name for within in wholes for name in within}):
-        yield subset, np.array([subset in within for within in wholes])
+    with_parents = [[] if name is None else list(accumulate(name.split("/"), "{}/{}".format)) for name in names]
+    for subset in sorted({name for names in with_parents for name in names}):
+        yield subset, np.array([subset in names for names in with_parents])
 
 
-def _of(task: str, encoder: str, table: pa.Table) -> pa.Table:
+def _with_task(task: str, encoder: str, table: pa.Table) -> pa.Table:
     """The table with the columns task and encoder before the others."""
     n = table.num_rows
     first = {"task": pa.array([task] * n, pa.string()), "encoder": pa.array([encoder] * n, pa.string())}
@@ -245,17 +268,17 @@ def _of(task: str, encoder: str, table: pa.Table) -> pa.Table:
 
 
 def _stacked(tables: list[pa.Table]) -> pa.Table:
-    """Tables one below the other; a column that one lacks is null there."""
+    """The rows of all tables; a column that a table does not have is null there."""
     return pa.concat_tables(tables, promote_options="default") if tables else pa.table({})
 
 
-def _per_query_table(task: str, encoder: str, searched: str, queries: pa.Table, values: Values) -> pa.Table:
+def _per_query_table(task: str, encoder: str, search: str, queries: pa.Table, values: Values) -> pa.Table:
     n = queries.num_rows
     columns: dict[str, Any] = {
         "query_id": queries["query_id"],
         "task": pa.array([task] * n, pa.string()),
         "encoder": pa.array([encoder] * n, pa.string()),
-        "search": pa.array([searched] * n, pa.string()),
+        "search": pa.array([search] * n, pa.string()),
         "subset": queries["subset"],
         "label": queries["label"],
     }

@@ -1,12 +1,12 @@
-"""Somebody else's run and qrels, in trec_eval's format, evaluated by the code that evaluates ours (`cbir evaluate`).
+"""Evaluate any run and qrels in trec_eval's format with the metrics of the report (`cbir evaluate`).
 
-Like trec_eval: ranked by score, the highest first, equal scores by image_id, descending in the order of code points; the
-columns Q0, rank and tag are not read.  A judged query that the run does not answer counts 0 in every metric (trec_eval -c); a
-query of the run without qrels is left out.  A grade below 1 is not relevant.  As everywhere in cbir, a query without relevant
-images is left out of the mean, where trec_eval counts 0.
+As in trec_eval, results are ranked by descending score, and equal scores by descending image_id (in the order of code
+points); the columns Q0, rank and tag are not read.  A judged query without results in the run counts 0 in every metric
+(trec_eval -c); a query of the run without qrels is left out.  A grade below 1 is not relevant.  As everywhere in cbir, a query
+without relevant images is left out of the mean, whereas trec_eval counts 0.
 
-Scores are compared as float64, like in trec_eval's newest sources (usnistgov/trec_eval#38); trec_eval 9.0.7 and pytrec_eval
-hold float32, in which more of them are equal.  Where that could matter, the queries are counted.
+Scores are compared as float64, as in trec_eval's newest sources (usnistgov/trec_eval#38).  trec_eval 9.0.7 and pytrec_eval use
+float32, in which more scores are equal; the queries for which this could matter are counted.
 """
 
 import math
@@ -23,10 +23,11 @@ import numpy.typing as npt
 from cbir.artifacts.trec import duplicate_judgement, read_qrels_lines
 from cbir.core.errors import DataError
 from cbir.core.text_files import excerpt, read_lines
-from cbir.evaluation.metrics import RelevantRanks, mean, per_query
+from cbir.evaluation.metrics import mean, per_query
+from cbir.evaluation.relevant_ranks import RelevantRanks
 from cbir.evaluation.statistics import LEVEL, Interval, interval_of_means
 
-_GRADES = range(-127, 128)  # a negative one is not relevant: some collections mark spam with it
+_GRADES = range(-127, 128)  # some collections mark spam with a negative grade
 _FIELD = re.compile(r"\S+", re.ASCII)  # as trec_eval: a no-break space ends no field
 _BLOCK_CELLS = 2_000_000  # bounds memory where one query has many more relevant images than the others
 
@@ -36,12 +37,13 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Counts:
-    """What was read.
+    """Numbers of queries, results and relevant images.
 
-    queries : those evaluated, judged with a relevant image.  unanswered : of them, those absent from the run, which count 0.
-    without_relevant : queries of the qrels left out, as they have no relevant image.  unjudged : queries of the run left out,
-    as they have no qrels.  results, relevant, found : of the evaluated queries, the run's lines, the relevant images, and
-    those of them that the run holds.  float32_ties : evaluated queries with scores that differ but are equal as float32.
+    queries : evaluated queries, which have a relevant image.  unanswered : those of them that are not in the run and count 0.
+    without_relevant : queries of the qrels that are left out because they have no relevant image.  unjudged : queries of the
+    run that are left out because they have no qrels.  results, relevant, found : of the evaluated queries, the lines of the
+    run, the relevant images, and the relevant images in the run.  float32_ties : evaluated queries with different scores that
+    are equal as float32.
     """
 
     queries: int
@@ -56,9 +58,10 @@ class Counts:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """query_ids, values : (n,) the evaluated queries in the order of the qrels, and name -> (n,) float64.
+    """The metrics of a run.
 
-    intervals : of the means; None with fewer than two queries.
+    query_ids : (n,) the evaluated queries in the order of the qrels.  values : metric -> (n,) float64.
+    intervals : metric -> interval of the mean, None with too few queries.
     """
 
     query_ids: list[str]
@@ -70,19 +73,19 @@ class Evaluation:
 
     @property
     def means(self) -> dict[str, float]:
-        """Name -> mean over the evaluated queries."""
+        """Metric -> mean over the evaluated queries."""
         return mean(self.values)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, under the names of metrics.json and intervals.json."""
-        bounds = {name: one and one.bounds for name, one in self.intervals.items()}
+        bounds = {name: interval and interval.bounds for name, interval in self.intervals.items()}
         about = {"level": LEVEL, "resamples": self.resamples, "seed": self.seed, "drawn": "queries"}
         return {"metrics": self.means, "intervals": bounds, "counts": asdict(self.counts), "about": about}
 
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Lines of a file in columns, (n,) each: numbers that stand for query and image, grade or score, number of the line."""
+    """The lines of a file in columns, (n,) each: numbers of query and image, grade or score, line number."""
 
     queries: Ints
     images: Ints
@@ -94,14 +97,14 @@ class _Rows:
 
 
 class _Ids:
-    """A number for each id, the same in both files."""
+    """Numbers the ids, in the same way for both files."""
 
     def __init__(self) -> None:
         self.queries: dict[str, int] = {}
         self.images: dict[str, int] = {}
 
     def read(self, lines: Iterable[tuple[int, tuple[str, str, float]]]) -> _Rows:
-        """Rows in the order of the lines, as much memory each as four numbers take."""
+        """Rows in the order of the lines; each takes the memory of four numbers."""
         numbers, values = array("q"), array("d")
         for line, (query_id, image_id, value) in lines:
             numbers.append(self.queries.setdefault(query_id, len(self.queries)))
@@ -112,11 +115,11 @@ class _Ids:
         return _Rows(columns[:, 0].copy(), columns[:, 1].copy(), np.array(values, np.float64), columns[:, 2].copy())
 
     def keys(self, rows: _Rows) -> Ints:
-        """One number for each pair of query and image."""
+        """One number per pair of query and image."""
         return rows.queries * len(self.images) + rows.images
 
     def repeated(self, rows: _Rows) -> tuple[int, str, str] | None:
-        """Line, query_id and image_id of the first pair that an earlier line holds."""
+        """Line, query_id and image_id of the first pair that is already in an earlier line."""
         keys = self.keys(rows)
         order = np.argsort(keys, kind="stable")
         again = order[1:][np.diff(keys[order]) == 0]
@@ -127,11 +130,11 @@ class _Ids:
 
 
 def evaluate_run(run: Path, qrels: Path, ks: Sequence[int], resamples: int, seed: int) -> Evaluation:
-    """Every metric of the report over a run and qrels in trec_eval's format, as the head of this file tells.
+    """All metrics of the report for a run and qrels in trec_eval's format.
 
-    Intervals are drawn over queries, for the files tell no classes.
-    Raises DataError in one line, naming file and line: text that is not such a line, a score that is no finite number, a pair
-    of query and image given twice, a file that is empty or cannot be read, files that share no query.
+    Intervals resample queries, because the files name no classes.
+    Raises DataError, naming file and line, for a line of another format, a score that is not a finite number, a pair of query
+    and image that occurs twice, a file that is empty or unreadable, and files without a common query.
     """
     ids = _Ids()
     judged = ids.read(read_qrels_lines(qrels, _GRADES))
@@ -174,7 +177,7 @@ def evaluate_run(run: Path, qrels: Path, ks: Sequence[int], resamples: int, seed
 
 
 def _run_lines(path: Path) -> Iterator[tuple[int, tuple[str, str, float]]]:
-    """Between tabs a field may hold spaces, as in qrels."""
+    """Line number, and query_id, image_id and score of each line; between tabs a field may hold spaces, as in qrels."""
     for number, line in read_lines(path):
         fields = [field.strip() for field in line.split("\t")]
         if len(fields) != 6 or not all(fields):
@@ -209,7 +212,7 @@ def _example(ids: _Ids, n_judged: int, retrieved: _Rows) -> str:
 
 
 def _places(images: dict[str, int]) -> Ints:
-    """The place of each image among all ids in ascending order."""
+    """The rank of each image among all ids in ascending order."""
     places = np.empty(len(images), np.int64)
     places[[images[image_id] for image_id in sorted(images)]] = np.arange(len(images))
     return places
@@ -221,14 +224,14 @@ def _order(results: _Rows, places: Ints) -> Ints:
 
 
 def _ranks(queries: Ints) -> Ints:
-    """1-based ranks of rows that stand in order."""
+    """1-based ranks of sorted rows."""
     starts = np.flatnonzero(np.diff(queries, prepend=-1))
     lengths = np.diff(starts, append=len(queries))
     return np.arange(1, len(queries) + 1) - np.repeat(starts, lengths)
 
 
 def _gains(results: Ints, relevant: Ints, grades: Floats) -> Floats:
-    """The grade of each result, by its key; 0 where it is not relevant."""
+    """The grade of each result, 0 where it is not relevant.  results, relevant : keys of query and image."""
     order = np.argsort(relevant)
     places = order[np.minimum(np.searchsorted(relevant, results, sorter=order), len(order) - 1)]
     return np.where(relevant[places] == results, grades[places], 0.0)
@@ -237,7 +240,7 @@ def _gains(results: Ints, relevant: Ints, grades: Floats) -> Floats:
 def _values(
     chosen: Ints, relevant: _Rows, hits: _Rows, ranks: Ints, gains: Floats, ks: Sequence[int]
 ) -> dict[str, Floats]:
-    """Name -> (n_chosen,) float64.  hits : the relevant results, by query; ranks, gains : theirs."""
+    """Metric -> (n_chosen,) float64.  hits : the relevant results, sorted by query, with their ranks and gains."""
     relevant = relevant.taken(np.argsort(relevant.queries, kind="stable"))
     parts = []
     for rows in _blocks(np.diff(np.searchsorted(relevant.queries, chosen), append=len(relevant.queries))):
@@ -252,7 +255,7 @@ def _values(
 
 
 def _blocks(widths: Ints) -> Iterator[slice]:
-    """Neighbouring queries, so many that the widest of them times their number is at most _BLOCK_CELLS; at least one."""
+    """Blocks of one or more consecutive queries whose number times their greatest width is at most _BLOCK_CELLS."""
     start = widest = 0
     for end, width in enumerate(widths.tolist()):
         if end > start and max(widest, width) * (end + 1 - start) > _BLOCK_CELLS:
@@ -263,13 +266,13 @@ def _blocks(widths: Ints) -> Iterator[slice]:
 
 
 def _by_query(chosen: Ints, queries: Ints, values: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
-    """The values of each chosen query.  queries : of each value, ascending."""
+    """The values of each chosen query.  queries : the query of each value, ascending."""
     firsts, ends = (np.searchsorted(queries, chosen, side) for side in ("left", "right"))
     return [values[first:end] for first, end in zip(firsts, ends, strict=True)]
 
 
 def _float32_ties(results: _Rows) -> int:
-    """results : in order."""
+    """Number of queries with different scores that are equal as float32.  results : sorted."""
     with np.errstate(over="ignore"):
         single = results.values.astype(np.float32)
     same_query, same_single, same = (column[1:] == column[:-1] for column in (results.queries, single, results.values))

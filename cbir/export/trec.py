@@ -24,16 +24,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cbir.artifacts.names import ENCODERS
+from cbir.artifacts.names import ENCODERS, SEARCHES, TASKS
 from cbir.artifacts.paths import ReportPaths
 from cbir.artifacts.runs import read_run
-from cbir.artifacts.vectors import positions_of
+from cbir.artifacts.vectors import Scores, positions_of
 from cbir.core.errors import ConfigError, DataError
 from cbir.core.files import read_json, replacing
-from cbir.evaluation.evaluate import TASKS, Collection, open_gallery
-from cbir.evaluation.relevance import Scores
+from cbir.evaluation.collection import Collection, open_collection
+from cbir.index.ordinals import ordinals, scores_of
 
-SEARCHES = ("index", "exact")
 _KEPT = "".join(sorted(set(string.punctuation) - set("%#")))
 
 
@@ -54,7 +53,7 @@ def export(data: Path, reports: Path, out: Path) -> list[ExportedFile]:
     Raises DataError when there is no finished run, or it was made from other data than `data` holds; ConfigError when `out`
     is no folder and cannot become one.
     """
-    gallery = open_gallery(data / "images", data / "queries")
+    gallery = open_collection(data / "images", data / "queries")
     _check_collection(gallery, reports)
     found = [
         (task, encoder, search, ReportPaths(reports).run(task, encoder, search))
@@ -99,17 +98,13 @@ def strictly_falling(scores: Scores) -> Scores:
     [0.5, 0.25, 0.2499999850988388]
     """
     steps = np.arange(len(scores))
-    bits = scores.view(np.int32).astype(np.int64)
-    # Neighbouring floats become neighbouring integers; both zeros become 0.
-    order = np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
-    order = np.minimum.accumulate(order + steps) - steps
-    fallen = np.where(order < 0, -order | 0x80000000, order)
-    return fallen.astype(np.uint32).view(np.float32)
+    falling = np.minimum.accumulate(ordinals(scores) + steps) - steps
+    return scores_of(falling.astype(np.int32))
 
 
 def _check_collection(gallery: Collection, reports: Path) -> None:
     collection = read_json(reports / "test_collection.json")
-    for what, found in gallery.collection.items():
+    for what, found in gallery.identity.items():
         if collection.get(what) != found:
             raise DataError(
                 f"{reports / 'runs'}: expected runs over the {what} of today's data, found other {what}: run `dvc repro`"
@@ -119,8 +114,8 @@ def _check_collection(gallery: Collection, reports: Path) -> None:
 def _write_qrels(path: Path, gallery: Collection, task: str) -> ExportedFile:
     """By query, so that memory never holds the judgements of more than one: by label they are n_queries x relevant."""
     queries = gallery.queries.filter(pc.equal(gallery.queries["task"], task))
-    own = positions_of(queries["image_id"].combine_chunks(), gallery.ids)
-    image_ids = [escaped(image_id) for image_id in gallery.ids.to_pylist()]
+    own = positions_of(queries["image_id"].combine_chunks(), gallery.gallery_ids)
+    image_ids = [escaped(image_id) for image_id in gallery.gallery_ids.to_pylist()]
 
     def blocks() -> Iterator[list[str]]:
         for query_id, mine in zip(queries["query_id"].to_pylist(), own, strict=True):

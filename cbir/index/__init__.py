@@ -1,1 +1,1 @@
-"""FAISS indexes and exact search: build, store, search, time."""
+"""FAISS indexes and exact search: build, store, search, measure latency."""

@@ -1,9 +1,9 @@
-"""Exact neighbours by brute force: the yardstick of every approximate index, and the full-depth ranking of the metrics.
+"""Exact neighbours by brute force: the reference for every approximate index, and the full ranking behind the metrics.
 
-A score is the float64 inner product rounded to float32. A float32 product differs by up to 2e-7 with the block that a
-query falls into (measured, OpenBLAS), the number of threads and the processor: enough to swap near-ties and to part
-exact duplicates. In float64 such differences are about 1e-16 and next to never outlive the rounding, so a query's
-ranking is its own, whatever is asked beside it. It costs twice the time.
+A score is the float64 inner product rounded to float32.  Float32 products of the same two vectors differ by up to 2e-7,
+depending on the block of queries (measured, OpenBLAS), the number of threads and the processor: enough to swap near-ties and
+to separate exact duplicates.  In float64 such differences are about 1e-16 and almost never survive the rounding, so a
+query's ranking does not depend on the other queries.  This takes twice the time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,51 +11,35 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cbir.artifacts.vectors import MISSING, rows_at
-from cbir.core.errors import ConfigError, DataError
+from cbir.artifacts.vectors import MISSING, Positions, Scores, Vectors, rows_at
+from cbir.index.checks import NORM_TOLERANCE, check_finite, check_k, check_matrix
+from cbir.index.ordinals import ordinals, scores_of
 
-Floats = NDArray[np.float32]
-Positions = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 _CHUNK_ROWS = 4096  # 31 MB of float64 at 960 dimensions
-_TOP_ROWS = 16  # rows of scores ranked at a time: 256 at once take 9 times the time (measured, 100,000 images)
+_BLOCK_QUERIES, _BLOCK_SCORES = 128, 2**25  # 128 MB of float32
+_TOP_ROWS = 16  # rows of scores ranked at a time: 256 at once take 9 times as long (measured, 100,000 images)
 _LOW_32_BITS = 0xFFFFFFFF
-_NORM_TOLERANCE = 1e-3
 _HALF_ULP = 2.0**-24  # the unit roundoff of float32
 
 
-def check_matrix(rows: np.ndarray, dim: int, what: str) -> None:
-    """Refuse anything but a float32 array of shape (n, dim).
-
-    Raises DataError that names `what`, the expected and the found dtype and shape.
-    """
-    if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != dim:
-        raise DataError(
-            f"{what}: expected float32 vectors of shape (n, {dim}), found {rows.dtype} of shape {rows.shape}: "
-            "queries and gallery must come from one encoder; embed them again: dvc repro --force embed"
-        )
-
-
-def check_k(k: int, n_gallery: int) -> None:
-    """Refuse a k that the gallery cannot fill.
-
-    Raises ConfigError unless 1 <= k <= n_gallery.
-    """
-    if not 1 <= k <= n_gallery:
-        problem = "smaller than 1" if k < 1 else f"larger than the gallery of {n_gallery} images"
-        raise ConfigError(f"k = {k} is {problem}: set k to a value from 1 to {n_gallery}")
+def queries_per_block(n_gallery: int) -> int:
+    """The number of queries whose scores against the whole gallery are held at a time: at most 128, and 128 MB."""
+    return max(1, min(_BLOCK_QUERIES, _BLOCK_SCORES // n_gallery))
 
 
 def exact_search(
-    queries: Floats, parts: Sequence[Floats], k: int, block_queries: int = 256
-) -> tuple[Floats, Positions]:
-    """The k gallery rows of the highest inner product with each query, ties by the lower position.
+    queries: Vectors, parts: Sequence[Vectors], k: int, block_queries: int = 256
+) -> tuple[Scores, Positions]:
+    """The k gallery rows with the highest inner product with each query, ties by the lower position.
 
-    queries : (n, dim) float32.  parts : the gallery, float32 arrays of shape (n_i, dim), memory-mapped or not.
-    Positions count over all of them (fewer than 2**32).
-    Returns scores (n, k) float32, descending, and positions (n, k) int64: the order of a stable argsort of the negated
-    score rows. Memory holds one chunk of the gallery and one block of queries against it, never n x n_gallery; the
-    gallery is read once.
+    queries : (n, dim) float32.  parts : the gallery, float32 arrays of shape (n_i, dim), memory-mapped or not; positions
+    count over all of them (fewer than 2**32).
+    Returns scores (n, k) float32, descending, and positions (n, k) int64, in the order of a stable argsort of the negated
+    scores.  Memory holds one chunk of the gallery and its scores with one block of queries, never n x n_gallery; the gallery
+    is read once.
     Raises DataError for a wrong shape or dtype and for a NaN or infinite value, ConfigError unless 1 <= k <= n_gallery.
 
     >>> gallery = np.eye(3, dtype=np.float32)[[0, 1, 0]]
@@ -70,16 +54,16 @@ def exact_search(
         positions = np.arange(first, first + len(chunk))
         for start in range(0, len(queries), block_queries):
             block = slice(start, start + block_queries)
-            found = _smallest(_keys(_inner_products(queries[block], chunk), positions), k)
-            best[block] = _smallest(np.hstack([best[block], found]), k)
+            of_chunk = _smallest(_keys(_inner_products(queries[block], chunk), positions), k)
+            best[block] = _smallest(np.hstack([best[block], of_chunk]), k)
     best.sort(axis=1)
-    return _scores_of(best), best & _LOW_32_BITS
+    return _scores_of_keys(best), best & _LOW_32_BITS
 
 
-def exact_scores(queries: Floats, parts: Sequence[Floats]) -> Floats:
-    """The scores of one block of queries against the whole gallery: the same numbers that exact_search ranks.
+def exact_scores(queries: Vectors, parts: Sequence[Vectors]) -> Scores:
+    """The scores of one block of queries with the whole gallery, as exact_search ranks them.
 
-    queries : (b, dim) float32.  parts : as in exact_search.  Returns (b, n_gallery) float32, columns in position order.
+    queries : (b, dim) float32.  parts : as in exact_search.  Returns (b, n_gallery) float32, columns in order of position.
     Raises DataError for a wrong shape or dtype and for a NaN or infinite value.
 
     >>> exact_scores(np.float32([[0, 1]]), [np.float32([[1, 0], [0, 1]]), np.float32([[0, -1]])])
@@ -92,8 +76,8 @@ def exact_scores(queries: Floats, parts: Sequence[Floats]) -> Floats:
     return scores
 
 
-def top_k(scores: Floats, k: int) -> tuple[Floats, Positions]:
-    """The k highest of each row of scores, ties by the lower position.
+def top_k(scores: Scores, k: int) -> tuple[Scores, Positions]:
+    """The k highest scores of each row, ties by the lower position.
 
     scores : (b, n_gallery) float32.  Returns scores (b, k) float32, descending, and positions (b, k) int64.
     Raises ConfigError unless 1 <= k <= n_gallery.
@@ -108,41 +92,41 @@ def top_k(scores: Floats, k: int) -> tuple[Floats, Positions]:
         rows = slice(start, start + _TOP_ROWS)
         best[rows] = _smallest(_keys(scores[rows], positions), k)
     best.sort(axis=1)
-    return _scores_of(best), best & _LOW_32_BITS
+    return _scores_of_keys(best), best & _LOW_32_BITS
 
 
 def exact_neighbours(
-    query: Floats, parts: Sequence[Floats], k: int, among: NDArray[np.bool_] | None = None
-) -> tuple[Floats, Positions]:
-    """exact_search for one query, several times as fast: float32 finds the candidates, float64 ranks them.
+    query: Vectors, parts: Sequence[Vectors], k: int, among: NDArray[np.bool_] | None = None
+) -> tuple[Scores, Positions]:
+    """exact_search for one query, several times as fast: float32 selects the candidates, float64 ranks them.
 
-    query : (dim,) float32, a unit vector.  parts : as in exact_search, unit rows.  among : (n_gallery,) the rows that may be
-    found, or None for all.  Returns (k,) float32 and (k,) int64.
+    query : (dim,) float32, a unit vector.  parts : as in exact_search, unit rows.  among : (n_gallery,) which rows may be
+    returned; None for all.  Returns (k,) float32 and (k,) int64.
     A float32 product of unit vectors is off by at most dim u / (1 - dim u), u = 2**-24 (Higham, Accuracy and Stability of
-    Numerical Algorithms, 2002, 3.1), so what scores lower than the k-th best by more than twice that is no neighbour.
-    Raises as exact_search does; k is at most the number of rows that may be found.
+    Numerical Algorithms, 2002, 3.1), so a row whose score is below the k-th best by more than twice that is no neighbour.
+    Raises as exact_search does; k is at most the number of rows that may be returned.
     """
     check_k(k, sum(map(len, parts)) if among is None else int(among.sum()))
     _check_queries(query[None], parts)
     for number, part in enumerate(parts):
         check_matrix(part, len(query), f"gallery part {number}")
-    rough = np.concatenate([part @ query for part in parts])
-    _check_finite(rough[:, None], "gallery", first=0)
+    approximate = np.concatenate([part @ query for part in parts])
+    check_finite(approximate[:, None], "gallery", first=0)
     if among is not None:
-        rough[~among] = -np.inf
+        approximate[~among] = -np.inf
     error = len(query) * _HALF_ULP / (1 - len(query) * _HALF_ULP)
-    least = np.partition(rough, len(rough) - k)[len(rough) - k] - 2 * error * (1 + _NORM_TOLERANCE) ** 2
-    kept = np.flatnonzero(rough >= least)
-    scores = _inner_products(query[None], rows_at(parts, kept, len(query)).astype(np.float64))
-    best = np.sort(_keys(scores, kept)[0])[:k]
-    return _scores_of(best), best & _LOW_32_BITS
+    kth_best = np.partition(approximate, len(approximate) - k)[len(approximate) - k]
+    candidates = np.flatnonzero(approximate >= kth_best - 2 * error * (1 + NORM_TOLERANCE) ** 2)
+    scores = _inner_products(query[None], rows_at(parts, candidates, len(query)).astype(np.float64))
+    best = np.sort(_keys(scores, candidates)[0])[:k]
+    return _scores_of_keys(best), best & _LOW_32_BITS
 
 
-def without_self(scores: Floats, positions: Positions, own: Positions, k: int) -> tuple[Floats, Positions]:
-    """Take each query's own image out of its results and keep k of them, ranks closed up.
+def without_self(scores: Scores, positions: Positions, own: Positions, k: int) -> tuple[Scores, Positions]:
+    """Remove each query's own image from its results and keep k of them; lower ranks move up.
 
-    scores, positions : (n, k or k + 1), position MISSING where nothing was found.  own : (n,), MISSING where the query is no
-    gallery image.
+    scores, positions : (n, k or k + 1), position MISSING where the search returned nothing.  own : (n,) the position of the
+    query's own image, MISSING where it is not in the gallery.
     """
     is_own = (positions == own[:, None]) & (own[:, None] != MISSING)
     order = np.argsort(is_own, axis=1, kind="stable")  # own images last, the rest in place
@@ -151,60 +135,45 @@ def without_self(scores: Floats, positions: Positions, own: Positions, k: int) -
     return np.take_along_axis(scores, order, 1)[:, :k], np.take_along_axis(positions, order, 1)[:, :k]
 
 
-def _check_queries(queries: Floats, parts: Sequence[Floats]) -> None:
-    # A stack of no parts has no dimension of its own: then the queries need only be a matrix.
+def _check_queries(queries: Vectors, parts: Sequence[Vectors]) -> None:
+    # Without parts there is no dimension to compare with: the queries need only be a matrix.
     check_matrix(queries, parts[0].shape[-1] if len(parts) else queries.shape[-1], "queries")
-    _check_finite(queries, "query", first=0)
+    check_finite(queries, "query", first=0)
 
 
-def _check_finite(rows: Floats, what: str, first: int) -> None:
-    finite = np.isfinite(rows).all(axis=1)
-    if not finite.all():
-        row = first + int(finite.argmin())
-        raise DataError(
-            f"{what} row {row}: expected finite values, found NaN or infinity: embed again: dvc repro --force embed"
-        )
-
-
-def _chunks(parts: Sequence[Floats], dim: int) -> Iterator[tuple[int, NDArray[np.float64]]]:
+def _chunks(parts: Sequence[Vectors], dim: int) -> Iterator[tuple[int, Floats]]:
     """The gallery in float64 chunks, each with the position of its first row."""
     first = 0
     for number, part in enumerate(parts):
         check_matrix(part, dim, f"gallery part {number}")
         for start in range(0, len(part), _CHUNK_ROWS):
             chunk = part[start : start + _CHUNK_ROWS]
-            _check_finite(chunk, "gallery", first)
+            check_finite(chunk, "gallery", first)
             yield first, chunk.astype(np.float64)
             first += len(chunk)
 
 
-def _inner_products(queries: Floats, chunk: NDArray[np.float64]) -> Floats:
+def _inner_products(queries: Vectors, chunk: Floats) -> Scores:
     return (queries.astype(np.float64) @ chunk.T).astype(np.float32)
 
 
-def _keys(scores: Floats, positions: Positions) -> NDArray[np.int64]:
-    """One integer for each score and position, ascending as (score descending, position ascending).
+def _keys(scores: Scores, positions: Positions) -> Ints:
+    """One integer per score and position, ascending as (score descending, position ascending).
 
-    scores : (b, n) float32.  positions : (n,) of its columns.
-    No two keys are equal, so that partition and sort, neither of them stable, leave nothing to chance.
+    scores : (b, n) float32.  positions : (n,) of the columns.
+    No two keys are equal, so the result does not depend on partition and sort, neither of which is stable.
     """
-    bits = (scores + np.float32(0)).view(np.int32)  # + 0 makes -0.0 equal to 0.0
-    keys = np.invert(_ordered(bits)).astype(np.int64)
+    keys = (-ordinals(scores)).astype(np.int64)
     keys <<= 32
     keys |= positions
     return keys
 
 
-def _scores_of(keys: NDArray[np.int64]) -> Floats:
-    return _ordered(np.invert(keys >> 32).astype(np.int32)).view(np.float32)
+def _scores_of_keys(keys: Ints) -> Scores:
+    return scores_of((-(keys >> 32)).astype(np.int32))
 
 
-def _ordered(bits: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Float bits as integers of the same order, and back: IEEE 754 is sign and magnitude, integers two's complement."""
-    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
-
-
-def _smallest(keys: NDArray[np.int64], k: int) -> NDArray[np.int64]:
+def _smallest(keys: Ints, k: int) -> Ints:
     """The k smallest keys of each row, in any order; all of them where there are fewer."""
     if keys.shape[1] > k:
         keys.partition(k - 1, axis=1)

@@ -1,4 +1,4 @@
-"""How fast an index answers: single queries one after another, and all of them in one batch, after warm-up."""
+"""Search latency of an index: single queries one after another, then all queries in one batch, after warm-up."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,17 +8,19 @@ from typing import Any
 
 import faiss
 import numpy as np
-import numpy.typing as npt
 
-from cbir.artifacts.vectors import VectorSet, open_vectors
+from cbir.artifacts.vectors import Vectors, VectorSet, open_vectors
 from cbir.core.files import write_json
-from cbir.index.faiss_index import BuildParams, SearchParams, build_index, kind_of, search
+from cbir.index.build import build_index
+from cbir.index.kinds import kind_of
+from cbir.index.params import BuildParams, SearchParams
+from cbir.index.search import search
 from cbir.index.storage import open_index
 
 _K = 10
 _WARM_UP_QUERIES, _BATCHES = 20, 3
 _PERCENTILES = (50, 95, 99)
-_MODALITIES = {"queries": "image", "texts": "text"}
+_MODALITIES = {"queries": "image", "texts": "text"}  # kind of vectors -> key in the file
 
 
 def write_latency(
@@ -31,40 +33,38 @@ def write_latency(
     n_queries: int,
     seed: int,
 ) -> None:
-    """Time each encoder's index, and exact search, on at most n_queries seeded image queries, and text queries."""
-    found: dict[str, Any] = {}
+    """Measure each encoder's index, and exact search, on a sample of at most n_queries image queries and text queries."""
+    measured: dict[str, Any] = {}
     k = _K
     for encoder in encoders:
         folder = embeddings / encoder
         vectors = open_vectors(folder, encoder, "gallery")
         index = open_index(indexes / encoder, vectors)
         k = min(_K, index.ntotal)
-        flat = index if kind_of(index) == "flat" else _flat(vectors, threads)
-        found[encoder] = {}
+        exact = index if kind_of(index).is_exact else _flat(vectors, threads)
+        measured[encoder] = {}
         for kind, modality in _MODALITIES.items():
-            asked = open_vectors(folder, encoder, kind) if (folder / kind).exists() else None
-            if asked is None or len(asked.ids) == 0:
+            query_vectors = open_vectors(folder, encoder, kind) if (folder / kind).exists() else None
+            if query_vectors is None or len(query_vectors.ids) == 0:
                 continue
-            queries = _sample(asked, n_queries, seed)
-            found[encoder][modality] = {
+            queries = _sample(query_vectors, n_queries, seed)
+            measured[encoder][modality] = {
                 "index": measure_latency(index, queries, k, params, threads),
-                "exact": measure_latency(flat, queries, k, SearchParams(), threads),
+                "exact": measure_latency(exact, queries, k, SearchParams(), threads),
             }
-    write_json(out, {"encoders": found, "k": k, "threads": threads})
+    write_json(out, {"encoders": measured, "k": k, "threads": threads})
 
 
-def measure_latency(
-    index: faiss.Index, queries: npt.NDArray[np.float32], k: int, params: SearchParams, threads: int
-) -> dict[str, Any]:
-    """Percentiles of single-query search in ms, and queries/s of one batch.
+def measure_latency(index: faiss.Index, queries: Vectors, k: int, params: SearchParams, threads: int) -> dict[str, Any]:
+    """Percentiles of the latency of single queries in ms, and queries/s of one batch.
 
     queries : (n, dim) float32, unit rows.
     """
     for row in range(min(_WARM_UP_QUERIES, len(queries))):
         search(index, queries[row : row + 1], k, params, threads)
-    times_ms = [_timed(index, queries[row : row + 1], k, params, threads) for row in range(len(queries))]
-    _timed(index, queries, k, params, threads)  # the first batch pays for memory that the others find
-    batch_s = median(_timed(index, queries, k, params, threads) for _ in range(_BATCHES)) / 1e3
+    times_ms = [_timed_ms(index, queries[row : row + 1], k, params, threads) for row in range(len(queries))]
+    _timed_ms(index, queries, k, params, threads)  # the first batch allocates the memory that the others reuse
+    batch_s = median(_timed_ms(index, queries, k, params, threads) for _ in range(_BATCHES)) / 1e3
     return {
         "single_ms": {f"p{p}": round(float(np.percentile(times_ms, p)), 4) for p in _PERCENTILES},
         "batch_queries_per_s": round(len(queries) / batch_s, 1),
@@ -72,17 +72,17 @@ def measure_latency(
     }
 
 
-def _timed(index: faiss.Index, queries: npt.NDArray[np.float32], k: int, params: SearchParams, threads: int) -> float:
+def _timed_ms(index: faiss.Index, queries: Vectors, k: int, params: SearchParams, threads: int) -> float:
     begun = perf_counter()
     search(index, queries, k, params, threads)
     return 1e3 * (perf_counter() - begun)
 
 
 def _flat(vectors: VectorSet, threads: int) -> faiss.Index:
-    return build_index(vectors.parts, len(vectors.ids), vectors.passport["dim"], BuildParams("flat"), threads)
+    return build_index(vectors.parts, len(vectors.ids), vectors.passport["dim"], "flat", BuildParams(), threads)
 
 
-def _sample(vectors: VectorSet, number: int, seed: int) -> npt.NDArray[np.float32]:
+def _sample(vectors: VectorSet, size: int, seed: int) -> Vectors:
     ids = vectors.ids.to_pylist()
-    chosen = np.random.default_rng(seed).permutation(len(ids))[:number]
+    chosen = np.random.default_rng(seed).permutation(len(ids))[:size]
     return vectors.rows([ids[row] for row in chosen], "latency")

@@ -7,7 +7,7 @@ from cbir.core.params import Parameters, at_least
 
 
 class IndexKind(Enum):
-    """The kinds of FAISS index."""
+    """The kinds of FAISS index; `cbir.index.kinds` describes each."""
 
     flat = "flat"
     ivf_flat = "ivf_flat"
@@ -17,8 +17,13 @@ class IndexKind(Enum):
 
 
 @dataclass
-class IndexBuildParams(Parameters):
-    """What changes the index file; null where the kind has no such setting, or to let it be derived."""
+class BuildParams(Parameters):
+    """How an index is built.  None: derived from the gallery (see `cbir.index.build.resolve_build_params`), or not applicable.
+
+    nlist : cells of an IVF index.  pq_m : parts that a vector is split into, each coded in one byte.  hnsw_m : links of each
+    vector.  ef_construction : width of the search for those links.  train_rows : the maximum number of rows that train the
+    index, sampled with `seed`.
+    """
 
     nlist: int | None = None
     pq_m: int | None = None
@@ -28,13 +33,17 @@ class IndexBuildParams(Parameters):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        at_least(1, self, "nlist", "pq_m", "hnsw_m", "ef_construction", "train_rows", part="build.")
+        at_least(1, self, "nlist", "pq_m", "ef_construction", "train_rows", part="build.")
+        at_least(2, self, "hnsw_m", part="build.")
         at_least(0, self, "seed", part="build.")
 
 
 @dataclass
-class IndexSearchParams(Parameters):
-    """What changes a search only: the index is not built again for these."""
+class SearchParams(Parameters):
+    """How an index is searched; the index is not built again for these.
+
+    nprobe : cells visited (IVF).  ef_search : width of the search (HNSW).
+    """
 
     nprobe: int | None = None
     ef_search: int | None = None
@@ -48,13 +57,13 @@ class IndexParams(Parameters):
     """Group `index`; see the comments in `conf/index/`."""
 
     kind: IndexKind
-    build: IndexBuildParams = field(default_factory=IndexBuildParams)
-    search: IndexSearchParams = field(default_factory=IndexSearchParams)
+    build: BuildParams = field(default_factory=BuildParams)
+    search: SearchParams = field(default_factory=SearchParams)
 
 
 @dataclass(kw_only=True)
 class LatencyParams(Parameters):
-    """How an index is timed: the number of single queries, and the seed of their choice."""
+    """How latency is measured: the number of single queries, and the seed with which they are sampled."""
 
     latency_queries: int = 200
     seed: int = 0

@@ -1,4 +1,4 @@
-"""An encoder's index with its passport: build and write it, and open it for vectors that must be those it was built from."""
+"""An encoder's index on disk, with a passport that names the vectors from which it was built."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -7,33 +7,28 @@ from time import perf_counter
 import faiss
 
 from cbir.artifacts.vectors import VectorSet, check_passport, read_passport, write_passport
-from cbir.core.files import write_json
-from cbir.index.faiss_index import (
-    BuildParams,
-    build_index,
-    factory_string,
-    read_index,
-    resolve_build_params,
-    write_index,
-)
+from cbir.core.errors import DataError
+from cbir.core.files import replacing, write_json
+from cbir.index.build import build_index, factory_string, resolve_build_params
+from cbir.index.kinds import kind_of
 from cbir.index.params import IndexParams
 
 
 def index_vectors(vectors: VectorSet, params: IndexParams, out: Path, threads: int) -> None:
-    """Leave `index.faiss`, `passport.json` and `build.json` in `out`; only build.json holds a time."""
+    """Build an index and write `index.faiss`, `passport.json` and `build.json` to `out`; only build.json holds a time."""
     n_rows, dim = len(vectors.ids), vectors.passport["dim"]
-    build = BuildParams(kind=params.kind.value, **vars(params.build))
+    kind = params.kind.value
     begun = perf_counter()
-    index = build_index(vectors.parts, n_rows, dim, build, threads)
+    index = build_index(vectors.parts, n_rows, dim, kind, params.build, threads)
     build_s = perf_counter() - begun
     out.mkdir(parents=True, exist_ok=True)
     write_index(out / "index.faiss", index)
     write_passport(
         out,
         {
-            "kind": build.kind,
-            "factory": factory_string(build, n_rows, dim),
-            "build": asdict(resolve_build_params(build, n_rows, dim)),
+            "kind": kind,
+            "factory": factory_string(kind, params.build, n_rows, dim),
+            "build": {"kind": kind, **asdict(resolve_build_params(kind, params.build, n_rows, dim))},
             "faiss": faiss.__version__,
             "vectors": vectors.passport,
         },
@@ -51,6 +46,30 @@ def index_vectors(vectors: VectorSet, params: IndexParams, out: Path, threads: i
 
 
 def open_index(folder: Path, vectors: VectorSet) -> faiss.Index:
-    """Read the index in `folder`.  Raises PassportError when it was built from other vectors than these."""
+    """Read the index in `folder`.  Raises PassportError unless it was built from these vectors."""
     check_passport(read_passport(folder)["vectors"], vectors.passport, str(folder))
     return read_index(folder / "index.faiss")
+
+
+def write_index(path: Path, index: faiss.Index) -> None:
+    """Write the index under a temporary name, then rename it: after a crash, the old file or none is there, never a part."""
+    with replacing(path) as temporary:
+        faiss.write_index(index, str(temporary))
+
+
+def read_index(path: Path) -> faiss.Index:
+    """Read an index that write_index wrote.
+
+    Raises DataError when the file does not exist, FAISS cannot read it, or it holds an index of another kind.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: expected a FAISS index, found no such file: build it: dvc repro index")
+    try:
+        index = faiss.read_index(str(path))
+        kind_of(index)
+    except (RuntimeError, DataError) as error:
+        raise DataError(
+            f"{path}: expected a whole index that FAISS {faiss.__version__} reads, found otherwise ({error}): "
+            "build it again: dvc repro --force index"
+        ) from error
+    return index

@@ -1,1 +1,1 @@
-"""The gallery in two dimensions."""
+"""Maps: the gallery in two dimensions."""

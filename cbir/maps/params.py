@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 from cbir.core.params import Parameters, at_least, at_most
 
-MAX_IMAGES, MAX_PERPLEXITY = 5000, 100  # t-SNE takes time and memory by their product
+MAX_IMAGES, MAX_PERPLEXITY = 5000, 100  # the time and memory of t-SNE grow with their product
 
 
 @dataclass
 class MapParams(Parameters):
-    """Group `map`: the gallery in two dimensions; see the comments in `conf/map/`."""
+    """Group `map`: the map of the gallery; see the comments in `conf/map/`."""
 
     images: int = 2000
     perplexity: int = 30

@@ -12,7 +12,7 @@ from cbir.artifacts.queries import read_qrels, read_query_list
 from cbir.core.errors import DataError
 from cbir.core.files import read_json
 from cbir.core.text import printable
-from cbir.evaluation.collection import GALLERY_COLUMNS, QUERY_COLUMNS, collection_of
+from cbir.evaluation.collection import GALLERY_COLUMNS, QUERY_COLUMNS, collection_identity
 from cbir.report.charts import Series, bar_chart, line_chart
 from cbir.report.class_names import full_name, read_class_names
 from cbir.report.examples import images_of
@@ -178,7 +178,7 @@ def _data_of(folders: Sequence[Path], collection: Json) -> Path | None:
             )
         except DataError:  # not there, or damaged: the page does without pictures
             continue
-        if collection_of(gallery, query_list, queries, qrels) == collection:
+        if collection_identity(gallery, query_list, queries, qrels) == collection:
             return data
     return None
 

@@ -24,8 +24,9 @@ from cbir.core.errors import ConfigError, DataError
 from cbir.core.parallel import cores
 from cbir.core.params import PARAMS_FILE, load_params
 from cbir.index.exact import exact_neighbours
-from cbir.index.faiss_index import SearchParams, kind_of, search
-from cbir.index.params import IndexParams
+from cbir.index.kinds import kind_of
+from cbir.index.params import IndexParams, SearchParams
+from cbir.index.search import search
 from cbir.search.encoder_artifacts import EncoderArtifacts
 from cbir.search.gallery import PackedGallery
 from cbir.search.query import QueryPart, read_query_image, relative_weights, weighted_sum
@@ -65,7 +66,7 @@ class Searcher:
             raise DataError(f"{folder}: expected the artifacts of a pipeline that has run, found none: run `dvc repro`")
         beside = folder.absolute().parent / PARAMS_FILE
         path = beside if beside.is_file() else folder.resolve().parent / PARAMS_FILE
-        return cls(folder, SearchParams(**vars(load_params("index", IndexParams, ["index.search"], path).search)))
+        return cls(folder, load_params("index", IndexParams, ["index.search"], path).search)
 
     @property
     def encoders(self) -> list[str]:
@@ -159,7 +160,7 @@ class Searcher:
             for rank, (score, position) in enumerate(zip(scores, positions, strict=True), 1)
         )
         end = perf_counter()
-        by = EXACT if index is None else kind_of(index)
+        by = EXACT if index is None else kind_of(index).name
         times = (1e3 * (embedded - start), 1e3 * (end - embedded))
         return Results(artifacts.name, by, hits, self._categories(artifacts, query, categories), *times)
 

@@ -16,14 +16,14 @@ from cbir.artifacts.vectors import MISSING
 from cbir.core.files import read_json
 from cbir.datasets.decoding import encode_for_packing
 from cbir.evaluation.duplicates import (
-    MOST_COPIES,
+    MAX_COPIES,
     NEAR_GREYS,
     DuplicatePair,
     Pictures,
-    alike,
     same_bytes,
     same_pixels,
     same_vectors,
+    similar_pixels,
 )
 from tests.support import world as worlds
 from tests.support.world import PARAMS, World, make_world
@@ -126,11 +126,11 @@ def test_pictures_without_contrast_are_no_copies_of_each_other_but_by_their_byte
 
 def test_copies_of_one_picture_are_counted_up_to_a_bound() -> None:
     (one,) = drawn(1)
-    asked, gallery = pictures(one, one), pictures(*[one] * (MOST_COPIES + 5))
+    asked, gallery = pictures(one, one), pictures(*[one] * (MAX_COPIES + 5))
     for find in (same_bytes, same_pixels):
         found = [(pair.query, pair.position) for pair in find(asked, gallery, np.array([3, MISSING]))]
-        others = [n for n in range(MOST_COPIES + 1) if n != 3]
-        assert found == [*((0, n) for n in others), *((1, n) for n in range(MOST_COPIES))]
+        others = [n for n in range(MAX_COPIES + 1) if n != 3]
+        assert found == [*((0, n) for n in others), *((1, n) for n in range(MAX_COPIES))]
 
 
 @pytest.mark.parametrize("way", ["brighter", "cut", "another"])
@@ -144,17 +144,19 @@ def test_near_vectors_are_of_one_picture_only_where_it_is_alike_from_afar(
     }
     asked = pictures(*(jpeg(change[way](number)) for number in range(len(drawings))))
     gallery = pictures(*map(jpeg, drawings))
-    found = [alike(DuplicatePair(number, number, "clip", 1.0), asked, gallery) for number in range(len(drawings))]
+    found = [
+        similar_pixels(DuplicatePair(number, number, "clip", 1.0), asked, gallery) for number in range(len(drawings))
+    ]
     assert found == [way != "another"] * len(drawings)
 
 
 def test_an_encoder_that_tells_no_images_apart_finds_no_duplicates() -> None:
     """As a CLIP with random weights: all its cosines are nearly 1."""
-    positions = np.tile(np.arange(MOST_COPIES + 1), (2, 1))
+    positions = np.tile(np.arange(MAX_COPIES + 1), (2, 1))
     scores = np.full(positions.shape, 0.9999, np.float32)
     scores[1, -1] = 0.5
     found = [(pair.query, pair.position) for pair in same_vectors(scores, positions, "clip", 0.999)]
-    assert found == [(1, n) for n in range(MOST_COPIES)]
+    assert found == [(1, n) for n in range(MAX_COPIES)]
 
 
 def test_nothing_to_compare_finds_nothing() -> None:

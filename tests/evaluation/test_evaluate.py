@@ -1,4 +1,4 @@
-"""evaluate_encoder and Findings against naive metrics of a plain full ranking (tests.support.world)."""
+"""evaluate_encoder and ResultsWriter against naive metrics of a full ranking (tests.support.world)."""
 
 import dataclasses
 import math
@@ -26,13 +26,16 @@ from cbir.artifacts.vectors import MISSING, open_vectors, write_part
 from cbir.core.errors import ConfigError, DataError, PassportError
 from cbir.core.files import hash_ids, read_json, write_json
 from cbir.datasets.base import Query
-from cbir.evaluation import evaluate as evaluation
+from cbir.evaluation import index_search
 from cbir.evaluation.classes import Classes
-from cbir.evaluation.evaluate import Collection, TaskQueries, check_depths, evaluate_task
+from cbir.evaluation.collection import Collection, TaskQueries
+from cbir.evaluation.evaluate import check_depths, evaluate_task
 from cbir.evaluation.params import EvaluateParams
 from cbir.evaluation.relevance import Relevance
 from cbir.evaluation.statistics import classes_of, interval_of_means
-from cbir.index.faiss_index import BuildParams, SearchParams, build_index
+from cbir.index import exact as exact_search
+from cbir.index.build import build_index
+from cbir.index.params import BuildParams, SearchParams
 from tests.support import oracles
 from tests.support.imports import ROOT
 from tests.support.world import DIMS, KINDS, PARAMS, World, make_world, smallest_gap, unit
@@ -103,16 +106,16 @@ def naive(world: World, task: str, encoder: str) -> dict[str, dict[str, float]]:
     """query_id -> every metric, from the plain ranking of the whole gallery."""
     return {
         query.query_id: oracles.all_metrics(world.ranking(encoder, query), world.relevance(query), KS)
-        for query in world.asked(task)
+        for query in world.queries_of(task)
     }
 
 
 def askers(world: World, task: str) -> dict[str, list[Query]]:
     """The queries by what the index holds of them."""
     if task == "tbir":
-        return {"text": world.asked(task)}
-    inside = [query for query in world.asked(task) if world.own(query) is not None]
-    return {"image": [query for query in world.asked(task) if query not in inside], "gallery image": inside}
+        return {"text": world.queries_of(task)}
+    inside = [query for query in world.queries_of(task) if world.own_image(query) is not None]
+    return {"image": [query for query in world.queries_of(task) if query not in inside], "gallery image": inside}
 
 
 def mean_of(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -153,7 +156,7 @@ def test_means_equal_the_naive_metrics_of_the_full_ranking(done: Done, task: str
 def test_every_querys_values_equal_the_naive_metrics(done: Done, task: str, encoder: str) -> None:
     expected, found = naive(done.world, task, encoder), done.per_query(task, encoder, "exact")
     assert list(found) == list(expected)
-    for query in done.world.asked(task):
+    for query in done.world.queries_of(task):
         row = found[query.query_id]
         values = [math.nan if row[name] is None else row[name] for name in expected[query.query_id]]
         np.testing.assert_allclose(values, list(expected[query.query_id].values()), rtol=0, atol=1e-9)
@@ -163,7 +166,9 @@ def test_every_querys_values_equal_the_naive_metrics(done: Done, task: str, enco
 def test_queries_without_relevant_images_are_counted_and_have_no_value(done: Done) -> None:
     counts = {}
     for task in ("cbir", "tbir"):
-        lone = {query.query_id for query in done.world.asked(task) if not any(done.world.relevance(query).values())}
+        lone = {
+            query.query_id for query in done.world.queries_of(task) if not any(done.world.relevance(query).values())
+        }
         counts[task] = len(lone)
         rows = done.per_query(task, "clip", "exact")
         assert {query_id for query_id, row in rows.items() if row["mrr"] is None} == lone
@@ -175,7 +180,7 @@ def test_queries_without_relevant_images_are_counted_and_have_no_value(done: Don
 def test_subsets_hold_the_means_of_their_own_queries(done: Done) -> None:
     values = naive(done.world, "tbir", "clip")
     expected = {
-        name: mean_of([values[query.query_id] for query in done.world.asked("tbir") if query.subset == name])
+        name: mean_of([values[query.query_id] for query in done.world.queries_of("tbir") if query.subset == name])
         for name in ("captions", "class prompts")
     }
     assert list(done.metrics["subsets"]) == ["tbir"]  # no image query has one
@@ -201,7 +206,7 @@ def test_a_subset_within_a_subset_counts_in_both(tmp_path: Path) -> None:
 @pytest.mark.parametrize("task", ["cbir", "tbir"])
 def test_ceilings_equal_the_naive_ones(done: Done, task: str) -> None:
     rows = []
-    for query in done.world.asked(task):
+    for query in done.world.queries_of(task):
         row = {}
         for k in KS:
             row[f"precision@{k}"] = oracles.precision_ceiling_at_k([], done.world.relevance(query), k)
@@ -214,10 +219,10 @@ def test_ceilings_equal_the_naive_ones(done: Done, task: str) -> None:
 @pytest.mark.parametrize("task", ["cbir", "tbir"])
 def test_chance_is_the_mean_share_of_relevant_among_the_other_images(done: Done, task: str) -> None:
     shares = []
-    for query in done.world.asked(task):
+    for query in done.world.queries_of(task):
         n_relevant = oracles.number_of_relevant(done.world.relevance(query))
         if n_relevant:
-            shares.append(n_relevant / (len(done.world.gallery) - (done.world.own(query) is not None)))
+            shares.append(n_relevant / (len(done.world.gallery) - (done.world.own_image(query) is not None)))
     assert done.metrics["chance"][task] == pytest.approx({"precision": sum(shares) / len(shares)}, abs=1e-9)
 
 
@@ -243,8 +248,8 @@ def test_an_encoder_without_text_answers_no_text_query(by_label: Done) -> None:
 @pytest.mark.parametrize("suffix", ["", "_exact"], ids=["flat index", "exact"])
 def test_runs_hold_the_plain_ranking_to_their_depth(done: Done, task: str, encoder: str, suffix: str) -> None:
     run = done.run(task, encoder, suffix)
-    assert list(run) == [query.query_id for query in done.world.asked(task)]
-    for query in done.world.asked(task):
+    assert list(run) == [query.query_id for query in done.world.queries_of(task)]
+    for query in done.world.queries_of(task):
         ids, ranks, scores = zip(*run[query.query_id], strict=True)
         assert list(ids) == done.world.ranking(encoder, query)[:DEPTH]
         assert ranks == tuple(range(1, DEPTH + 1))
@@ -258,7 +263,7 @@ def test_no_run_holds_the_querys_own_image(approximate: dict[str, Done]) -> None
         for encoder in DIMS:
             for suffix in ("", "_exact"):
                 run = done.run("cbir", encoder, suffix)
-                for query in done.world.asked("cbir"):
+                for query in done.world.queries_of("cbir"):
                     assert query.image_id not in [image_id for image_id, _, _ in run[query.query_id]]
 
 
@@ -266,7 +271,7 @@ def test_run_depth_sets_the_depth_and_may_reach_the_whole_gallery(by_label: Done
     n = len(by_label.world.gallery)
     by_label.world.evaluate(tmp_path, params=subset(PARAMS, run_depth=n - 1))
     deep = Done(by_label.world, tmp_path, {})
-    for query in by_label.world.asked("cbir"):
+    for query in by_label.world.queries_of("cbir"):
         found = [image_id for image_id, _, _ in deep.run("cbir", "clip")[query.query_id]]
         assert found == by_label.world.ranking("clip", query)[: n - 1]
 
@@ -313,7 +318,7 @@ def test_map_at_r_of_the_index_asks_it_for_all_relevant(
 ) -> None:
     done = approximate[kind]
     world, rows = done.world, done.per_query(task, encoder, "index")
-    for query in world.asked(task):
+    for query in world.queries_of(task):
         wide = 2 ** math.ceil(math.log2(max(1, oracles.number_of_relevant(world.relevance(query)))))
         kept = by_faiss(world, kind, encoder, [query], wide)[0]
         expected = oracles.all_metrics(kept, world.relevance(query), KS)["map_at_r"]
@@ -324,7 +329,7 @@ def test_map_at_r_of_the_index_asks_it_for_all_relevant(
 def test_with_more_relevant_images_than_results_are_asked_for_there_is_no_map_at_r(
     by_label: Done, tmp_path: Path
 ) -> None:
-    with mock.patch.object(evaluation, "_MOST_R", 10):
+    with mock.patch.object(index_search, "_MAX_R", 10):
         found = by_label.world.evaluate(tmp_path)
     assert "map_at_r" not in found["ann"]["clip"]["image"]
     assert "map_at_r" in found["cbir"]["clip"]
@@ -338,7 +343,7 @@ def test_trec_eval_of_a_run_gives_the_metrics_that_we_report(
 ) -> None:
     done = approximate[kind]
     # As preprocess leaves them, and as the run is: of gallery images, without the query's own.
-    qrels = {query.query_id: done.world.relevance(query) for query in done.world.asked(task)}
+    qrels = {query.query_id: done.world.relevance(query) for query in done.world.queries_of(task)}
     qrels = {query_id: grades for query_id, grades in qrels.items() if any(grades.values())}
     run = {q: {image_id: score for image_id, _, score in rows} for q, rows in done.run(task, encoder, suffix).items()}
     names = {ir_measures.RR: "mrr"}
@@ -356,7 +361,7 @@ def test_trec_eval_of_a_run_gives_the_metrics_that_we_report(
 
 
 def faiss_search(path: Path, vectors: NDArray[np.float32], k: int, params: SearchParams) -> NDArray[np.int64]:
-    """As FAISS's own documentation does it, without cbir.index.faiss_index."""
+    """As FAISS's own documentation does it, without cbir.index.search."""
     index = faiss.read_index(str(path))
     if params.nprobe:
         index.nprobe = params.nprobe
@@ -373,7 +378,7 @@ def by_faiss(world: World, kind: str, encoder: str, queries: Sequence[Query], k:
     vectors = np.stack([world.vector(encoder, query) for query in queries])
     found = faiss_search(path, vectors, k + (queries[0].task == "cbir"), NARROW.get(kind, SearchParams()))
     return [
-        [ids[position] for position in row if position != -1 and ids[position] != world.own(query)][:k]
+        [ids[position] for position in row if position != -1 and ids[position] != world.own_image(query)][:k]
         for query, row in zip(queries, found, strict=True)
     ]
 
@@ -384,7 +389,7 @@ def test_ann_recall_is_the_overlap_with_the_exact_neighbours(
     approximate: dict[str, Done], kind: str, task: str, encoder: str
 ) -> None:
     done = approximate[kind]
-    world, queries = done.world, done.world.asked(task)
+    world, queries = done.world, done.world.queries_of(task)
     for k in ANN_KS:
         shares = []
         for query, kept in zip(queries, by_faiss(world, kind, encoder, queries, k), strict=True):
@@ -425,7 +430,7 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> World:
         found["queries"] = {image_id: found["gallery"][image_id] for image_id in ids[::13]}
     world.queries = [
         *(Query(image_id, "cbir", image_id, None, world.gallery[image_id]) for image_id in ids[::13]),
-        *world.asked("tbir"),
+        *world.queries_of("tbir"),
     ]
     world.held_out = {image_id: world.gallery[image_id] for image_id in ids[::13]}
     return world.write(*KINDS)
@@ -439,7 +444,7 @@ def test_twins_of_the_querys_image_lead_and_only_the_image_itself_is_left_out(
     ids = list(twins.gallery)
     for encoder in DIMS:
         exact, indexed = done.run("cbir", encoder, "_exact"), done.run("cbir", encoder)
-        for query in twins.asked("cbir"):
+        for query in twins.queries_of("cbir"):
             place = ids.index(query.query_id)
             others = [ids[p] for p in range(place % 56, 280, 56) if p != place]  # some before it, some after
             assert [image_id for image_id, _, _ in exact[query.query_id][:4]] == others
@@ -464,7 +469,7 @@ def test_neighbours_that_differ_by_rounding_only_count_as_found(tmp_path: Path) 
     for encoder, found in world.vectors.items():
         centre = rng.normal(size=DIMS[encoder])
         found["gallery"] = {i: unit(centre + 1e-7 * rng.normal(size=DIMS[encoder])) for i in world.gallery}
-    world.queries = [query for query in world.asked("cbir") if world.own(query) is None]
+    world.queries = [query for query in world.queries_of("cbir") if world.own_image(query) is None]
     found = world.write().evaluate(tmp_path / "out", params=subset(PARAMS, ann_ks=[10, 100]))["ann"]
     assert found["clip"]["image"]["ann_recall@10"] == found["mobilenet"]["image"]["ann_recall@100"] == 1
     exact, indexed = (Done(world, tmp_path / "out", {}).run("cbir", "clip", suffix) for suffix in ("_exact", ""))
@@ -494,13 +499,16 @@ def test_metrics_with_twins_equal_the_naive_ones(twins: World, tmp_path: Path) -
 )
 @each_kind
 def test_the_size_of_a_block_changes_no_figure_and_no_ranking(
-    approximate: dict[str, Done], kind: str, limits: dict[str, int], tmp_path: Path
+    approximate: dict[str, Done],
+    kind: str,
+    limits: dict[str, int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole = approximate[kind]
-    with mock.patch.multiple(evaluation, **limits):
-        found = Done(
-            whole.world, tmp_path, whole.world.evaluate(tmp_path, kind, search=NARROW.get(kind, SearchParams()))
-        )
+    for name, value in limits.items():
+        monkeypatch.setattr(index_search if name == "_BATCH_QUERIES" else exact_search, name, value)
+    found = Done(whole.world, tmp_path, whole.world.evaluate(tmp_path, kind, search=NARROW.get(kind, SearchParams())))
     assert found.metrics == whole.metrics
     names = {path.name for path in (whole.out / "runs").iterdir()}
     assert {path.name for path in (tmp_path / "runs").iterdir()} == names
@@ -515,7 +523,7 @@ def test_the_size_of_a_block_changes_no_figure_and_no_ranking(
 def test_the_number_of_threads_changes_no_byte(approximate: dict[str, Done], kind: str, tmp_path: Path) -> None:
     whole = approximate[kind]
     world, search_params = whole.world, NARROW.get(kind, SearchParams())
-    with mock.patch.object(evaluation, "_BATCH_QUERIES", 4):
+    with mock.patch.object(index_search, "_BATCH_QUERIES", 4):
         for threads in (1, 3):
             world.evaluate(tmp_path / str(threads), kind, search=search_params, threads=threads)
     names = [path.relative_to(tmp_path / "1") for path in (tmp_path / "1").rglob("*") if path.is_file()]
@@ -531,9 +539,9 @@ def test_a_batch_without_gallery_images_is_asked_as_deep_as_one_with_them(by_lab
         asked.append((len(vectors), k))
         return search(index, vectors, k, *rest)
 
-    from cbir.index.faiss_index import search
+    from cbir.index.search import search
 
-    with mock.patch.multiple(evaluation, _BATCH_QUERIES=4, search=noted):
+    with mock.patch.multiple(index_search, _BATCH_QUERIES=4, search=noted):
         by_label.world.evaluate(tmp_path, "hnsw", subset(PARAMS, ann_ks=[200], run_depth=200), encoders=["clip"])
     asked = [(n, k) for n, k in asked if k >= 200]  # map_at_r asks less deep
     assert asked == [(4, 201)] * 5 + [(2, 201)] + [(4, 200)] * 3 + [(2, 200)]  # 22 image queries, then 14 text queries
@@ -556,7 +564,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Collection, TaskQue
     asked = TaskQueries(
         table["query_id"].to_pylist(), table, unit(rng.normal(size=(1000, 32))), np.full(1000, MISSING, np.int64)
     )
-    index = build_index([rows], 60_000, 32, BuildParams("flat"), threads=2)
+    index = build_index([rows], 60_000, 32, "flat", BuildParams(), threads=2)
     return (
         Collection(pa.array(ids), relevance, table, Classes.of(labels), {}),
         asked,
@@ -689,7 +697,7 @@ def test_without_queries_there_are_no_figures_but_every_file(tmp_path: Path) -> 
 
 def test_with_text_queries_only_there_is_no_image_task(tmp_path: Path) -> None:
     world = make_world(tmp_path)
-    world.queries = world.asked("tbir")
+    world.queries = world.queries_of("tbir")
     metrics = world.write().evaluate(tmp_path / "out")
     assert (list(metrics["cbir"]), list(metrics["tbir"])) == ([], ["clip"])
 
@@ -737,22 +745,22 @@ def test_a_k_that_cannot_be_reached_is_refused_with_the_largest_that_can(
 
 def test_every_image_can_be_reached_but_the_querys_own() -> None:
     params = subset(PARAMS, ks=[1, 50], ann_ks=[50])
-    assert check_depths(params, n_gallery=50, asks_itself=False) == 50
-    assert check_depths(params, n_gallery=51, asks_itself=True) == 50
+    assert check_depths(params, n_gallery=50, has_gallery_queries=False) == 50
+    assert check_depths(params, n_gallery=51, has_gallery_queries=True) == 50
     with pytest.raises(
         ConfigError,
         match=r"ks: k = 50 is .* of 50 images, less .* <= 49; add 'evaluate\.ks=\[1\]' 'evaluate\.ann_ks=\[49\]' to",
     ):
-        check_depths(params, n_gallery=50, asks_itself=True)
+        check_depths(params, n_gallery=50, has_gallery_queries=True)
     with pytest.raises(ConfigError, match=r"ks: k = 50 is larger than the gallery of 49 images: set .* <= 49; add"):
-        check_depths(params, n_gallery=49, asks_itself=False)
+        check_depths(params, n_gallery=49, has_gallery_queries=False)
 
 
 def test_the_depth_is_100_or_the_whole_of_a_smaller_gallery() -> None:
     params = subset(PARAMS, ks=[1], ann_ks=[1])
-    assert check_depths(params, n_gallery=1000, asks_itself=True) == 100
-    assert check_depths(params, n_gallery=100, asks_itself=True) == 99
-    assert check_depths(subset(params, run_depth=7), n_gallery=100, asks_itself=True) == 7
+    assert check_depths(params, n_gallery=1000, has_gallery_queries=True) == 100
+    assert check_depths(params, n_gallery=100, has_gallery_queries=True) == 99
+    assert check_depths(subset(params, run_depth=7), n_gallery=100, has_gallery_queries=True) == 7
 
 
 # --- refusals: what does not belong together --------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cbir.evaluation import metrics
-from cbir.evaluation.metrics import NOT_RETRIEVED, RelevantRanks
+from cbir.evaluation.relevant_ranks import NOT_RETRIEVED, RelevantRanks, ranks_of_relevant
 from tests.support import oracles
 
 Case = tuple[list[str], dict[str, int]]  # ranked image ids, relevance
@@ -178,7 +178,7 @@ class ScoredCase:
     def found(self) -> tuple[np.ndarray, np.ndarray]:
         """The rank of each relevant image that the run holds, as cbir.evaluation.evaluate finds them, and its grade."""
         relevant = np.flatnonzero(self.grades)
-        ranks = metrics.ranks_of_relevant(self.scores, relevant)
+        ranks = ranks_of_relevant(self.scores, relevant)
         return ranks[ranks <= self.depth], self.grades[relevant[ranks <= self.depth]]
 
     def run(self) -> dict[str, float] | None:
@@ -276,7 +276,7 @@ def test_equal_to_pytorch_metric_learning(among_themselves: bool, monkeypatch: p
         for number, label in enumerate(asked_labels):
             own = number if among_themselves else None
             relevant = np.flatnonzero((labels == label) & (np.arange(150) != (-1 if own is None else own)))
-            ranks.append(metrics.ranks_of_relevant(scores[number], relevant, own))
+            ranks.append(ranks_of_relevant(scores[number], relevant, own))
         ones = [np.ones(len(row), int) for row in ranks]
         ours = metrics.per_query(RelevantRanks.from_ranks(ranks, ones, ideal=ones), ks=[1])
         valid = ~np.isnan(ours["mrr"])
@@ -463,7 +463,7 @@ def test_ranks_equal_those_of_a_stable_argsort(scores: list[float], data: st.Dat
     excluded = data.draw(st.none() | st.integers(0, len(scores) - 1), label="excluded")
     candidates = oracles.ranked_positions(array.tolist(), excluded)
     relevant = data.draw(st.lists(st.sampled_from(candidates), unique=True) if candidates else st.just([]))
-    found = metrics.ranks_of_relevant(array, relevant, excluded)
+    found = ranks_of_relevant(array, relevant, excluded)
     assert found.dtype == np.int64
     assert found.tolist() == [candidates.index(position) + 1 for position in relevant]
     assert found.tolist() == argsort_ranks(array, excluded)[relevant].tolist()
@@ -475,13 +475,13 @@ def test_ranks_in_a_large_gallery_with_ties(decimals: int) -> None:
     scores = rng.uniform(-1, 1, 50_000).round(decimals).astype(np.float32)
     relevant = rng.permutation(50_000)[:500]
     excluded = int(rng.choice(np.setdiff1d(np.arange(50_000), relevant)))
-    found = metrics.ranks_of_relevant(scores, relevant, excluded)
+    found = ranks_of_relevant(scores, relevant, excluded)
     assert (found == argsort_ranks(scores, excluded)[relevant]).all()
 
 
 def test_ranks_when_all_scores_are_equal_are_the_positions() -> None:
     everyone = np.arange(200_000)
-    assert (metrics.ranks_of_relevant(np.zeros(200_000, np.float32), everyone) == everyone + 1).all()
+    assert (ranks_of_relevant(np.zeros(200_000, np.float32), everyone) == everyone + 1).all()
 
 
 @pytest.mark.parametrize(
@@ -502,7 +502,7 @@ def test_bad_scores_and_positions_are_refused(
     scores: np.ndarray, relevant: list, excluded: int | None, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        metrics.ranks_of_relevant(scores, relevant, excluded)
+        ranks_of_relevant(scores, relevant, excluded)
 
 
 # --- ann_recall_at_k ------------------------------------------------------------------------------------------------
@@ -544,7 +544,7 @@ def test_ann_recall_equals_the_naive_oracle() -> None:
         ([[1.0]], [[1.0]], 0, 0.0, "k: expected 1 or more, found 0"),
         ([[1.0]], [[1.0]], 1, -1.0, "tolerance: expected a number >= 0, found -1.0"),
         ([[1.0]], [[1.0]], 1, np.nan, "tolerance: expected a number >= 0, found nan"),
-        ([[1.0]], [[1.0, 0.9]], 2, 0.0, r"found_scores: expected shape \(n_queries, 2\), found \(1, 1\)"),
+        ([[1.0]], [[1.0, 0.9]], 2, 0.0, r"scores: expected shape \(n_queries, 2\), found \(1, 1\)"),
         (
             [[1.0, 0.9]],
             [[1.0]],
@@ -554,7 +554,7 @@ def test_ann_recall_equals_the_naive_oracle() -> None:
         ),
         ([[1.0, 0.9]], [[0.9, 1.0]], 2, 0.0, "exact_scores: expected finite scores in descending order"),
         ([[1.0, 0.9]], [[0.9, -np.inf]], 2, 0.0, "exact_scores: expected finite scores"),
-        ([[1.0, np.nan]], [[1.0, 0.9]], 2, 0.0, "found_scores: expected scores or -inf, found NaN"),
+        ([[1.0, np.nan]], [[1.0, 0.9]], 2, 0.0, "scores: expected numbers or -inf, found NaN"),
     ],
 )
 def test_ann_recall_refuses_bad_scores(found: list, exact: list, k: int, tolerance: float, message: str) -> None:

@@ -203,7 +203,7 @@ def test_qrels_hold_what_is_relevant_but_the_querys_own_image(done: Done) -> Non
             query_id, zero, image_id, grade = line.split(" ")
             assert zero == "0"
             found.setdefault(unquote(query_id), {})[unquote(image_id)] = int(grade)
-        expected = {query.query_id: done.world.relevance(query) for query in done.world.asked(task)}
+        expected = {query.query_id: done.world.relevance(query) for query in done.world.queries_of(task)}
         expected = {id_: {i: grade for i, grade in grades.items() if grade > 0} for id_, grades in expected.items()}
         assert found == {query_id: grades for query_id, grades in expected.items() if grades}
         assert {grade for grades in found.values() for grade in grades.values()} == (
@@ -609,12 +609,12 @@ def test_the_table_shows_means_intervals_and_counts(theirs: tuple[Path, Path]) -
     for told in (
         "success@10 0.5000 -",  # two queries are too few for an interval
         "mrr 0.2500 -",
-        "2 queries, 2 results, 1 of 2 relevant images found",
+        "2 queries, 2 results, 1 of 2 relevant images retrieved",
         "1 query of them not in the run: 0 in every metric, as by trec_eval -c",
         "1 query of the qrels without a relevant image: left out",
         "1 query of the run without qrels: left out",
         "1 query with scores that are equal as float32",
-        "equal scores by image_id, descending",
+        "equal scores by descending image_id",
     ):
         assert told in text
     page = as_markdown(evaluate_run(*theirs, [1, 10], 100, 0))

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from cbir.core.errors import PassportError
 from cbir.core.files import read_json, write_json
 from cbir.index import latency
-from cbir.index.faiss_index import BuildParams, SearchParams, build_index, kind_of
+from cbir.index.build import build_index
+from cbir.index.kinds import kind_of
 from cbir.index.latency import measure_latency, write_latency
+from cbir.index.params import BuildParams, SearchParams
 from tests.support.world import DIMS, KINDS, World, make_world
 
 ENCODERS = tuple(DIMS)
@@ -44,7 +46,7 @@ def searches() -> Iterator[list[tuple[str, NDArray[np.float32], int, SearchParam
     made: list[tuple[str, NDArray[np.float32], int, SearchParams]] = []
 
     def noted(index: Any, queries: NDArray[np.float32], k: int, params: SearchParams, threads: int) -> Any:
-        made.append((kind_of(index), queries, k, params))
+        made.append((kind_of(index).name, queries, k, params))
         return search(index, queries, k, params, threads)
 
     search = latency.search
@@ -80,7 +82,9 @@ def test_exact_is_the_flat_index_with_its_own_parameters(
     with mock.patch.object(latency, "build_index", wraps=build_index) as builds:
         measured(world, tmp_path / "latency.json", kind, **search)
     # A flat index is its own yardstick; to any other, one is built for each encoder.
-    assert [call.args[3] for call in builds.call_args_list] == [BuildParams("flat")] * (0 if kind == "flat" else 2)
+    assert [call.args[3:5] for call in builds.call_args_list] == [("flat", BuildParams())] * (
+        0 if kind == "flat" else 2
+    )
     per_measure = 5 + 5 + 1 + 3  # warm-up, single queries, a batch to warm up, three batches
     asked = [(kind, SearchParams(**search))] * per_measure + [("flat", SearchParams())] * per_measure
     assert [(found, params) for found, _, _, params in searches] == 3 * asked
@@ -88,7 +92,7 @@ def test_exact_is_the_flat_index_with_its_own_parameters(
 
 def test_queries_are_asked_singly_and_then_all_at_once_after_a_warm_up(searches: list[Any]) -> None:
     rows = np.eye(30, dtype=np.float32)
-    index = build_index([rows], 30, 30, BuildParams("flat"), threads=1)
+    index = build_index([rows], 30, 30, "flat", BuildParams(), threads=1)
     found = measure_latency(index, rows, 3, SearchParams(), threads=1)
     assert [len(queries) for _, queries, _, _ in searches] == [1] * 20 + [1] * 30 + [30] * 4
     assert {k for _, _, k, _ in searches} == {3}

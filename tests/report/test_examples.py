@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cbir.artifacts.paths import DataPaths, ReportPaths
-from cbir.index.faiss_index import SearchParams
+from cbir.index.params import SearchParams
 from cbir.report import examples as module
 from cbir.report.examples import (
     KINDS,
@@ -59,7 +59,7 @@ def ids_of(examples: Sequence[Example]) -> list[str]:
 def values_of(world: World, task: str, encoder: str) -> dict[str, tuple[float, float]]:
     """query_id -> MAP@R and reciprocal rank, of queries with something relevant."""
     found = {}
-    for query in world.asked(task):
+    for query in world.queries_of(task):
         ranked, relevance = world.ranking(encoder, query), world.relevance(query)
         value = oracles.average_precision_at_r(ranked, relevance), oracles.reciprocal_rank(ranked, relevance)
         if not isnan(value[0]):
@@ -71,7 +71,7 @@ def most_confused(world: World, task: str, encoder: str) -> list[str]:
     """Classes by the share of their queries' first ten results that is of one other class, the greatest first."""
     results: Counter[str] = Counter()
     taken: Counter[tuple[str, str]] = Counter()
-    for query in world.asked(task):
+    for query in world.queries_of(task):
         if query.label in world.gallery.values() and query.label is not None:
             for image_id in world.ranking(encoder, query)[:10]:
                 results[query.label] += 1
@@ -135,7 +135,7 @@ def test_of_the_most_confused_classes_the_worst_query_is_shown_where_it_is_not_y
 def test_perfect_queries_are_not_among_the_worst(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     for encoder, found in world.vectors.items():
-        for query in world.asked("cbir"):  # each asks with the vector of an image, and only that one is relevant
+        for query in world.queries_of("cbir"):  # each asks with the vector of an image, and only that one is relevant
             found["queries"][str(query.image_id)] = found["gallery"]["img020"]
         assert world.ranking(encoder, world.queries[0])[0] == "img020"
     world.qrels = {query.query_id: {"img020": 1} for query in world.queries}
@@ -173,7 +173,7 @@ def test_so_many_are_sampled_as_there_are_and_no_more(
     for task, encoder in ANSWERED:
         fixed = [one for one in examples_of(chosen, task, encoder) if one.kind != SAMPLE]
         assert [one for one in examples_of(found, task, encoder) if one.kind != SAMPLE] == fixed
-        n_left = len(world.asked(task)) - len(fixed)
+        n_left = len(world.queries_of(task)) - len(fixed)
         assert len(examples_of(found, task, encoder, SAMPLE)) == min(sampled, n_left)
 
 
@@ -270,7 +270,7 @@ def test_the_results_are_the_first_of_the_ranking_with_their_scores_and_labels(
         assert [hit.rank for hit in one.hits] == list(range(1, 11))
         assert [hit.score for hit in one.hits] == pytest.approx([scores[image_id] for image_id in ranking], abs=1e-6)
         assert [hit.label for hit in one.hits] == [world.gallery[image_id] for image_id in ranking]
-        assert world.own(query) not in {hit.image_id for hit in one.hits}
+        assert world.own_image(query) not in {hit.image_id for hit in one.hits}
 
 
 def test_a_result_is_right_where_it_is_relevant_and_unjudged_where_nothing_is(
@@ -294,7 +294,7 @@ def test_nothing_is_right_or_wrong_where_nothing_is_relevant(world: World, colle
 
 
 def test_a_gallery_image_that_asks_does_not_find_itself(world: World, collection: JudgedCollection) -> None:
-    inside = [query for query in world.asked("cbir") if world.own(query) is not None]
+    inside = [query for query in world.queries_of("cbir") if world.own_image(query) is not None]
     assert len(inside) == 6
     found = collection.hits(
         ReportPaths(world.root / "reports").run("cbir", "clip", "exact"), [query.query_id for query in inside]

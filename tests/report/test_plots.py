@@ -89,7 +89,7 @@ def test_dvc_yaml_names_files_and_columns_that_every_run_has(what: str, tmp_path
     if what == "no labels":
         world.gallery = dict.fromkeys(world.gallery)
     if what.endswith("queries"):
-        world.queries = world.asked("cbir") if what == "no text queries" else []
+        world.queries = world.queries_of("cbir") if what == "no text queries" else []
         world.vectors["clip"]["texts"] = {}
     if what == "no queries":
         for found in world.vectors.values():

@@ -16,8 +16,8 @@ from cbir.artifacts.images import Quarantined
 from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.core.errors import DataError
 from cbir.core.files import read_json, write_json
-from cbir.index.faiss_index import SearchParams
 from cbir.index.latency import write_latency
+from cbir.index.params import SearchParams
 from cbir.report import summary
 from cbir.report.facts import Facts
 from cbir.report.gathering import gather_facts
@@ -356,7 +356,7 @@ def test_without_queries_the_report_says_so(tmp_path: Path) -> None:
 
 def test_without_text_queries_only_the_text_task_is_empty(tmp_path: Path) -> None:
     world = make_world(tmp_path)
-    world.queries = world.asked("cbir")
+    world.queries = world.queries_of("cbir")
     del world.vectors["clip"]["texts"]
     page = markdown_of(finish(world.write()), tmp_path)
     assert tables(page)[0][0] == ["", "cbir mobilenet", "cbir clip"]

@@ -22,7 +22,7 @@ from cbir.artifacts.images import Quarantined
 from cbir.artifacts.names import TASKS
 from cbir.core.files import read_json
 from cbir.evaluation.definitions import FAMILIES
-from cbir.index.faiss_index import SearchParams
+from cbir.index.params import SearchParams
 from cbir.report.charts import bar_chart
 from cbir.report.figures import figure, flatten
 from cbir.report.notes import notes
@@ -68,13 +68,13 @@ def without_queries(world: World) -> None:
 
 
 def without_texts(world: World) -> None:
-    world.queries = world.asked("cbir")
+    world.queries = world.queries_of("cbir")
     del world.vectors["clip"]["texts"]
 
 
 def without_images(world: World) -> None:
     """Only texts ask."""
-    world.queries = world.asked("tbir")
+    world.queries = world.queries_of("tbir")
     for found in world.vectors.values():
         found["queries"] = {}
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cbir.index.faiss_index import SearchParams
+from cbir.index.params import SearchParams
 from cbir.report.facts import Facts
 from cbir.report.figures import at_each, figure, megabytes, seconds, share, signed, whole
 from cbir.report.verdict import verdict
@@ -161,7 +161,7 @@ def test_an_empty_query_list_is_told_in_one_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["flat", "ivf_flat"])
 def test_without_text_queries_nothing_is_said_of_texts(tmp_path: Path, kind: str) -> None:
     world = make_world(tmp_path)
-    world.queries = world.asked("cbir")
+    world.queries = world.queries_of("cbir")
     del world.vectors["clip"]["texts"]
     told = checked(verdict(of_kind(finish(world.write()), kind)))
     assert [sentence.split()[0] for sentence in told] == ["For", "The"]
@@ -171,7 +171,7 @@ def test_without_text_queries_nothing_is_said_of_texts(tmp_path: Path, kind: str
 @pytest.mark.parametrize("kind", ["flat", "ivf_flat"])
 def test_without_image_queries_nothing_is_said_of_images(tmp_path: Path, kind: str) -> None:
     world = make_world(tmp_path)
-    world.queries = world.asked("tbir")
+    world.queries = world.queries_of("tbir")
     for found in world.vectors.values():
         found["queries"] = {}
     told = checked(verdict(of_kind(finish(world.write()), kind)))
@@ -181,7 +181,7 @@ def test_without_image_queries_nothing_is_said_of_images(tmp_path: Path, kind: s
 
 def test_where_texts_alone_have_right_answers_images_are_left_out(tmp_path: Path) -> None:
     world = make_world(tmp_path)
-    world.qrels = {query.query_id: {"img000": 1} for query in world.asked("tbir")}
+    world.qrels = {query.query_id: {"img000": 1} for query in world.queries_of("tbir")}
     first, second = checked(verdict(finish(world.write())))
     assert re.match("For .* of the text queries, clip's ", first)
     assert second == EXACT

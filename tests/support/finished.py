@@ -5,8 +5,8 @@ from typing import Any
 
 from cbir.artifacts.latency import SearchTimes
 from cbir.artifacts.paths import DataPaths, ReportPaths
-from cbir.index.faiss_index import SearchParams
 from cbir.index.latency import write_latency
+from cbir.index.params import SearchParams
 from cbir.report.facts import Facts
 from cbir.report.gathering import gather_facts
 from cbir.report.markdown import write_markdown

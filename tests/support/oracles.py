@@ -1,7 +1,7 @@
-"""The metrics once more, written from their definitions with plain loops: slow, readable, no code shared with cbir.
+"""The metrics written a second time from their definitions, with plain loops and no code shared with cbir.
 
-ranked    : image ids, best first, as far as the run goes
-relevance : image id -> grade of every judged image, retrieved or not; an image is relevant from grade 1
+ranked    : image ids of the run, best first
+relevance : image id -> grade of each judged image, retrieved or not; an image is relevant from grade 1 on
 """
 
 import math
@@ -115,7 +115,7 @@ WHOLE: dict[str, Callable[[Sequence[str], Mapping[str, int]], float]] = {
 
 
 def all_metrics(ranked: Sequence[str], relevance: Mapping[str, int], ks: Sequence[int]) -> dict[str, float]:
-    """One query's metrics by their names in metrics.json."""
+    """The metrics of one query under their names in metrics.json."""
     values = {}
     for k in ks:
         for name, metric in AT_K.items():
@@ -131,9 +131,9 @@ def ranked_positions(scores: Sequence[float], excluded: int | None = None) -> li
     return sorted(positions, key=lambda position: (-scores[position], position))
 
 
-def ann_recall_at_k(found: Sequence[float], exact: Sequence[float], k: int, tolerance: float) -> float:
-    good = 0
-    for score in found[:k]:
+def ann_recall_at_k(scores: Sequence[float], exact: Sequence[float], k: int, tolerance: float) -> float:
+    hits = 0
+    for score in scores[:k]:
         if score >= exact[k - 1] - tolerance:
-            good += 1
-    return good / k
+            hits += 1
+    return hits / k

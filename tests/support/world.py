@@ -1,6 +1,6 @@
-"""A small world with known vectors: the artifacts that the stages would leave, written by the real writers.
+"""A small data set with known vectors: the artifacts that the stages would write, written by the real writers.
 
-What is relevant and how an encoder ranks the gallery is worked out here once more, plainly, for the oracles.
+Relevance and rankings are computed here a second time, with plain loops, for comparison with the oracles.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,12 +31,12 @@ from cbir.artifacts.vectors import open_vectors, write_part, write_passport
 from cbir.core.files import hash_ids, read_json, write_json
 from cbir.datasets.base import Query
 from cbir.datasets.prompt_sets import prompt_table
-from cbir.evaluation.evaluate import evaluate_encoder, open_gallery
+from cbir.evaluation.collection import open_collection
+from cbir.evaluation.evaluate import evaluate_encoder
 from cbir.evaluation.params import EvaluateParams
 from cbir.evaluation.prompts import compare_prompts
-from cbir.evaluation.results import Findings
-from cbir.index.faiss_index import SearchParams
-from cbir.index.params import IndexBuildParams, IndexKind, IndexParams, IndexSearchParams
+from cbir.evaluation.results import ResultsWriter
+from cbir.index.params import BuildParams, IndexKind, IndexParams, SearchParams
 from cbir.index.storage import index_vectors
 from tests.support import oracles
 
@@ -59,7 +59,7 @@ PARAMS = EvaluateParams(
 
 @dataclass
 class World:
-    """Everything in plain Python, and where it lies on disk once `write` has run.
+    """A data set in plain Python, and its paths on disk after `write`.
 
     gallery : image_id -> label.  held_out : query image_id -> label.
     vectors : encoder -> kind of rows (gallery, queries, texts) -> id -> vector.
@@ -84,11 +84,11 @@ class World:
         return self.data / "embeddings"
 
     def indexes(self, kind: str = "flat") -> Path:
-        """The folder of the encoders' indexes: flat where the report looks for it, the others beside it."""
+        """The folder of the encoders' indexes of one kind; flat ones are where the pipeline has them."""
         return self.data / "index" if kind == "flat" else self.root / "indexes" / kind
 
     def write(self, *kinds: str) -> "World":
-        """Write images, queries, embeddings and indexes of these kinds (flat where none is given)."""
+        """Write images, queries, embeddings and indexes of these kinds (flat when none is given)."""
         with (
             mock.patch.object(image_artifacts, "MAX_SHARD_ROWS", 100),
             mock.patch.object(image_artifacts, "_ends_shard", return_value=False),
@@ -116,7 +116,7 @@ class World:
 
     def build(self, kind: str) -> None:
         for encoder in self.vectors:
-            params = IndexParams(IndexKind(kind), _build_params(kind), IndexSearchParams(None, None))
+            params = IndexParams(IndexKind(kind), _build_params(kind), SearchParams())
             index_vectors(
                 open_vectors(self.embeddings / encoder, encoder, "gallery"), params, self.indexes(kind) / encoder, 1
             )
@@ -126,24 +126,24 @@ class World:
         out: Path,
         kind: str = "flat",
         params: EvaluateParams = PARAMS,
-        search: SearchParams = SearchParams(),  # noqa: B008 - frozen
+        search: SearchParams | None = None,
         encoders: Sequence[str] | None = None,
         threads: int = 1,
     ) -> dict[str, Any]:
-        """Do as stages.evaluate does; return metrics.json."""
-        gallery = open_gallery(self.data / "images", self.data / "queries")
-        findings = Findings(out, gallery, params)
-        indexes = self.indexes(kind)
+        """Do what stages.evaluate does; return metrics.json."""
+        collection = open_collection(self.data / "images", self.data / "queries")
+        writer = ResultsWriter(out, collection, params)
+        indexes, search = self.indexes(kind), search or SearchParams()
         for encoder in encoders or self.vectors:
-            for found in evaluate_encoder(gallery, self.embeddings, indexes, encoder, params, search, threads):
-                findings.add(encoder, *found)
-            findings.add_index(encoder, indexes / encoder)
-        findings.audit(self.data / "images")
-        findings.write()
+            for evaluated in evaluate_encoder(collection, self.embeddings, indexes, encoder, params, search, threads):
+                writer.add(encoder, *evaluated)
+            writer.add_index(encoder, indexes / encoder)
+        writer.add_duplicates(self.data / "images")
+        writer.write()
         return read_json(out / "metrics.json")
 
     def compare_prompts(self, out: Path, params: EvaluateParams = PARAMS) -> dict[str, Any]:
-        """Do as stages.prompts does; return prompts.json."""
+        """Do what stages.prompts does; return prompts.json."""
         prompts = read_prompts(self.data / "queries" / "prompts.parquet")
         labels = read_columns(self.data / "images" / "gallery", ["label"])["label"].combine_chunks()
         vectors, texts = (open_vectors(self.embeddings / "clip", "clip", kind) for kind in ("gallery", "prompts"))
@@ -151,13 +151,13 @@ class World:
         write_json(out / "prompts.json", compared)
         return read_json(out / "prompts.json")
 
-    # --- what is true, for the oracles --------------------------------------------------------------------------------
+    # --- expected values, for the oracles ----------------------------------------------------------------------------
 
-    def asked(self, task: str) -> list[Query]:
+    def queries_of(self, task: str) -> list[Query]:
         return [query for query in self.queries if query.task == task]
 
-    def own(self, query: Query) -> str | None:
-        """The query's own image, where that is in the gallery."""
+    def own_image(self, query: Query) -> str | None:
+        """The image_id of the query's own image if it is in the gallery."""
         return query.image_id if query.image_id in self.gallery else None
 
     def vector(self, encoder: str, query: Query) -> Vector:
@@ -167,21 +167,21 @@ class World:
     def relevance(self, query: Query) -> dict[str, int]:
         """Grades of gallery images other than the query's own."""
         if self.qrels is not None:
-            found = self.qrels.get(query.query_id, {})
+            grades = self.qrels.get(query.query_id, {})
         else:
-            found = {i: 1 for i, label in self.gallery.items() if label is not None and label == query.label}
-        return {i: grade for i, grade in found.items() if i in self.gallery and i != self.own(query)}
+            grades = {i: 1 for i, label in self.gallery.items() if label is not None and label == query.label}
+        return {i: grade for i, grade in grades.items() if i in self.gallery and i != self.own_image(query)}
 
     def scores(self, encoder: str, query: Query) -> dict[str, float]:
         """The exact score of every gallery image."""
-        asked = self.vector(encoder, query).astype(np.float64)
+        vector = self.vector(encoder, query).astype(np.float64)
         gallery = self.vectors[encoder]["gallery"]
-        return {i: float(np.float32(np.dot(asked, gallery[i].astype(np.float64)))) for i in self.gallery}
+        return {i: float(np.float32(np.dot(vector, gallery[i].astype(np.float64)))) for i in self.gallery}
 
     def ranking(self, encoder: str, query: Query) -> list[str]:
-        """The whole gallery but the query's own image, best first."""
+        """The whole gallery without the query's own image, best first."""
         ids, scores = list(self.gallery), list(self.scores(encoder, query).values())
-        own = self.own(query)
+        own = self.own_image(query)
         return [ids[position] for position in oracles.ranked_positions(scores, None if own is None else ids.index(own))]
 
     def passport(self, encoder: str, kind: str = "gallery") -> dict[str, Any]:
@@ -207,7 +207,7 @@ class World:
         }
 
     def _write_vectors(self, encoder: str) -> None:
-        """In parts of 70 rows; the shards hold 100."""
+        """In parts of 70 rows, whereas the shards hold 100."""
         for kind, rows in self.vectors[encoder].items():
             ids = list(rows)
             (self.embeddings / encoder / kind).mkdir(parents=True, exist_ok=True)
@@ -244,12 +244,12 @@ def unit(rows: NDArray[np.float64]) -> Vector:
 
 
 def make_world(root: Path, seed: int = 350, graded: bool = False, n_gallery: int = 280) -> World:
-    """Gallery images of 8 classes (the last ones without a label), 22 cbir and 14 tbir queries; with this seed no two
-    scores of a query nearly tie (see smallest_gap).
+    """A gallery of 8 classes (the last 8 images have no label), 22 cbir and 14 tbir queries.
 
-    Of the cbir queries six are gallery images, one has no label, and one has a label that no gallery image has. A tbir
-    query is a class prompt or a caption; one caption has no label.  graded : judgements of 0 to 3 for some 40 images a query,
-    two of them not in the gallery; two queries have none above 0.
+    With this seed no two scores of a query nearly tie (see smallest_gap).  Six of the cbir queries are gallery images, one
+    has no label, and one has a label that no gallery image has.  A tbir query is a class prompt or a caption; one caption
+    has no label.  graded : judgements from 0 to 3 of about 40 images per query, two of them not in the gallery; two queries
+    have no grade above 0.
     """
     rng = np.random.default_rng(seed)
     gallery = {
@@ -274,46 +274,48 @@ def make_world(root: Path, seed: int = 350, graded: bool = False, n_gallery: int
         ) -> Vector:
             return unit(centres[label] + spread * rng.normal(size=len(centres[label])))
 
-        found = {image_id: near(label, 1.2) for image_id, label in gallery.items()}
-        asked = {image_id: near(label, 1.2) for image_id, label in held_out.items()}
-        vectors[encoder] = {"gallery": found, "queries": asked | {image_id: found[image_id] for image_id in inside}}
+        of_gallery = {image_id: near(label, 1.2) for image_id, label in gallery.items()}
+        of_queries = {image_id: near(label, 1.2) for image_id, label in held_out.items()}
+        of_queries |= {image_id: of_gallery[image_id] for image_id in inside}
+        vectors[encoder] = {"gallery": of_gallery, "queries": of_queries}
     texts = {query.query_id: near(query.label, 1.5) for query in queries if query.task == "tbir"}
     vectors["clip"]["texts"] = texts
-    other, centre = np.random.default_rng(seed + 1), vectors["clip"]["gallery"]
+    prompt_rng, of_gallery = np.random.default_rng(seed + 1), vectors["clip"]["gallery"]
     table = prompt_table(PROMPT_SETS, {label: [f"name of {label}", f"other {label}"] for label in LABELS})
     vectors["clip"]["prompts"] = {
         row["text"]: unit(
-            np.mean([centre[image_id] for image_id, label in gallery.items() if label == row["label"]], axis=0)
-            + 0.3 * other.normal(size=DIMS["clip"])
+            np.mean([of_gallery[image_id] for image_id, label in gallery.items() if label == row["label"]], axis=0)
+            + 0.3 * prompt_rng.normal(size=DIMS["clip"])
         )
         for row in table.to_pylist()
     }
-    # As preprocess leaves it: gallery images that ask are packed with the queries, too.
+    # As in preprocess: gallery images that are queries are packed with the queries as well.
     held_out |= {image_id: gallery[image_id] for image_id in inside}
     qrels = _grades(rng, queries, gallery) if graded else None
     return World(root, gallery, dict(sorted(held_out.items())), queries, vectors, qrels)
 
 
 def smallest_gap(world: World) -> float:
-    """The least difference between two scores of one query: where it is well above 2e-7, every search ranks alike."""
-    rankings = [(encoder, q) for encoder, found in world.vectors.items() for q in world.queries if _answers(found, q)]
-    return min(float(np.diff(np.sort(list(world.scores(*pair).values()))).min()) for pair in rankings)
-
-
-def _answers(found: Mapping[str, Any], query: Query) -> bool:
-    return query.task == "cbir" or "texts" in found
+    """The smallest difference between two scores of one query; well above 2e-7, every search gives the same ranking."""
+    pairs = [
+        (encoder, query)
+        for encoder, vectors in world.vectors.items()
+        for query in world.queries
+        if query.task == "cbir" or "texts" in vectors
+    ]
+    return min(float(np.diff(np.sort(list(world.scores(*pair).values()))).min()) for pair in pairs)
 
 
 def _grades(
     rng: np.random.Generator, queries: Sequence[Query], gallery: Mapping[str, str | None]
 ) -> dict[str, dict[str, int]]:
-    """Half of the judged images are of the query's label."""
+    """Judgements by query: half of the judged images have the query's label."""
     qrels = {}
-    for query in queries[1:]:  # the first has no judgement at all
-        alike = [image_id for image_id, label in gallery.items() if label == query.label]
+    for query in queries[1:]:  # the first has no judgements
+        same = [image_id for image_id, label in gallery.items() if label == query.label]
         others = [image_id for image_id, label in gallery.items() if label != query.label]
         judged = [
-            *rng.permutation(alike)[:20].tolist(),
+            *rng.permutation(same)[:20].tolist(),
             *rng.choice(others, 20, replace=False).tolist(),
             "gone-1",
             "gone-2",
@@ -323,8 +325,8 @@ def _grades(
     return qrels
 
 
-def _build_params(kind: str) -> IndexBuildParams:
-    return IndexBuildParams(None, None, 2 if kind == "hnsw" else None, None, None, seed=0)
+def _build_params(kind: str) -> BuildParams:
+    return BuildParams(hnsw_m=2 if kind == "hnsw" else None)
 
 
 @cache

@@ -1,0 +1,86 @@
+"""Exact search against brute force and a stable argsort."""
+
+import tracemalloc
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cbir.core.errors import ConfigError, DataError
+from cbir.index import exact
+from cbir.index.exact import exact_scores, exact_search, top_k
+from tests.index.gallery import PARTS, QUERIES, Neighbours, clustered, split, with_last_row_scaled
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_exact_search_is_a_stable_argsort(data: st.DataObject) -> None:
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    n_queries, n_rows, dim = data.draw(st.tuples(st.integers(0, 9), st.integers(1, 40), st.integers(1, 3)))
+    k = data.draw(st.integers(1, n_rows))
+    queries = rng.integers(-2, 3, size=(n_queries, dim)).astype(np.float32)
+    gallery = rng.integers(-2, 3, size=(n_rows, dim)).astype(np.float32)
+    parts = split(gallery, *sorted(data.draw(st.lists(st.integers(0, n_rows), max_size=3))))
+    expected = queries @ gallery.T  # whole numbers: exact in any order of summation
+    order = np.argsort(-expected, axis=1, kind="stable")[:, :k]
+    with mock.patch.object(exact, "_CHUNK_ROWS", data.draw(st.integers(1, 50))):
+        scores, positions = exact_search(queries, parts, k, block_queries=data.draw(st.integers(1, 10)))
+        all_scores = exact_scores(queries, parts)
+    np.testing.assert_array_equal(positions, order)
+    np.testing.assert_array_equal(scores, np.take_along_axis(expected, order, axis=1))
+    np.testing.assert_array_equal(all_scores, expected)
+    assert [each.dtype.name for each in (scores, positions, all_scores)] == ["float32", "int64", "float32"]
+
+
+def test_exact_search_agrees_with_brute_force(neighbours: Neighbours) -> None:
+    scores, positions = exact_search(QUERIES, PARTS, 10)
+    np.testing.assert_array_equal(positions, neighbours[1])
+    np.testing.assert_allclose(scores, neighbours[0], atol=1e-7)
+
+
+def test_a_query_scores_the_same_bits_in_any_block() -> None:
+    gallery, queries = clustered(500, 100, seed=5), clustered(60, 100, seed=6)
+    alone = [exact_scores(queries[i : i + 1], [gallery]) for i in range(60)]
+    together = exact_scores(queries, [gallery])
+    np.testing.assert_array_equal(np.concatenate(alone), together)
+    for block_queries in (1, 7, 48, 60):
+        scores, positions = exact_search(queries, split(gallery, 123), 500, block_queries)
+        np.testing.assert_array_equal(scores, np.take_along_axis(together, positions, axis=1))
+
+
+def test_exact_search_holds_no_score_matrix() -> None:
+    gallery, queries = clustered(5000, 8, seed=7), clustered(2000, 8, seed=8)
+    with mock.patch.object(exact, "_CHUNK_ROWS", 250):
+        tracemalloc.start()
+        exact_search(queries, [gallery], 5, block_queries=100)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak_bytes < len(queries) * len(gallery) * 4 / 10
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_exact_search_refuses_what_cannot_be_ranked(value: float) -> None:
+    bad = with_last_row_scaled(value)
+    with pytest.raises(DataError, match="gallery row 2999: expected finite values, found NaN or infinity"):
+        exact_search(QUERIES, split(bad, 1000), 3)
+    with pytest.raises(DataError, match="query row 2999: expected finite values"):
+        exact_scores(bad, PARTS)
+
+
+@pytest.mark.parametrize("k", [0, 3001])
+def test_exact_search_refuses_a_k_that_the_gallery_cannot_fill(k: int) -> None:
+    with pytest.raises(ConfigError, match=f"k = {k} is .*: set k to a value from 1 to 3000"):
+        exact_search(QUERIES, PARTS, k)
+
+
+def test_top_k_of_whole_score_rows_is_exact_search() -> None:
+    for ranked, searched in zip(top_k(exact_scores(QUERIES, PARTS), 20), exact_search(QUERIES, PARTS, 20), strict=True):
+        np.testing.assert_array_equal(ranked, searched)
+    with pytest.raises(ConfigError, match="k = 3 is larger than the gallery of 2 images"):
+        top_k(np.zeros((1, 2), np.float32), 3)
+
+
+def test_exact_scores_of_an_empty_gallery_are_no_columns() -> None:
+    assert exact_scores(QUERIES, []).shape == (100, 0)

@@ -1,0 +1,64 @@
+"""Index files: what is written is read back, and anything else is refused."""
+
+from pathlib import Path
+from unittest import mock
+
+import faiss
+import numpy as np
+import pytest
+
+from cbir.core.errors import DataError
+from cbir.index.kinds import kind_of
+from cbir.index.params import SearchParams
+from cbir.index.search import search
+from cbir.index.storage import read_index, write_index
+from tests.index.gallery import DIM, QUERIES, each_kind
+
+
+@each_kind
+def test_an_index_survives_its_file(built: dict[str, faiss.Index], kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "index.faiss"
+    write_index(path, built[kind])
+    again = read_index(path)
+    assert kind_of(again).name == kind
+    for before, after in zip(
+        search(built[kind], QUERIES, 10, SearchParams(), threads=1),
+        search(again, QUERIES, 10, SearchParams(), threads=1),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(before, after)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["index.faiss"]
+
+
+def test_a_write_that_fails_leaves_the_old_file(built: dict[str, faiss.Index], tmp_path: Path) -> None:
+    path = tmp_path / "index.faiss"
+    path.write_bytes(b"old")
+
+    def fail(_index: faiss.Index, name: str) -> None:
+        Path(name).write_bytes(b"half")
+        raise RuntimeError("disk full")
+
+    with mock.patch.object(faiss, "write_index", fail), pytest.raises(RuntimeError, match="disk full"):
+        write_index(path, built["flat"])
+    assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [("index.faiss", b"old")]
+
+
+@each_kind
+def test_a_damaged_file_is_refused(built: dict[str, faiss.Index], kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "index.faiss"
+    write_index(path, built[kind])
+    whole = path.read_bytes()
+    for content in (b"", b"not an index", whole[:50], whole[: len(whole) // 2], whole[:-1]):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"index\.faiss: expected a whole index .* dvc repro --force index"):
+            read_index(path)
+
+
+def test_a_missing_file_or_a_foreign_index_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "index.faiss"
+    with pytest.raises(DataError, match=r"index\.faiss: expected a FAISS index, found no such file.* dvc repro index"):
+        read_index(path)
+    for foreign in (faiss.IndexFlatL2(DIM), faiss.IndexLSH(DIM, 8)):
+        faiss.write_index(foreign, str(path))
+        with pytest.raises(DataError, match=r"expected an inner-product index of kind flat, .* or sq8, found Index"):
+            read_index(path)
