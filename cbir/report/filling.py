@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from cbir.artifacts.metrics import GALLERY_IMAGE, IMAGE, TEXT
 from cbir.artifacts.names import ENCODERS
@@ -22,14 +22,15 @@ def fill(
     globals_: Mapping[str, Any],
     values: Mapping[str, Any],
     html: bool,
+    package: str = "cbir.report",
 ) -> None:
     """Render a template and write it to `out`.
 
     filters, globals_ : of this form of the report, beside the common ones; macros see globals_, but not values.
-    html : whether to escape all values.
+    html : whether to escape all values.  package : whose templates to look in first.
     """
     environment = Environment(
-        loader=PackageLoader("cbir.report"),
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader("cbir.report")]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -23,9 +23,17 @@ _SCRIPT = Path(__file__).with_name("templates") / "page.js"
 
 
 def write_page(
-    out: Path, template: str, names: Mapping[str, str], definitions: Mapping[str, Any], **values: Any
+    out: Path,
+    template: str,
+    names: Mapping[str, str],
+    definitions: Mapping[str, Any],
+    package: str = "cbir.report",
+    **values: Any,
 ) -> None:
-    """Render a template and write it to `out`.  names : label -> name of the class.  definitions : of the metrics."""
+    """Render a template of a package and write it to `out`.
+
+    names : label -> name of the class.  definitions : of the metrics.
+    """
     script = _SCRIPT.read_text(encoding="utf-8")
     fill(
         out,
@@ -49,6 +57,7 @@ def write_page(
             "script_hash": f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}",  # the only script that may run
         },
         html=True,
+        package=package,
     )
 
 

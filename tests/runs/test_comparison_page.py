@@ -1,4 +1,4 @@
-"""The page of two runs side by side, read back from its HTML; and the command that writes it."""
+"""The page that compares two runs, parsed from its HTML, and the command that writes it."""
 
 import re
 import shutil
@@ -24,7 +24,7 @@ RESAMPLES = 400
 
 
 class Page(HTMLParser):
-    """text : of the whole page but styles and scripts.  articles : the attributes of each query.  alts : of the pictures."""
+    """text : of the page without styles and scripts.  articles : the attributes of each query.  alts : of the pictures."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Page(HTMLParser):
 
 
 def lock(root: Path, params: str) -> None:
-    """A dvc.lock that the reports beside it are of."""
+    """Write a dvc.lock that matches the reports beside it."""
     digest = md5((root / "reports" / "metrics.json").read_bytes(), usedforsecurity=False).hexdigest()
     (root / "dvc.lock").write_text(
         f"stages:\n  index@clip:\n    params:\n      params.yaml:\n        {params}\n"
@@ -107,47 +107,49 @@ def page(text: str) -> Page:
 
 
 @pytest.fixture(scope="module")
-def found(worlds: tuple[World, World]) -> list[Comparison]:
+def comparisons(worlds: tuple[World, World]) -> list[Comparison]:
     return compare([replace(open_run(name), name=Path(name).name) for name in names_of(worlds)], METRICS, RESAMPLES, 0)
 
 
-def test_every_difference_stands_in_the_table_as_compare_gives_it(page: Page, found: list[Comparison]) -> None:
+def test_the_table_shows_each_difference_as_compare_returns_it(page: Page, comparisons: list[Comparison]) -> None:
     rows = [row for row in page.rows if len(row) == 9 and row[1] in ("index", "exact")]
     expected = []
-    for one in found:
-        if one.won or one.lost:
-            bounds = "" if one.interval is None else f" [{signed(one.interval.low)}, {signed(one.interval.high)}]"
-            p = f"{one.p:.4f}" if one.p >= 0.0001 else "< 0.0001"
-            means = [f"{round(mean, 9):.3f}" for mean in (one.base_mean, one.run_mean)]
-            told = [f"{one.queries:,}", *means, f"{signed(one.difference, 4)}{bounds}", p]
-            expected.append([f"{one.task} {one.encoder}", one.search, one.metric, *told])
+    for comparison in comparisons:
+        if comparison.won or comparison.lost:
+            interval = comparison.interval
+            bounds = "" if interval is None else f" [{signed(interval.low)}, {signed(interval.high)}]"
+            p = f"{comparison.p:.4f}" if comparison.p >= 0.0001 else "< 0.0001"
+            means = [f"{round(mean, 9):.3f}" for mean in (comparison.base_mean, comparison.run_mean)]
+            numbers = [f"{comparison.queries:,}", *means, f"{signed(comparison.difference, 4)}{bounds}", p]
+            place = f"{comparison.task} {comparison.encoder}"
+            expected.append([place, comparison.search, comparison.metric, *numbers])
     assert [[cell.strip() for cell in row[:-1]] for row in rows] == expected
     assert len(expected) >= 8
 
 
-def test_the_page_begins_with_who_is_better_and_says_what_did_not_change(page: Page, found: list[Comparison]) -> None:
-    head = " ".join(page.text.partition("What was set otherwise")[0].split())
-    (one,) = [o for o in found if (o.task, o.encoder, o.search, o.metric) == ("cbir", "clip", "exact", "map_at_r")]
-    means = f"map_at_r {one.base_mean:.3f} in {one.base}, {one.run_mean:.3f} in {one.run}."
-    assert f"cbir clip: {one.verdict}; {means}" in head
+def test_the_page_begins_with_the_verdicts(page: Page, comparisons: list[Comparison]) -> None:
+    head = " ".join(page.text.partition("Settings that differ")[0].split())
+    (clip,) = [each for each in comparisons if (*each.group, each.metric) == ("cbir", "clip", "exact", "map_at_r")]
+    means = f"map_at_r {clip.base_mean:.3f} in {clip.base}, {clip.run_mean:.3f} in {clip.run}."
+    assert f"cbir clip: {clip.verdict}; {means}" in head
     assert "cbir mobilenet: every query has the same results in both." in head
 
 
-def test_parameters_that_differ_are_named_and_no_other(page: Page) -> None:
+def test_only_parameters_that_differ_are_listed(page: Page) -> None:
     start = next(place for place, row in enumerate(page.rows) if row[:1] == ["parameter"])
     rows = page.rows[start + 1 :]
     assert [[cell.strip() for cell in row] for row in rows[: rows.index([])]] == [["index.kind", "flat", "hnsw"]]
 
 
-def test_the_queries_that_changed_most_stand_with_both_results(
-    page: Page, found: list[Comparison], worlds: tuple[World, World]
+def test_changed_queries_are_shown_with_the_results_of_both_runs(
+    page: Page, comparisons: list[Comparison], worlds: tuple[World, World]
 ) -> None:
-    told = [one for one in found if one.metric == "map_at_r" and (one.won or one.lost)]
+    changed = [each for each in comparisons if each.metric == "map_at_r" and (each.won or each.lost)]
     changes = [
-        change for task in ("cbir", "tbir") for search in ("exact", "index") for one in told
-        if (one.task, one.search) == (task, search) for change in (*one.lost, *one.won)
+        change for task in ("cbir", "tbir") for search in ("exact", "index") for comparison in changed
+        if (comparison.task, comparison.search) == (task, search) for change in (*comparison.lost, *comparison.won)
     ]  # fmt: skip
-    assert [one["data-kind"] for one in page.articles] == ["lost" if c.change < 0 else "won" for c in changes]
+    assert [article["data-kind"] for article in page.articles] == ["lost" if c.change < 0 else "won" for c in changes]
     assert len(page.words) == 2 * len(changes)
     queries = {query.query_id: query for query in worlds[0].queries}
     for number, change in enumerate(changes):
@@ -160,11 +162,11 @@ def test_the_queries_that_changed_most_stand_with_both_results(
     assert "no picture" not in page.text
 
 
-def test_without_the_images_the_queries_are_named(worlds: tuple[World, World], tmp_path: Path) -> None:
+def test_without_images_the_queries_are_listed(worlds: tuple[World, World], tmp_path: Path) -> None:
     other = make_world(tmp_path / "other", n_gallery=200).write()
     run_of(other, other.root / "reports")
     page = Page(written(tmp_path, names_of(worlds), tmp_path, other.root))
-    assert "images of these runs are not at hand" in page.text
+    assert "images of these runs are not here" in page.text
     assert page.articles == []
     assert any(row and re.fullmatch(r"\s*(ask|mine:|class:|caption:).*", row[0]) for row in page.rows)
 
@@ -172,7 +174,7 @@ def test_without_the_images_the_queries_are_named(worlds: tuple[World, World], t
 def test_two_runs_of_the_same_results_say_so(worlds: tuple[World, World], tmp_path: Path) -> None:
     name = str(worlds[0].root)
     page = Page(written(tmp_path, (name, name), worlds[0].root))
-    assert "No parameter: what differs, is code, weights, libraries or the machine." in page.text
+    assert "All parameters are equal: any difference comes from code, weights, libraries or the machine." in page.text
     assert "Every query has the same value in every metric." in page.text
     assert "No class changed." in page.text
     assert page.articles == []
@@ -182,51 +184,53 @@ def test_a_run_without_dvc_lock_is_named(worlds: tuple[World, World], tmp_path: 
     bare = tmp_path / "bare" / "reports"
     shutil.copytree(worlds[1].root / "reports", bare)
     page = Page(written(tmp_path, (str(worlds[0].root), str(bare)), worlds[0].root))
-    assert "The parameters are unknown of bare/reports: no dvc.lock stands beside" in " ".join(page.text.split())
+    assert "The parameters of bare/reports are unknown: there is no dvc.lock that matches" in " ".join(
+        page.text.split()
+    )
 
 
-def test_a_dvc_lock_that_has_gone_on_is_not_taken_for_the_runs(worlds: tuple[World, World], tmp_path: Path) -> None:
+def test_the_dvc_lock_of_a_later_run_is_ignored(worlds: tuple[World, World], tmp_path: Path) -> None:
     root = tmp_path / "gone on"
     shutil.copytree(worlds[1].root / "reports", root / "reports_before")
     shutil.copytree(worlds[0].root / "reports", root / "reports")
     lock(root, "index.kind: flat")
     page = Page(written(tmp_path, (str(worlds[0].root), str(root / "reports_before")), worlds[0].root))
-    assert "The parameters are unknown of reports_before" in " ".join(page.text.split())
+    assert "The parameters of reports_before are unknown" in " ".join(page.text.split())
 
 
 def test_images_of_other_data_are_not_shown(worlds: tuple[World, World], tmp_path: Path) -> None:
-    """data/ may be ahead of reports/, after a run that was stopped."""
+    """data/ may be newer than reports/, after an interrupted run."""
     ahead = make_world(tmp_path / "ahead", n_gallery=200).write()
     shutil.copytree(worlds[0].root / "reports", ahead.root / "reports")
     page = Page(written(tmp_path, names_of(worlds), ahead.root))
-    assert "images of these runs are not at hand" in page.text
+    assert "images of these runs are not here" in page.text
     assert Page(written(tmp_path, names_of(worlds), ahead.root, worlds[0].root)).articles != []
 
 
-def test_without_run_tables_the_queries_are_named(worlds: tuple[World, World], tmp_path: Path) -> None:
+def test_without_run_tables_the_queries_are_listed(worlds: tuple[World, World], tmp_path: Path) -> None:
     bare = tmp_path / "bare" / "reports"
     shutil.copytree(worlds[1].root / "reports", bare, ignore=shutil.ignore_patterns("runs"))
     page = Page(written(tmp_path, (str(worlds[0].root), str(bare)), worlds[0].root))
-    assert "The run tables (reports/runs) of both are needed" in page.text
+    assert "this page needs the run tables (reports/runs) of both runs" in page.text
     assert any(row and re.fullmatch(r"\s*(ask|mine:|class:|caption:).*", row[0]) for row in page.rows)
 
 
 @pytest.mark.parametrize("file", ["metrics.json", "intervals.json"])
-def test_damaged_figures_are_named(worlds: tuple[World, World], tmp_path: Path, file: str) -> None:
+def test_damaged_metrics_are_refused(worlds: tuple[World, World], tmp_path: Path, file: str) -> None:
     shutil.copytree(worlds[1].root / "reports", tmp_path / "reports")
     (tmp_path / "reports" / file).write_text('{"cbir": {}}')
     with pytest.raises(
-        DataError, match=rf"{re.escape(file)}: expected the figures of cbir and tbir: run `dvc repro` there"
+        DataError, match=rf"{re.escape(file)}: expected the group 'tbir' that evaluate writes, found NoneType"
     ):
         written(tmp_path, (str(worlds[0].root), str(tmp_path)), worlds[0].root)
 
 
-def test_what_only_one_run_answered_is_told(worlds: tuple[World, World], tmp_path: Path) -> None:
+def test_encoders_of_only_one_run_are_named(worlds: tuple[World, World], tmp_path: Path) -> None:
     world = worlds[1]
     world.evaluate(tmp_path / "reports", params=replace(WORLD_PARAMS, ks=[1, 10]), encoders=["mobilenet"])
     page = Page(written(tmp_path, (str(worlds[0].root), str(tmp_path)), worlds[0].root))
-    assert "only first answered cbir clip" in page.text
-    assert "only first answered tbir clip" in page.text
+    assert "only first has cbir clip" in page.text
+    assert "only first has tbir clip" in page.text
 
 
 def test_hostile_names_and_values_are_shown_as_text(worlds: tuple[World, World], tmp_path: Path, text: str) -> None:
@@ -245,16 +249,16 @@ def test_hostile_names_and_values_are_shown_as_text(worlds: tuple[World, World],
     assert "onload" not in "".join(re.findall(r"<[^>]*>", hostile))
 
 
-def test_the_page_asks_for_nothing_outside(text: str) -> None:
+def test_the_page_loads_nothing_from_elsewhere(text: str) -> None:
     assert re.findall(r"""(?:src|href)=(?!["']?(?:data:|#))""", text) == []
     assert "://" not in re.sub(r'xmlns[:a-z]*="[^"]*"', "", text)
 
 
-def test_the_same_runs_make_the_same_page(worlds: tuple[World, World], tmp_path: Path, text: str) -> None:
+def test_the_same_runs_give_the_same_page(worlds: tuple[World, World], tmp_path: Path, text: str) -> None:
     assert written(tmp_path, names_of(worlds), worlds[0].root) == text
 
 
-def test_runs_over_other_data_are_refused_and_leave_no_page(worlds: tuple[World, World], tmp_path: Path) -> None:
+def test_runs_over_other_data_are_refused_without_a_page(worlds: tuple[World, World], tmp_path: Path) -> None:
     other = make_world(tmp_path / "other", n_gallery=200).write()
     run_of(other, other.root / "reports")
     with pytest.raises(DataError, match="cannot be compared"):
@@ -262,7 +266,7 @@ def test_runs_over_other_data_are_refused_and_leave_no_page(worlds: tuple[World,
     assert not (tmp_path / "page.html").exists()
 
 
-def test_the_command_says_where_the_page_is(
+def test_the_command_prints_the_path_of_the_page(
     worlds: tuple[World, World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -275,7 +279,7 @@ def test_the_command_says_where_the_page_is(
     assert "no picture" not in out.read_text(encoding="utf-8")
 
 
-def test_the_command_refuses_an_unknown_run_in_one_line(
+def test_the_command_refuses_wrong_arguments_in_one_line(
     worlds: tuple[World, World], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match=r"^error: no-such-run: neither a folder nor a git revision nor an experiment"):
@@ -291,7 +295,7 @@ def test_the_command_refuses_an_unknown_run_in_one_line(
     assert "--compare" in capsys.readouterr().err
 
 
-def test_metrics_that_were_not_asked_for_leave_no_gap(worlds: tuple[World, World], text: str) -> None:
+def test_charts_over_k_cover_each_task_and_encoder(worlds: tuple[World, World], text: str) -> None:
     metrics = read_json(worlds[0].root / "reports" / "metrics.json")
     for task, encoders in ((task, metrics[task]) for task in ("cbir", "tbir")):
         for encoder in encoders:
