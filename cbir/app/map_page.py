@@ -29,7 +29,7 @@ def show(gallery: SharedGallery, data: Path, search_page: Any) -> None:
     encoder = str(st.segmented_control("Encoder", list(maps), default=next(iter(maps)), required=True))
     points = read_points(maps[encoder], maps[encoder].stat().st_mtime_ns)
     st.caption(
-        f"{len(points):,} gallery images, placed by their embeddings: images that the encoder finds similar are close."
+        f"{len(points):,} gallery images, placed by their embeddings: images that the encoder finds similar are close together."
     )
     coloured = _choose_colours(points)
     chart, image = st.columns([4, 1], gap="medium")
@@ -89,7 +89,7 @@ def _chart(points: pd.DataFrame) -> alt.Chart:
             color=alt.Color(
                 "colour:N",
                 scale=alt.Scale(domain=names, range=palette),
-                legend=alt.Legend(title=None, orient="bottom", columns=4, labelLimit=140, symbolLimit=0),
+                legend=alt.Legend(title=None, orient="bottom", columns=3, labelLimit=140, symbolLimit=0),
             ),
             size=alt.condition(selected, alt.value(240), alt.value(45)),
             tooltip=[alt.Tooltip("class:N"), alt.Tooltip("image_id:N", title="id")],

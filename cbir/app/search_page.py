@@ -279,8 +279,8 @@ def _show_results(gallery: SharedGallery, query: PageQuery, search: SearchState)
 def _summary(results: Results, search: SearchState) -> str:
     count = "1 result" if len(results) == 1 else f"{len(results):,} results"
     fewer = " (these classes have no more images)" if search.labels and len(results) < search.k else ""
-    method = "exact search" if results.by == EXACT else f"{results.by} index"
+    method = "exact search" if results.by == EXACT else f"the {results.by} index"
     return (
-        f"{count}{fewer} from {results.encoder}, {method}: "
+        f"{count}{fewer} from {method}: "
         f"{results.encode_ms:,.0f} ms to embed the query, {results.search_ms:,.1f} ms to search."
     )

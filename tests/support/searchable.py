@@ -24,10 +24,14 @@ SMALL = ("queries.prompt_sets=[]", "device=cpu")
 
 
 def run_stages(root: Path, *overrides: str) -> Path:
-    """Run all stages up to the indexes in `root`, which must be the working directory."""
+    """Run all stages up to the indexes in `root`, which must be the working directory.
+
+    The data set is a small drawn one, unless an override chooses another.
+    """
+    drawn = () if any(override.startswith("dataset=") for override in overrides) else DRAWN
     if not (root / "cbir").exists():
         (root / "cbir").symlink_to(ROOT / "cbir")  # conf/ names files in it
-    (root / "params.yaml").write_text(composed([*SMALL, *overrides], ROOT / "conf"), encoding="utf-8")
+    (root / "params.yaml").write_text(composed([*SMALL, *drawn, *overrides], ROOT / "conf"), encoding="utf-8")
     for stage in ("scan", "download", "preprocess"):
         import_module(f"stages.{stage}").main()
     for stage in ("weights", "embed", "build_index"):
@@ -50,7 +54,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             with pytest.MonkeyPatch.context() as patch:
                 patch.chdir(started)
                 patch.setenv("CBIR_CACHE", str(base / "finished_run_cache"))
-                run_stages(started, *DRAWN, "index=hnsw")
+                run_stages(started, "index=hnsw")
             started.rename(root)
     return root
 
