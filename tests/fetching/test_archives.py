@@ -88,7 +88,7 @@ def test_a_missing_archive_names_the_command_that_fetches_it(tmp_path):
         Zip(tmp_path / "archive.zip")
 
 
-def test_a_zip_of_a_later_version_or_with_broken_names_fails(tmp_path):
+def test_zip_of_later_version_or_with_broken_names_fails(tmp_path):
     whole = bytearray(zip_of(tmp_path / "x.zip", {"é.jpg": b""}).read_bytes())
     entry = whole.index(b"PK\x01\x02")
     for where, value in ((entry + 6, 200), (entry + 46, 0xFF)):  # version needed, first byte of the name

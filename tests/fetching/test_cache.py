@@ -1,4 +1,4 @@
-"""The user's cache: where it is, and what pruning deletes."""
+"""The user's cache folder: its path, and the files that pruning deletes."""
 
 import os
 import time
@@ -11,30 +11,30 @@ from cbir.core.errors import ConfigError
 from cbir.fetching.cache import cache_folder, kept_files, prune
 
 
-def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CBIR_CACHE", "/own")
-    assert cache_folder() == Path("/own")
+def test_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CBIR_CACHE", "/mnt/cache")
+    assert cache_folder() == Path("/mnt/cache")
     monkeypatch.delenv("CBIR_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
     assert cache_folder() == Path("/xdg/cbir")
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", "/home/me")
     assert cache_folder() == Path("/home/me/.cache/cbir")
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert cache_folder() == Path("/home/me/.cache/cbir")
 
 
-def test_a_relative_cache_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_cache_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CBIR_CACHE", "cache")
     with pytest.raises(ConfigError, match=r"^CBIR_CACHE: expected an absolute path, found 'cache'; set CBIR_CACHE=/"):
         cache_folder()
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setenv("CBIR_CACHE", "~/c")
     assert cache_folder() == Path("/home/me/c")
-    monkeypatch.delenv("CBIR_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert cache_folder() == Path("/home/me/.cache/cbir")
 
 
-def filled(folder: Path) -> None:
+def fill(folder: Path) -> None:
+    """Write four files of 1000 bytes that were used 1, 5, 3 and 100 days ago."""
     for number, days in enumerate((1, 5, 3, 100)):
         path = folder / "vectors" / "ab" / f"{number}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,48 +42,49 @@ def filled(folder: Path) -> None:
         os.utime(path, (time.time() - days * 86_400,) * 2)
 
 
-def test_prune_keeps_what_was_used_last(tmp_path: Path) -> None:
-    filled(tmp_path)
-    assert [kept.path.name for kept in prune(tmp_path, max_bytes=2500, max_age_s=90 * 86_400)] == ["1.npy", "3.npy"]
-    assert {kept.path.name for kept in kept_files(tmp_path)} == {"0.npy", "2.npy"}
+def test_prune_keeps_the_most_recently_used_files(tmp_path: Path) -> None:
+    fill(tmp_path)
+    assert [file.path.name for file in prune(tmp_path, max_bytes=2500, max_age_s=90 * 86_400)] == ["1.npy", "3.npy"]
+    assert {file.path.name for file in kept_files(tmp_path)} == {"0.npy", "2.npy"}
 
 
-def test_prune_leaves_what_is_being_written(tmp_path: Path) -> None:
-    filled(tmp_path)
+def test_prune_keeps_files_that_are_being_written(tmp_path: Path) -> None:
+    fill(tmp_path)
     (tmp_path / "vectors/ab/now.writing").write_bytes(bytes(10))
     (tmp_path / "vectors/ab/old.writing").write_bytes(bytes(10))
     os.utime(tmp_path / "vectors/ab/old.writing", (time.time() - 86_400,) * 2)
     prune(tmp_path, max_bytes=0, max_age_s=0)
-    assert {kept.path.name for kept in kept_files(tmp_path)} == {"now.writing"}
+    assert {file.path.name for file in kept_files(tmp_path)} == {"now.writing"}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--prune", "--max-gb", "-1"], r"--max-gb: expected a number >= 0, found -1"),
         (["--prune", "--max-days", "nan"], r"--max-days: expected a number >= 0, found nan"),
         (["--max-gb", "0"], r"--max-gb is a limit of --prune: add --prune to delete what is beyond it"),
     ],
 )
-def test_odd_limits_delete_nothing(
-    arguments: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_invalid_limits_delete_nothing(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CBIR_CACHE", str(tmp_path))
-    filled(tmp_path)
-    with pytest.raises(SystemExit, match=rf"^error: {told}$"):
+    fill(tmp_path)
+    with pytest.raises(SystemExit, match=rf"^error: {message}$"):
         main(["cache", *arguments])
     assert len(list(kept_files(tmp_path))) == 4
 
 
-def test_the_command_shows_and_prunes(
+def test_command_lists_and_prunes_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CBIR_CACHE", str(tmp_path))
     main(["cache"])
-    filled(tmp_path)
+    fill(tmp_path)
     main(["cache"])
-    assert "vectors: embedded shards" in (shown := capsys.readouterr().out)
-    assert [line.split("│")[2].strip() for line in shown.splitlines() if "vectors:" in line] == ["0", "4"]
+    output = capsys.readouterr().out
+    assert "vectors: embedded shards" in output
+    assert [line.split("│")[2].strip() for line in output.splitlines() if "vectors:" in line] == ["0", "4"]
     main(["cache", "--prune", "--max-days", "10", "--max-gb", "inf"])
     assert capsys.readouterr().out.startswith("deleted 1 files, 0.000 GB")
     assert len(list(kept_files(tmp_path))) == 3
