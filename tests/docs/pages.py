@@ -1,11 +1,11 @@
-"""The pages of the manual, README.md among them, and their fenced code blocks.
+"""Parse the fenced code blocks of README.md and the manual.
 
-A ```bash or ```python block is run, in a folder with a finished run, unless a comment in front of it says otherwise:
+The tests run each ```bash and ```python block in a folder with a finished run, unless a comment before it says otherwise:
 
-    <!-- not run: REASON -->   it is not run
-    <!-- slow: REASON -->      it is run in a clone with a finished `dvc repro`, by the slow tests
+    <!-- not run: REASON -->   not run
+    <!-- slow: REASON -->      run by the slow tests, in a clone with a finished `dvc repro`
 
-A ```text block behind `<!-- output -->` is what the block before it prints.
+A ```text block after `<!-- output -->` must be what the block before it prints.
 """
 
 import re
@@ -24,7 +24,7 @@ _MARKER = re.compile(r"<!-- (not run|slow|output)(?:: (\S.*?))? -->\n\Z")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block.  line : of its fence.  marker : "", "not run", "slow" or "output".  reason : of the marker."""
+    """A fenced block.  line : line number of its fence.  marker : "", "not run", "slow" or "output"."""
 
     page: Path
     line: int

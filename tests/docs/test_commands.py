@@ -1,4 +1,4 @@
-"""The commands in README.md and docs/ run, in a folder with a small finished run; see `tests.docs.pages`."""
+"""Run the commands in README.md and docs/ in a folder with a small finished run; see `tests.docs.pages`."""
 
 import os
 import re
@@ -21,7 +21,7 @@ from tests.support.searchable import run_stages
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder like a clone with a small finished run: indexes and evaluation, but no report."""
+    """A folder with a small run up to the evaluation, without the report."""
     with pytest.MonkeyPatch.context() as patch:
         root = tmp_path_factory.mktemp("finished")
         patch.chdir(root)
@@ -57,7 +57,7 @@ def run_page(blocks: Sequence[Block], folder: Path, env: dict[str, str]) -> None
 
 
 def environment(home: Path, code: Path) -> dict[str, str]:
-    """`cbir` and `python` are those under test, with the modules in `code`; a browser that is opened does nothing."""
+    """Return an environment in which `cbir` and `python` use the modules in `code`, and opening a browser does nothing."""
     command = home / "bin" / "cbir"  # as pip installs it
     command.parent.mkdir(exist_ok=True)
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m cbir "$@"\n')
@@ -87,7 +87,7 @@ def test_a_block_is_run_or_says_why_not(capsys: pytest.CaptureFixture[str]) -> N
             print(f"\n{block.where} {block.marker}: {block.reason}", end="")
 
 
-def test_commands_are_in_blocks_that_are_looked_at() -> None:
+def test_commands_are_in_bash_blocks_only() -> None:
     commands = re.compile(r"^\s*(?:\$ )?(?:cbir|dvc|make|python) ", re.MULTILINE)
     others = [block for block in all_blocks() if block.language not in RUN and commands.search(block.code)]
     assert [block.where for block in others if block.marker != "output"] == []

@@ -1,4 +1,4 @@
-"""README.md and docs/: length, links, pictures, and that every command, choice and metric is documented."""
+"""Tests of README.md and docs/: length, links, pictures, and what must be documented."""
 
 import os
 import re
@@ -42,8 +42,8 @@ def test_pictures_are_in_git_and_under_1_mb_together() -> None:
 
 def test_every_command_is_documented() -> None:
     command = [sys.executable, "-m", "cbir", "--help"]
-    told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    commands = re.findall(r"^    ([a-z]+)\b", told, re.MULTILINE)
+    help_text = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    commands = re.findall(r"^    ([a-z]+)\b", help_text, re.MULTILINE)
     assert {"search", "sweep", "compose"} <= set(commands)
     assert [name for name in commands if f"cbir {name}" not in MANUAL] == []
 
@@ -54,7 +54,7 @@ def test_every_group_and_choice_of_conf_is_documented() -> None:
     assert [name for name in names if not re.search(rf"`[^`\n]*\b{name}\b[^`\n]*`", MANUAL)] == []
 
 
-def test_every_parameter_that_is_named_exists() -> None:
+def test_every_named_parameter_exists() -> None:
     keys = leaf_keys(Params)
     groups = "|".join({key.partition(".")[0] for key in keys} - {"report"})  # report.html is a file
     names = set(re.findall(rf"(?<![\w./-])((?:{groups})(?:\.[a-z_]+)+)\b", MANUAL))
@@ -90,7 +90,7 @@ def test_the_query_list_of_the_manual_is_one(tmp_path: Path) -> None:
     assert {query.task for query in read_query_file(path)} == {"cbir", "tbir"}
 
 
-def test_every_module_and_file_that_is_named_exists() -> None:
+def test_every_named_file_exists() -> None:
     names = set(re.findall(r"`((?:cbir|conf|stages|tests|benchmarks|docs)/[\w./-]*)`", MANUAL))
     assert [name for name in sorted(names) if not (ROOT / name).exists()] == []
 
