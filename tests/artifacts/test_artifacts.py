@@ -126,7 +126,7 @@ def test_a_truncated_table_names_the_command(tmp_path, keep):
         read_query_list(tmp_path / "x.parquet")
 
 
-def test_a_table_damaged_anywhere_is_read_or_refused_and_nothing_worse(tmp_path):
+def test_a_damaged_table_is_read_or_refused_without_a_crash(tmp_path):
     """Names that are no UTF-8 any more raise UnicodeDecodeError within pyarrow; a user must not see it."""
     path, rng, refused = tmp_path / "x.parquet", random.Random(0), 0
     write_query_list(path, QUERIES)
@@ -166,7 +166,7 @@ def test_writing_shards_deletes_those_of_an_earlier_run(tmp_path):
     assert read_columns(tmp_path, ["image_id"]).num_rows == 2
 
 
-def test_a_shard_ends_at_twice_its_rows_or_at_its_bytes_whichever_comes_first(tmp_path, monkeypatch):
+def test_a_shard_ends_at_its_rows_or_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(images_module, "MAX_SHARD_ROWS", 4)
     monkeypatch.setattr(images_module, "_ends_shard", lambda image: False)
     monkeypatch.setattr(images_module, "MAX_SHARD_BYTES", 300)
@@ -216,7 +216,7 @@ def test_no_images_make_an_empty_folder(tmp_path):
     assert read_columns(tmp_path / "gallery", ["image_id", "label"]).to_pydict() == {"image_id": [], "label": []}
 
 
-def test_each_shard_is_one_row_group_with_its_images_stored_as_they_are(tmp_path):
+def test_a_shard_is_one_row_group_with_images_uncompressed(tmp_path):
     write_shards(tmp_path, packed_images(5))
     group = pq.ParquetFile(tmp_path / "part-00000.parquet").metadata
     assert group.num_row_groups == 1
@@ -268,7 +268,7 @@ def written_set(path, ids=("a", "b", "c", "d"), **changes):
     return path
 
 
-def test_parts_are_read_as_they_were_written_and_not_into_memory(tmp_path):
+def test_parts_are_memory_mapped_and_unchanged(tmp_path):
     ids, parts = read_parts(written_set(tmp_path) / "gallery")
     assert ids == ["a", "b", "c", "d"]
     assert np.array_equal(np.concatenate(parts), np.concatenate([vectors(3), vectors(1, seed=1)]))
@@ -364,7 +364,7 @@ def test_passports_are_compared_field_by_field_down_to_the_last(tmp_path):
             check_passport(found, expected, "here")
 
 
-def test_positions_follow_the_gallery_and_are_missing_where_there_is_none():
+def test_positions_follow_the_gallery_or_are_missing():
     gallery = pa.array(["b", "a", "é"])
     positions = positions_of(["é", "x", None, "b"], gallery)
     assert (positions.dtype, positions.tolist()) == (np.int64, [2, MISSING, MISSING, 0])

@@ -128,7 +128,7 @@ def near(expected: Any) -> Any:
 # ---- a chart as an element of a page
 
 
-def test_each_chart_is_one_svg_element_with_its_title_for_those_who_cannot_see(charts: dict[str, str]) -> None:
+def test_each_chart_is_an_svg_element_with_an_accessible_title(charts: dict[str, str]) -> None:
     titles = [
         "precision@k by exact search", "recall@k by exact search", "what the index finds",
         "cbir clip: worst classes", "cbir clip: best classes", "cbir clip: classes that changed most",
@@ -142,14 +142,14 @@ def test_each_chart_is_one_svg_element_with_its_title_for_those_who_cannot_see(c
         assert chart.count("<svg") == chart.count("</svg>") == 1
 
 
-def test_no_id_stands_twice_in_a_page_with_all_charts(charts: dict[str, str]) -> None:
+def test_ids_are_unique_in_a_page_with_all_charts(charts: dict[str, str]) -> None:
     page = ElementTree.fromstring(f"<body>{''.join(charts.values())}</body>")
     ids = Counter(one.get("id") for one in page.iter() if one.get("id") is not None)
     assert len(ids) > len(charts)
     assert set(ids.values()) == {1}
 
 
-def test_a_chart_asks_for_nothing_and_runs_nothing(charts: dict[str, str]) -> None:
+def test_a_chart_loads_nothing_and_runs_nothing(charts: dict[str, str]) -> None:
     expected = {"svg", "defs", "g", "path", "use", "text", "clipPath", "rect"}
     for chart in charts.values():
         assert {
@@ -172,7 +172,7 @@ def test_every_colour_is_one_of_the_pages(charts: dict[str, str]) -> None:
                 assert style(one)[name] == "none" or style(one)[name].startswith("var(--")
 
 
-def test_nothing_is_black_because_it_has_no_colour(charts: dict[str, str]) -> None:
+def test_nothing_is_black_for_lack_of_a_colour(charts: dict[str, str]) -> None:
     for chart in charts.values():
         for one in parsed(chart).iter():
             if one.tag in (f"{SVG}text", f"{SVG}use"):
@@ -181,7 +181,7 @@ def test_nothing_is_black_because_it_has_no_colour(charts: dict[str, str]) -> No
                 assert "fill" in style(one)
 
 
-def test_the_ground_is_that_of_the_page(charts: dict[str, str]) -> None:
+def test_the_background_is_that_of_the_page(charts: dict[str, str]) -> None:
     for chart in charts.values():
         first, second = list(parsed(chart).iter(f"{SVG}path"))[:2]
         assert style(first) == style(second) == {"fill": "none", "opacity": "0"}
@@ -221,7 +221,7 @@ def test_the_same_values_give_the_same_bytes_in_every_process(
 # ---- where the marks stand
 
 
-def test_the_points_of_a_line_stand_where_its_values_say() -> None:
+def test_the_points_of_a_line_are_at_its_values() -> None:
     root = parsed(line_chart(LINES, "title", "k", "precision"))
     x, y = scale(root, "x"), scale(root, "y")
     for number, line in enumerate(LINES):
@@ -232,7 +232,7 @@ def test_the_points_of_a_line_stand_where_its_values_say() -> None:
     assert x(10) > x(1)
 
 
-def test_a_band_lies_between_the_bounds_of_the_points_that_have_them() -> None:
+def test_a_band_lies_between_the_bounds_of_its_points() -> None:
     root = parsed(line_chart(LINES, "title", "k", "precision"))
     x, y = scale(root, "x"), scale(root, "y")
     ((*band,),) = bands(root, "--c0")
@@ -262,7 +262,7 @@ def test_without_intervals_there_is_no_band(bounds: Sequence[None]) -> None:
     assert len(marks(root, "--c0")) == 2
 
 
-def test_the_best_possible_is_dotted_at_its_values() -> None:
+def test_ceilings_are_dotted_at_their_values() -> None:
     root = parsed(line_chart(LINES[1:], "title", "k", "precision"))
     x, y = scale(root, "x"), scale(root, "y")
     (ceiling,) = strokes(root, "--ink", dotted=True)
@@ -279,7 +279,7 @@ def test_a_single_point_is_shown() -> None:
     assert top < down < bottom
 
 
-def test_the_axis_of_quality_holds_all_that_a_metric_can_be() -> None:
+def test_the_quality_axis_has_room_for_each_possible_value() -> None:
     root = parsed(line_chart([Series("a", [1, 2], [0.0, 1.0])], "title", "k", "precision"))
     _, _, top, bottom = frame(root)
     y = scale(root, "y")
@@ -287,7 +287,7 @@ def test_the_axis_of_quality_holds_all_that_a_metric_can_be() -> None:
     assert top < y(1) < top + 0.05 * (bottom - top)
 
 
-def test_dots_stand_where_their_values_say_over_a_logarithm() -> None:
+def test_dots_are_at_their_values_on_a_logarithmic_axis() -> None:
     root = parsed(scatter_chart(DOTS, "title", "ms", "recall"))
     x, y = scale(root, "x", log10), scale(root, "y")
     assert marks(root, "--c0") == [near((x(0.5), y(0.97)))]
@@ -301,7 +301,7 @@ def test_dots_stand_where_their_values_say_over_a_logarithm() -> None:
 
 @settings(deadline=None, max_examples=10)
 @given(ys=st.lists(st.floats(0, 1), min_size=1, max_size=4), first=st.floats(0.001, 50), ratio=st.floats(1, 100))
-def test_no_dot_is_outside_of_the_axes(ys: list[float], first: float, ratio: float) -> None:
+def test_no_dot_is_outside_the_axes(ys: list[float], first: float, ratio: float) -> None:
     dots = [Dot(f"series {number}", first * ratio**number, y, True) for number, y in enumerate(ys)]
     root = parsed(scatter_chart(dots, "title", "ms", "recall"))
     left, right, top, bottom = frame(root)
@@ -319,7 +319,7 @@ def test_the_numbers_below_dots_do_not_overlap(span: tuple[float, float]) -> Non
         assert right - left >= 5.5 * (n_left + n_right) / 2  # a digit is 6.4 wide
 
 
-def test_bars_reach_from_0_to_their_values_the_first_on_top() -> None:
+def test_bars_reach_from_0_to_their_values_in_order() -> None:
     root = parsed(bar_chart(BARS, "title", "precision", 3))
     x = scale(root, "x")
     found = rectangles(root, "--c3")
@@ -335,7 +335,7 @@ def test_bars_reach_from_0_to_their_values_the_first_on_top() -> None:
     assert x(1) < right
 
 
-def test_changes_reach_to_both_sides_of_0_and_show_their_signs() -> None:
+def test_changes_reach_to_both_sides_of_0_with_signs() -> None:
     root = parsed(bar_chart(CHANGES, "title", "change", is_change=True))
     x = scale(root, "x")
     expected = [near(tuple(sorted((x(0), x(value))))) for _, value in CHANGES]
@@ -352,7 +352,7 @@ def test_changes_reach_to_both_sides_of_0_and_show_their_signs() -> None:
 
 
 @pytest.mark.parametrize("values", [[0.25, 0.5], [0.0, 0.25], [-0.5], [1e-6, -1e-6], [1.0, -1.0]])
-def test_changes_of_any_size_fill_the_axes_with_0_in_the_middle(values: list[float]) -> None:
+def test_changes_of_any_size_fill_the_axes_around_0(values: list[float]) -> None:
     root = parsed(bar_chart([(f"class {n}", value) for n, value in enumerate(values)], "t", "x", is_change=True))
     left, right, _, _ = frame(root)
     found = rectangles(root, "--c0")
@@ -364,7 +364,7 @@ def test_changes_of_any_size_fill_the_axes_with_0_in_the_middle(values: list[flo
 
 @pytest.mark.parametrize("is_change", [False, True])
 @pytest.mark.parametrize("name", ["cat", "an ordinary name of a class, as long as"])
-def test_the_figures_of_bars_are_inside_of_the_drawing(name: str, is_change: bool) -> None:
+def test_the_values_of_bars_are_inside_the_drawing(name: str, is_change: bool) -> None:
     bars = [(name, 1.0), ("b", -1.0 if is_change else 0.0)]
     root = parsed(bar_chart(bars, "title", "x", is_change=is_change))
     for one in root.iter(f"{SVG}text"):
@@ -391,7 +391,7 @@ def test_a_legend_names_each_series_beside_its_colour(draw: Callable[..., str]) 
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 8, 16])
-def test_a_chart_of_more_bars_is_higher_and_bars_are_as_thick(n: int) -> None:
+def test_more_bars_make_a_higher_chart_with_equally_thick_bars(n: int) -> None:
     root = parsed(bar_chart([(f"class {number}", 0.5) for number in range(n)], "title", "x"))
     thick = [bottom - top for _, _, top, bottom in rectangles(root, "--c0")]
     assert len(thick) == n
@@ -400,7 +400,7 @@ def test_a_chart_of_more_bars_is_higher_and_bars_are_as_thick(n: int) -> None:
 
 
 @pytest.mark.parametrize("draw", [line_chart, scatter_chart, bar_chart])
-def test_a_chart_of_nothing_is_a_chart_still(draw: Callable[..., str]) -> None:
+def test_a_chart_without_values_is_still_a_chart(draw: Callable[..., str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         root = parsed(draw([], "title", *(["x"] if draw is bar_chart else ["x", "y"])))
@@ -410,7 +410,7 @@ def test_a_chart_of_nothing_is_a_chart_still(draw: Callable[..., str]) -> None:
 # ---- a metric at every k
 
 
-def test_a_line_over_k_holds_the_values_in_order_of_k() -> None:
+def test_a_line_over_k_is_in_order_of_k() -> None:
     values = {"precision@10": 0.5, "precision@2": 0.75, "r_precision": 0.1, "precision@1": None, "recall@2": 0.3}
     values |= {"ann_recall@7": 0.2}
     ceilings = {"precision@2": 1.0, "precision@10": 0.9, "precision@1": 1.0, "recall@2": 0.4}
@@ -502,12 +502,12 @@ def test_a_name_of_any_length_leaves_its_bar_room(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["cat", "x" * 40, "a name of some length that has forty let"])
-def test_a_name_that_has_room_is_whole(name: str) -> None:
+def test_a_name_that_fits_is_not_cut(name: str) -> None:
     assert name in texts(parsed(bar_chart([(name, 0.5)], "title", "x")))
 
 
 @pytest.mark.parametrize("name", ["نص", "\N{GRINNING FACE}", "图像"])
-def test_a_script_that_matplotlibs_font_lacks_is_no_warning(name: str) -> None:
+def test_a_script_missing_in_matplotlibs_font_causes_no_warning(name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         drawn_with("bars", [name], name)
@@ -519,7 +519,7 @@ def test_two_classes_of_one_name_have_a_bar_each() -> None:
     assert texts(root).count("cat") == 2
 
 
-def test_the_placeholders_are_no_colours_that_matplotlib_uses() -> None:
+def test_matplotlib_uses_none_of_the_placeholder_colours() -> None:
     placeholders = {module._INK, module._FAINT, *module._COLOURS}
     assert len(placeholders) == 2 + PALETTE
     assert placeholders.isdisjoint({str(value) for value in mpl.rcParamsDefault.values()})

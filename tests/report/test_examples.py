@@ -85,7 +85,7 @@ def most_confused(world: World, task: str, encoder: str) -> list[str]:
 # ---- which queries
 
 
-def test_each_task_and_encoder_has_its_examples_by_kind_in_order(chosen: list[Example]) -> None:
+def test_each_task_and_encoder_has_examples_of_each_kind(chosen: list[Example]) -> None:
     assert list(dict.fromkeys((one.task, one.encoder) for one in chosen)) == ANSWERED
     for answered in ANSWERED:
         kinds = [one.kind for one in examples_of(chosen, *answered)]
@@ -97,12 +97,12 @@ def test_each_task_and_encoder_has_its_examples_by_kind_in_order(chosen: list[Ex
 
 
 @pytest.mark.parametrize("answered", ANSWERED)
-def test_no_query_stands_twice_in_one_task_and_encoder(chosen: list[Example], answered: tuple[str, str]) -> None:
+def test_no_query_is_chosen_twice_per_task_and_encoder(chosen: list[Example], answered: tuple[str, str]) -> None:
     assert max(Counter(ids_of(examples_of(chosen, *answered))).values()) == 1
 
 
 @pytest.mark.parametrize("answered", ANSWERED)
-def test_the_best_are_the_best_and_the_worst_the_worst_by_map_at_r_then_mrr(
+def test_best_and_worst_are_by_map_at_r_then_mrr(
     world: World, chosen: list[Example], answered: tuple[str, str]
 ) -> None:
     values = values_of(world, *answered)
@@ -116,7 +116,7 @@ def test_the_best_are_the_best_and_the_worst_the_worst_by_map_at_r_then_mrr(
 
 
 @pytest.mark.parametrize("answered", ANSWERED)
-def test_of_the_most_confused_classes_the_worst_query_is_shown_where_it_is_not_yet(
+def test_confused_examples_are_the_worst_queries_of_confused_classes(
     world: World, chosen: list[Example], answered: tuple[str, str]
 ) -> None:
     values, labels = values_of(world, *answered), {query.query_id: query.label for query in world.queries}
@@ -166,7 +166,7 @@ def test_the_same_seed_draws_the_same_and_another_seed_others(
 
 
 @pytest.mark.parametrize("sampled", [0, 1, 1000])
-def test_so_many_are_sampled_as_there_are_and_no_more(
+def test_the_sample_has_the_requested_size_or_all_queries(
     world: World, collection: JudgedCollection, chosen: list[Example], sampled: int
 ) -> None:
     found = choose_examples(collection, ReportPaths(world.root / "reports"), sampled, 0)
@@ -177,7 +177,7 @@ def test_so_many_are_sampled_as_there_are_and_no_more(
         assert len(examples_of(found, task, encoder, SAMPLE)) == min(sampled, n_left)
 
 
-def test_a_query_without_an_answer_may_be_in_the_sample_only(world: World, collection: JudgedCollection) -> None:
+def test_queries_without_relevant_images_are_only_in_the_sample(world: World, collection: JudgedCollection) -> None:
     found = choose_examples(collection, ReportPaths(world.root / "reports"), 1000, 0)
     unanswerable = {
         query.query_id for query in world.queries if oracles.number_of_relevant(world.relevance(query)) == 0
@@ -208,7 +208,7 @@ def rows_of(queries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     sampled=st.integers(0, 20),
     seed=st.integers(0, 2**32),
 )
-def test_whatever_the_figures_each_kind_is_filled_as_far_as_it_goes(
+def test_each_kind_is_filled_as_far_as_possible(
     queries: list[dict[str, Any]], confused: list[str], sampled: int, seed: int
 ) -> None:
     rows = rows_of(queries)
@@ -234,14 +234,14 @@ def test_whatever_the_figures_each_kind_is_filled_as_far_as_it_goes(
     assert len(of[SAMPLE]) == min(sampled, len(rows) - sum(len(of[kind]) for kind in KINDS))
 
 
-def test_of_equal_queries_the_draw_decides() -> None:
+def test_ties_are_broken_at_random() -> None:
     rows = rows_of([{"label": "a", "values": (0.5, 0.5)}] * 20)
     first = {next(iter(module._choose(rows, [], 0, seed))) for seed in range(30)}
     assert len(first) > 5
     assert module._choose(rows, ["a"], 3, 7) == module._choose(rows, ["a"], 3, 7)
 
 
-def test_every_query_is_drawn_as_often() -> None:
+def test_each_query_is_equally_likely_in_the_sample() -> None:
     rows = rows_of([{"label": None, "values": None}] * 10)
     drawn = Counter(query_id for seed in range(400) for query_id in module._choose(rows, [], 2, seed))
     assert drawn.keys() == {row["query_id"] for row in rows}
@@ -259,9 +259,7 @@ def test_a_query_is_shown_with_its_image_text_and_label(world: World, chosen: li
         assert one.query == ExampleQuery(query.query_id, query.image_id, query.text, query.label)
 
 
-def test_the_results_are_the_first_of_the_ranking_with_their_scores_and_labels(
-    world: World, chosen: list[Example]
-) -> None:
+def test_hits_are_the_first_results_with_scores_and_labels(world: World, chosen: list[Example]) -> None:
     queries = {query.query_id: query for query in world.queries}
     for one in chosen:
         query = queries[one.query.query_id]
@@ -273,9 +271,7 @@ def test_the_results_are_the_first_of_the_ranking_with_their_scores_and_labels(
         assert world.own_image(query) not in {hit.image_id for hit in one.hits}
 
 
-def test_a_result_is_right_where_it_is_relevant_and_unjudged_where_nothing_is(
-    world: World, chosen: list[Example]
-) -> None:
+def test_hits_are_judged_unless_the_query_has_no_relevant_image(world: World, chosen: list[Example]) -> None:
     queries, words = {query.query_id: query for query in world.queries}, Counter[bool | None]()
     for one in chosen:
         relevance = world.relevance(queries[one.query.query_id])
@@ -286,14 +282,14 @@ def test_a_result_is_right_where_it_is_relevant_and_unjudged_where_nothing_is(
     assert words[True] > 20 < words[False]
 
 
-def test_nothing_is_right_or_wrong_where_nothing_is_relevant(world: World, collection: JudgedCollection) -> None:
+def test_hits_are_unjudged_where_nothing_is_relevant(world: World, collection: JudgedCollection) -> None:
     found = choose_examples(collection, ReportPaths(world.root / "reports"), 1000, 0)
     unanswerable = [one for one in found if one.map_at_r is None]
     assert {one.task for one in unanswerable} == {"cbir", "tbir"}
     assert {hit.is_relevant for one in unanswerable for hit in one.hits} == {None}
 
 
-def test_a_gallery_image_that_asks_does_not_find_itself(world: World, collection: JudgedCollection) -> None:
+def test_a_gallery_image_query_does_not_retrieve_itself(world: World, collection: JudgedCollection) -> None:
     inside = [query for query in world.queries_of("cbir") if world.own_image(query) is not None]
     assert len(inside) == 6
     found = collection.hits(
@@ -305,7 +301,7 @@ def test_a_gallery_image_that_asks_does_not_find_itself(world: World, collection
         assert collection.query(query.query_id).image_id == query.image_id
 
 
-def test_where_a_gallery_image_alone_is_relevant_to_itself_nothing_is_right_or_wrong(tmp_path: Path) -> None:
+def test_an_image_relevant_only_to_itself_leaves_hits_unjudged(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     world.qrels = {"mine:img000": {"img000": 1}, "ask01": {"img001": 1}}
     world.write().evaluate(tmp_path / "reports")
@@ -316,9 +312,7 @@ def test_where_a_gallery_image_alone_is_relevant_to_itself_nothing_is_right_or_w
     assert {hit.is_relevant for hit in found["ask01"]} <= {True, False}
 
 
-def test_results_are_given_of_the_queries_that_were_named_and_of_no_other(
-    world: World, collection: JudgedCollection
-) -> None:
+def test_hits_are_returned_for_the_given_queries_only(world: World, collection: JudgedCollection) -> None:
     run = ReportPaths(world.root / "reports").run("cbir", "mobilenet", "exact")
     assert collection.hits(run, []) == {}
     found = collection.hits(run, ["ask03", "class:c0", "ask01"])
@@ -348,7 +342,7 @@ def test_a_gallery_of_few_images_gives_few_results(tmp_path: Path) -> None:
     ]
 
 
-def test_images_of_examples_are_all_that_ask_and_all_that_are_found(world: World, chosen: list[Example]) -> None:
+def test_images_of_examples_are_all_queries_and_hits(world: World, chosen: list[Example]) -> None:
     expected = {hit.image_id for one in chosen for hit in one.hits}
     expected |= {one.query.image_id for one in chosen if one.task == "cbir" and one.query.image_id is not None}
     assert images_of(chosen) == expected
@@ -369,7 +363,7 @@ def test_an_empty_query_list_has_no_examples(tmp_path: Path) -> None:
     assert choose_examples(JudgedCollection(DataPaths(world.data)), ReportPaths(tmp_path / "reports"), 5, 0) == []
 
 
-def test_without_labels_there_is_the_sample_alone(tmp_path: Path) -> None:
+def test_without_labels_there_is_only_the_sample(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     world.gallery = dict.fromkeys(world.gallery)
     world.write().evaluate(tmp_path / "reports")

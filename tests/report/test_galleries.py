@@ -137,9 +137,7 @@ def written(world: World, facts: Facts, examples: Sequence[Example], out: Path, 
 # ---- the files
 
 
-def test_pictures_are_numbered_from_0_without_gaps_in_a_folder_for_each_task_and_encoder(
-    drawn: Path, examples: list[Example]
-) -> None:
+def test_each_task_and_encoder_has_numbered_pictures(drawn: Path, examples: list[Example]) -> None:
     assert sorted(path.name for path in drawn.iterdir()) == FOLDERS
     for folder in FOLDERS:
         n = sum(f"{one.task}_{one.encoder}" == folder for one in examples)
@@ -147,7 +145,7 @@ def test_pictures_are_numbered_from_0_without_gaps_in_a_folder_for_each_task_and
         assert {path.name for path in (drawn / folder).iterdir()} == {f"{number}.png" for number in range(n)}
 
 
-def test_each_file_is_a_png_and_all_of_a_run_are_of_one_size(drawn: Path) -> None:
+def test_all_files_are_pngs_of_the_same_size(drawn: Path) -> None:
     sizes = set()
     for path in drawn.rglob("*.png"):
         with Image.open(path) as image:
@@ -184,9 +182,7 @@ def test_without_examples_there_is_an_empty_folder(world: World, facts: Facts, t
 # ---- what is seen
 
 
-def test_results_are_framed_green_where_relevant_red_where_not_and_grey_where_nothing_is_known(
-    world: World, drawn: Path, examples: list[Example]
-) -> None:
+def test_frames_are_green_red_or_grey_by_relevance(world: World, drawn: Path, examples: list[Example]) -> None:
     queries, seen = {query.query_id: query for query in world.queries}, Counter[str]()
     for one, page in pages(drawn, examples):
         query = queries[one.query.query_id]
@@ -203,7 +199,7 @@ def test_results_are_framed_green_where_relevant_red_where_not_and_grey_where_no
     assert min(seen["green"], seen["red"]) > 20
 
 
-def test_queries_of_which_nothing_is_known_are_framed_grey(world: World, facts: Facts, tmp_path: Path) -> None:
+def test_hits_of_unjudged_queries_are_framed_grey(world: World, facts: Facts, tmp_path: Path) -> None:
     every = choose_examples(JudgedCollection(DataPaths(world.data)), ReportPaths(world.root / "reports"), 1000, 0)
     unjudged = [one for one in every if one.map_at_r is None]
     assert len(unjudged) >= 3
@@ -214,9 +210,7 @@ def test_queries_of_which_nothing_is_known_are_framed_grey(world: World, facts: 
         assert colours[:-MAX_HITS] == (["ink"] if one.query.image_id is not None else [])
 
 
-def test_each_frame_holds_the_image_of_its_rank_the_query_on_the_left(
-    world: World, drawn: Path, examples: list[Example]
-) -> None:
+def test_frames_hold_the_query_and_the_images_by_rank(world: World, drawn: Path, examples: list[Example]) -> None:
     labels = world.gallery | world.held_out
     for one, page in pages(drawn, examples):
         ids = [one.query.image_id] if one.query.image_id is not None else []
@@ -227,7 +221,7 @@ def test_each_frame_holds_the_image_of_its_rank_the_query_on_the_left(
             assert framed.inside.std() < 2
 
 
-def test_a_text_asks_without_a_picture_and_leaves_its_place_free(drawn: Path, examples: list[Example]) -> None:
+def test_a_text_query_leaves_the_place_of_its_picture_empty(drawn: Path, examples: list[Example]) -> None:
     by_task: dict[str, list[list[int]]] = {"cbir": [], "tbir": []}
     for one, page in pages(drawn, examples):
         by_task[one.task].append([framed.left for framed in frames(page)][-MAX_HITS:])
@@ -240,7 +234,7 @@ def test_a_text_asks_without_a_picture_and_leaves_its_place_free(drawn: Path, ex
 
 
 @pytest.mark.parametrize("px", [8, 32, 200])
-def test_pictures_stand_side_by_side_inside_of_the_page_at_any_size(
+def test_pictures_of_any_size_are_side_by_side(
     world: World, facts: Facts, examples: list[Example], tmp_path: Path, px: int
 ) -> None:
     few = examples[:1]
@@ -261,7 +255,7 @@ def test_pictures_stand_side_by_side_inside_of_the_page_at_any_size(
     assert page.height > px + 2 * FRAME
 
 
-def test_a_picture_that_no_shard_holds_is_left_out_and_the_rest_is_drawn(
+def test_a_picture_that_no_shard_holds_is_left_out(
     world: World, facts: Facts, examples: list[Example], tmp_path: Path
 ) -> None:
     one = examples[0]
@@ -272,7 +266,7 @@ def test_a_picture_that_no_shard_holds_is_left_out_and_the_rest_is_drawn(
     assert len(frames(page)) == MAX_HITS - 1
 
 
-def test_few_results_are_as_many_frames(world: World, facts: Facts, examples: list[Example], tmp_path: Path) -> None:
+def test_there_is_one_frame_per_result(world: World, facts: Facts, examples: list[Example], tmp_path: Path) -> None:
     short = [replace(examples[0], hits=examples[0].hits[:n]) for n in (0, 1, 3)]
     write_galleries(tmp_path / "out", facts, short, DataPaths(world.data), PX)
     assert [len(frames(page)) for _, page in pages(tmp_path / "out", short)] == [1, 2, 4]
@@ -282,7 +276,7 @@ def test_few_results_are_as_many_frames(world: World, facts: Facts, examples: li
 # ---- what is written
 
 
-def test_the_first_line_says_why_the_query_is_shown_what_it_asked_and_its_figure(
+def test_the_first_line_names_kind_metric_and_query(
     world: World, facts: Facts, examples: list[Example], tmp_path: Path
 ) -> None:
     queries = {query.query_id: query for query in world.queries}
@@ -300,7 +294,7 @@ def test_the_first_line_says_why_the_query_is_shown_what_it_asked_and_its_figure
     assert kinds.keys() == {*KINDS, SAMPLE}
 
 
-def test_below_each_result_stand_rank_score_judgement_and_class(
+def test_rank_score_judgement_and_class_are_below_each_result(
     world: World, facts: Facts, examples: list[Example], tmp_path: Path
 ) -> None:
     named = replace(facts, names={"c1": "goldfish", "c2": "a name that is longer than there is room"})
@@ -318,7 +312,7 @@ def test_below_each_result_stand_rank_score_judgement_and_class(
             assert first[0][1] < second[0][1]
 
 
-def test_the_words_of_a_result_are_of_its_frames_colour_and_stand_below_it(
+def test_a_results_text_has_its_frames_colour_and_is_below(
     world: World, facts: Facts, examples: list[Example], tmp_path: Path
 ) -> None:
     few = examples[:3]
@@ -362,7 +356,7 @@ def test_hostile_names_are_drawn_and_change_no_size(
         assert len(each[0][1]) <= 200
 
 
-def test_a_hostile_image_query_is_called_by_its_id(
+def test_a_hostile_image_query_is_named_by_its_id(
     world: World, facts: Facts, examples: list[Example], tmp_path: Path
 ) -> None:
     words = "a\n\x1b[31m\u202eb/../../c"

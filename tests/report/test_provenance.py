@@ -71,14 +71,14 @@ def repository(tmp_path: Path) -> Path:
 # ---- git
 
 
-def test_a_clean_repository_is_its_revision_and_nothing_else(repository: Path) -> None:
+def test_a_clean_repository_has_only_a_revision(repository: Path) -> None:
     assert read_provenance(repository) == Provenance(git(repository, "rev-parse", "HEAD").strip(), (), {}, (), ())
     git(repository, "commit", "-q", "--allow-empty", "-m", "second")
     assert read_provenance(repository).revision == git(repository, "log", "-1", "--format=%H").strip()
 
 
 @pytest.mark.parametrize("name", TRACKED)
-def test_a_file_of_the_run_that_was_edited_is_named(repository: Path, name: str) -> None:
+def test_an_edited_file_of_the_run_is_named(repository: Path, name: str) -> None:
     put(repository, name, "other")
     assert read_provenance(repository).changed == (name,)
     git(repository, "add", "-A")
@@ -97,13 +97,13 @@ def test_files_that_are_new_deleted_or_moved_are_named(repository: Path) -> None
     assert sorted(read_provenance(repository).changed) == sorted(expected)
 
 
-def test_a_new_file_is_named_though_the_user_has_git_hide_such(repository: Path) -> None:
+def test_a_new_file_that_git_hides_is_named(repository: Path) -> None:
     git(repository, "config", "status.showUntrackedFiles", "no")
     put(repository, "cbir/new.py")
     assert read_provenance(repository).changed == ("cbir/new.py",)
 
 
-def test_what_a_run_writes_and_what_makes_no_figure_is_not_named(repository: Path) -> None:
+def test_outputs_and_unrelated_files_are_not_named(repository: Path) -> None:
     for name in OTHERS:
         put(repository, name, "" if name == "dvc.lock" else "other")
     put(repository, "data/new.parquet")
@@ -112,7 +112,7 @@ def test_what_a_run_writes_and_what_makes_no_figure_is_not_named(repository: Pat
     assert read_provenance(repository).changed == ()
 
 
-def test_a_hostile_name_is_told_as_it_is(repository: Path) -> None:
+def test_a_hostile_name_is_kept_unchanged(repository: Path) -> None:
     for name in HOSTILE_NAMES:
         put(repository, f"cbir/{name}")
     expected = sorted(f"cbir/{name}" for name in HOSTILE_NAMES)
@@ -134,7 +134,7 @@ NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"
 
 @settings(max_examples=25, deadline=None)
 @given(names=st.sets(NAMES.filter(lambda name: name not in (".", "..") and not name.startswith(".git")), max_size=4))
-def test_any_name_is_told_as_it_is(shared: Path, names: set[str]) -> None:
+def test_any_name_is_kept_unchanged(shared: Path, names: set[str]) -> None:
     paths = [put(shared, f"cbir/{name}", "new") for name in names if not (shared / "cbir" / name).exists()]
     try:
         assert sorted(read_provenance(shared).changed) == sorted(f"cbir/{path.name}" for path in paths)
@@ -143,7 +143,7 @@ def test_any_name_is_told_as_it_is(shared: Path, names: set[str]) -> None:
             path.unlink()
 
 
-def test_a_name_that_is_no_utf_8_stops_nothing(repository: Path) -> None:
+def test_a_name_that_is_not_utf_8_is_accepted(repository: Path) -> None:
     with open(os.fsencode(repository / "cbir") + b"/caf\xe9.py", "wb"):
         pass
     (name,) = read_provenance(repository).changed
@@ -151,7 +151,7 @@ def test_a_name_that_is_no_utf_8_stops_nothing(repository: Path) -> None:
     name.encode("utf-8")  # as a page does
 
 
-def test_without_a_commit_there_is_no_revision_and_git_says_why(tmp_path: Path) -> None:
+def test_without_a_commit_the_revision_is_unknown_with_a_reason(tmp_path: Path) -> None:
     put(tmp_path, "cbir/a.py")
     git(tmp_path, "init", "-q")
     found = read_provenance(tmp_path)
@@ -161,7 +161,7 @@ def test_without_a_commit_there_is_no_revision_and_git_says_why(tmp_path: Path) 
     )
 
 
-def test_outside_of_a_repository_there_is_no_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_a_repository_the_revision_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     put(tmp_path, "cbir/a.py")
     found = read_provenance(tmp_path)
@@ -169,7 +169,7 @@ def test_outside_of_a_repository_there_is_no_revision(tmp_path: Path, monkeypatc
     assert found.git_description.startswith("unknown (fatal: not a git repository")
 
 
-def test_a_repository_around_us_that_does_not_hold_the_run_is_not_its_revision(repository: Path) -> None:
+def test_an_enclosing_repository_without_the_run_is_not_used(repository: Path) -> None:
     put(repository, ".gitignore", "project")
     put(repository, "project/dvc.yaml")
     put(repository, "project/cbir/a.py")
@@ -178,9 +178,7 @@ def test_a_repository_around_us_that_does_not_hold_the_run_is_not_its_revision(r
     assert "did not match any file" in found.git_description
 
 
-def test_without_git_there_is_no_revision_and_dvc_lock_is_read(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_git_dvc_lock_is_still_read(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock(repository, {"one": {"params": {"params.yaml": {"a": 1}}}})
     monkeypatch.setenv("PATH", str(tmp_path))
     found = read_provenance(repository)
@@ -188,14 +186,14 @@ def test_without_git_there_is_no_revision_and_dvc_lock_is_read(
     assert found.git_description == "unknown (git: No such file or directory)"
 
 
-def test_where_git_cannot_tell_changes_that_is_told(repository: Path) -> None:
+def test_unknown_changes_are_reported_with_a_reason(repository: Path) -> None:
     with mock.patch.object(provenance, "_RUNS", (":(nonsense)x",)):
         found = read_provenance(repository)
     assert found.revision is not None
     assert found.git_description.startswith(f"{found.revision}, with unknown uncommitted changes (fatal: ")
 
 
-def test_commit_and_changes_are_told_in_words() -> None:
+def test_commit_and_changes_are_described() -> None:
     clean = Provenance("abc", (), {}, (), ())
     assert clean.git_description == "abc"
     names = tuple(f"cbir/{number:02d}\u202e.py" for number in range(12))
@@ -204,7 +202,7 @@ def test_commit_and_changes_are_told_in_words() -> None:
     assert replace(clean, changed=names).git_description.endswith("cbir/09U+202E.py and 2 more files")
 
 
-def test_files_are_told_in_words() -> None:
+def test_files_are_described() -> None:
     none = Provenance("abc", (), {}, (), ())
     one = Output("one", "data/a", "0", 1)
     assert none.dvc_description == "dvc.lock is absent or empty"
@@ -220,7 +218,7 @@ def test_a_damaged_repository_has_no_revision(repository: Path) -> None:
     assert read_provenance(repository).revision is None
 
 
-def test_the_working_folder_is_found_as_the_stage_names_it(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_working_folder_works_as_root(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(repository, "cbir/a.py", "other")
     content = put(repository, "data/a.json", "one").read_bytes()
     lock(repository, {"one": {"outs": [out("data/a.json", content), out("data/README.md", b"other")]}})
@@ -230,7 +228,7 @@ def test_the_working_folder_is_found_as_the_stage_names_it(repository: Path, mon
     assert (told.changed, told.differing) == (("cbir/a.py",), ("data/README.md",))
 
 
-def test_everything_that_dvc_yaml_calls_code_or_settings_is_looked_at() -> None:
+def test_all_code_and_settings_in_dvc_yaml_are_checked() -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     deps = {name for stage in stages.values() for name in stage["deps"]}
     folders = {name.split("/")[0] for name in deps if not name.startswith(("data/", "reports/"))}
@@ -254,12 +252,12 @@ def differing(root: Path, stages: dict[str, Any]) -> tuple[str, ...]:
     return read_provenance(root).differing
 
 
-def test_without_dvc_lock_nothing_is_told_of_params_and_files(tmp_path: Path) -> None:
+def test_without_dvc_lock_params_and_outputs_are_empty(tmp_path: Path) -> None:
     assert read_lock(tmp_path / "dvc.lock") == ({}, ())
 
 
 @pytest.mark.parametrize("text", ["", "\n", "schema: '2.0'\n", "schema: '2.0'\nstages: {}\n", "# nothing\n"])
-def test_a_dvc_lock_without_stages_tells_nothing(tmp_path: Path, text: str) -> None:
+def test_a_dvc_lock_without_stages_is_empty(tmp_path: Path, text: str) -> None:
     assert read_lock(put(tmp_path, "dvc.lock", text)) == ({}, ())
 
 
@@ -282,7 +280,7 @@ def test_params_of_all_stages_are_merged_and_sorted(tmp_path: Path) -> None:
     assert outputs == ()
 
 
-def test_outputs_are_told_in_the_order_of_dvc_lock_with_stage_hash_and_size(tmp_path: Path) -> None:
+def test_outputs_have_stage_hash_and_size_in_dvc_locks_order(tmp_path: Path) -> None:
     folder = {"path": "data/raw", "hash": "md5", "md5": f"{'0' * 32}.dir", "size": 7, "nfiles": 2}
     stages = {
         "z": {"outs": [out("data/z.json", b"zz"), folder]},
@@ -297,7 +295,7 @@ def test_outputs_are_told_in_the_order_of_dvc_lock_with_stage_hash_and_size(tmp_
     )
 
 
-def test_only_files_that_are_not_those_of_dvc_lock_are_named(tmp_path: Path) -> None:
+def test_only_files_that_differ_from_dvc_lock_are_named(tmp_path: Path) -> None:
     same, other, longer = (put(tmp_path, f"data/{name} ü.json", "content") for name in ("same", "other", "longer"))
     stages = {
         "one": {"outs": [out(f"data/{path.name}", b"content") for path in (same, other)]},
@@ -309,9 +307,7 @@ def test_only_files_that_are_not_those_of_dvc_lock_are_named(tmp_path: Path) -> 
     assert differing(tmp_path, stages) == (f"data/{other.name}", f"data/{longer.name}")
 
 
-def test_folders_and_large_files_need_only_be_there_and_the_reports_own_are_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folders_and_large_files_only_need_to_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "_HASHED_BYTES", 100)
     put(tmp_path, "data/raw/a.txt", "a")
     for name in ("data/limit.bin", "data/large.bin"):
@@ -359,7 +355,7 @@ def test_a_damaged_dvc_lock_is_named_in_one_line(tmp_path: Path, text: str) -> N
         read_provenance(tmp_path)
 
 
-def test_a_dvc_lock_that_is_no_text_is_named_in_one_line(tmp_path: Path) -> None:
+def test_a_binary_dvc_lock_is_named_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "dvc.lock").write_bytes(b"\xff\xfe\x00stages")
     with pytest.raises(DataError, match=r"dvc\.lock"):
         read_provenance(tmp_path)

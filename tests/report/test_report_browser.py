@@ -21,8 +21,8 @@ from cbir.artifacts.maps import read_map
 from cbir.report.examples import Example
 from cbir.report.facts import Facts
 from tests.runs.test_comparison_page import names_of, worlds, written  # noqa: F401  (a fixture)
-from tests.support.browser import browser, needs_chromium  # noqa: F401  (browser is a fixture)
-from tests.support.html import printed, read, structure
+from tests.support.browser import PATIENCE_MS, browser, needs_chromium  # noqa: F401  (browser is a fixture)
+from tests.support.html import displayed, read, structure
 from tests.support.imports import ROOT
 from tests.support.reported import (
     HARMLESS,
@@ -40,7 +40,6 @@ LAST_RUN = ROOT / "reports" / "report.html"
 WIDTHS, SCHEMES = (1000, 400), ("light", "dark")
 PAPER = (718, 696)  # CSS pixels of A4 between the margins of Chromium, and of Firefox
 MARGIN, SIDE = 20, 900  # of a map, in its own pixels
-PATIENCE_MS = 10_000
 SELECTED = ("task", "encoder", "kind", "result")
 
 pytestmark = needs_chromium
@@ -125,7 +124,7 @@ def overflow(page: Page) -> list[str]:
 @of_every_page
 @at_both_widths
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_the_page_opens_without_a_word_a_request_or_a_missing_picture(
+def test_the_page_opens_without_messages_requests_or_missing_pictures(
     browser: Browser, path: Path, width: int, scheme: str
 ) -> None:
     with opened(browser, path, width, scheme) as page:
@@ -138,13 +137,13 @@ def test_the_page_opens_without_a_word_a_request_or_a_missing_picture(
 
 
 @of_both_worlds
-def test_with_everything_unfolded_the_page_still_fits_a_telephone(browser: Browser, path: Path) -> None:
+def test_with_all_details_open_the_page_fits_a_telephone(browser: Browser, path: Path) -> None:
     with opened(browser, path, 400) as page:
         page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
         assert overflow(page) == []
 
 
-def test_hostile_text_makes_the_same_elements_as_harmless_text_in_a_browser(
+def test_hostile_text_gives_the_same_elements_in_a_browser(
     browser: Browser, make: Callable[[str], tuple[Reported, Path]]
 ) -> None:
     """And our strict reader of HTML sees what the browser sees."""
@@ -165,9 +164,7 @@ def test_hostile_text_makes_the_same_elements_as_harmless_text_in_a_browser(
     assert found[0] == found[1]
 
 
-def test_without_scripts_everything_is_still_there(
-    browser: Browser, make: Callable[[str], tuple[Reported, Path]]
-) -> None:
+def test_without_scripts_all_content_is_visible(browser: Browser, make: Callable[[str], tuple[Reported, Path]]) -> None:
     made, path = make("small")
     with opened(browser, path, java_script_enabled=False) as page:
         assert page.locator("article:visible").count() == len(made.examples)
@@ -247,7 +244,7 @@ def fits(example: Example, facts: Facts, task: str, encoder: str, kind: str, res
         and encoder in ("", example.encoder)
         and kind in ("", example.kind)
         and wanted[result]
-        and word.lower() in printed(facts.class_name(example.query.label)).lower()
+        and word.lower() in displayed(facts.class_name(example.query.label)).lower()
     )
 
 
@@ -264,7 +261,7 @@ def visible(page: Page) -> list[int]:
     return found
 
 
-def test_every_combination_of_filters_shows_what_fits_and_counts_it(
+def test_each_combination_of_filters_shows_and_counts_its_matches(
     browser: Browser, make: Callable[[str], tuple[Reported, Path]]
 ) -> None:
     made, path = make("small")
@@ -295,9 +292,7 @@ def test_every_combination_of_filters_shows_what_fits_and_counts_it(
     assert len(sizes) > 15  # the combinations are told apart
 
 
-def test_filters_are_worked_by_mouse_and_keyboard(
-    browser: Browser, make: Callable[[str], tuple[Reported, Path]]
-) -> None:
+def test_filters_work_by_mouse_and_keyboard(browser: Browser, make: Callable[[str], tuple[Reported, Path]]) -> None:
     made, path = make("small")
 
     def expected(**chosen: str) -> list[int]:
@@ -325,11 +320,11 @@ def test_filters_are_worked_by_mouse_and_keyboard(
         assert visible(page) == expected()
 
 
-def test_a_hostile_class_is_found_by_its_name_as_it_is_shown(
+def test_a_hostile_class_is_found_by_its_displayed_name(
     browser: Browser, make: Callable[[str], tuple[Reported, Path]]
 ) -> None:
     made, path = make("hostile")
-    names = {printed(made.facts.class_name(example.query.label)) for example in made.examples}
+    names = {displayed(made.facts.class_name(example.query.label)) for example in made.examples}
     assert len(names) > 5
     with opened(browser, path) as page:
         for name in sorted(names):
@@ -400,8 +395,8 @@ class Map:
     def __init__(self, page: Page, made: Reported) -> None:
         self.page, self.ids = page, list(made.world.gallery)[: MAP_SIDE**2]
         labels = read_map(made.world.data / "map" / "mobilenet.parquet")["label"].to_pylist()
-        self.names = [printed(class_on_map(label, made.facts)) for label in labels]
-        self.captions = [f"{name}, {printed(one)}" for name, one in zip(self.names, self.ids, strict=True)]
+        self.names = [displayed(class_on_map(label, made.facts)) for label in labels]
+        self.captions = [f"{name}, {displayed(one)}" for name, one in zip(self.names, self.ids, strict=True)]
         self.caption = page.locator(".map output").first
         self.canvas, self.peek = page.locator("canvas").first, page.locator(".peek").first
         self.canvas.scroll_into_view_if_needed()
@@ -560,11 +555,11 @@ def printed(browser: Browser, path: Path, width: int) -> Iterator[Page]:
 
 
 @of_both_worlds
-def test_on_paper_stands_everything_but_what_is_to_be_clicked(browser: Browser, path: Path) -> None:
+def test_on_paper_everything_but_controls_is_visible(browser: Browser, path: Path) -> None:
     with printed(browser, path, PAPER[0]) as page:
         expect(page.locator("nav")).to_be_hidden()
         expect(page.locator("form")).to_be_hidden()
-        folded = page.evaluate("[...document.querySelectorAll('#figures details')].map(one => !one.open)")
+        folded = page.evaluate("[...document.querySelectorAll('#metrics details')].map(one => !one.open)")
         assert folded == [False] * len(folded) != []  # parameters and the like may stay folded
         assert page.locator("article:visible").count() == page.locator("article").count()
         assert page.pdf(format="A4").startswith(b"%PDF-")
@@ -584,7 +579,7 @@ def test_on_paper_nothing_is_cut_off(browser: Browser, path: Path, width: int) -
 
 
 @of_both_worlds
-def test_on_paper_what_is_small_is_smaller_than_the_text_around_it(browser: Browser, path: Path) -> None:
+def test_small_print_is_smaller_on_paper_too(browser: Browser, path: Path) -> None:
     with printed(browser, path, PAPER[0]) as page:
         larger = page.evaluate(
             """() => [...new Set([...document.querySelectorAll('small, .small, .id, li')].filter(one =>
@@ -643,7 +638,7 @@ CONTRASTS = r"""() => {
 
 @of_every_page
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_every_word_stands_out_from_its_ground(browser: Browser, path: Path, scheme: str) -> None:
+def test_all_text_has_enough_contrast(browser: Browser, path: Path, scheme: str) -> None:
     """WCAG 2.1, 1.4.3: 4.5, or 3 for large text; words in charts and controls, too."""
     with opened(browser, path, 1000, scheme) as page:
         page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
@@ -653,7 +648,7 @@ def test_every_word_stands_out_from_its_ground(browser: Browser, path: Path, sch
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_lines_and_frames_stand_out_from_the_paper(
+def test_lines_and_frames_have_enough_contrast(
     browser: Browser, make: Callable[[str], tuple[Reported, Path]], scheme: str
 ) -> None:
     """WCAG 2.1, 1.4.11: 3."""

@@ -114,7 +114,7 @@ def test_no_shards_hold_nothing(tmp_path: Path, ids: list[str]) -> None:
     assert list(read_images(tmp_path / "absent", ids)) == []
 
 
-def test_only_the_row_groups_that_hold_a_wanted_image_are_read_each_once_and_late(shards: Path) -> None:
+def test_only_needed_row_groups_are_read_once_and_lazily(shards: Path) -> None:
     asked = [0, 5, 63, 149, 300, 399]  # of the shards 0, 0, 0, 0, 2, 2
     read: list[int] = []
     read_row_group = pq.ParquetFile.read_row_group
@@ -158,7 +158,7 @@ def test_a_shard_whose_images_are_damaged_is_named(tmp_path: Path) -> None:
 @given(
     width=st.integers(1, 700), height=st.integers(1, 700), px=st.integers(1, 200), kind=st.sampled_from(["JPEG", "PNG"])
 )
-def test_the_longer_side_is_at_most_px_never_enlarged_and_the_ratio_kept(
+def test_the_longer_side_is_at_most_px_with_ratio_kept(
     tmp_path_factory: pytest.TempPathFactory, width: int, height: int, px: int, kind: str
 ) -> None:
     folder = put(tmp_path_factory.mktemp("sizes"), {"a": saved(Image.new("RGB", (width, height), "teal"), kind)})
@@ -244,7 +244,7 @@ def with_comment(kind: str, comment: str) -> bytes:
 
 
 @pytest.mark.parametrize(("kind", "length"), [("JPEG", 60_000), ("PNG", 60_000), ("PNG", 70_000)])
-def test_what_a_file_says_beside_its_pixels_is_left_out(tmp_path: Path, kind: str, length: int) -> None:
+def test_metadata_of_files_is_left_out(tmp_path: Path, kind: str, length: int) -> None:
     """A comment that is longer than a JPEG allows stands in a PNG now and then."""
     folder = put(tmp_path / "images", {"a": with_comment(kind, "x" * length)})
     assert len(read_thumbnails(folder, ["a"], 32)["a"].uri) < 2000
@@ -254,7 +254,7 @@ def test_the_same_images_give_the_same_thumbnails(shards: Path) -> None:
     assert read_thumbnails(shards, picked(), 32) == read_thumbnails(shards, set(picked()), 32)
 
 
-def test_pictures_are_handed_out_one_after_another(shards: Path) -> None:
+def test_pictures_are_yielded_one_at_a_time(shards: Path) -> None:
     pictures: Iterator[tuple[str, Image.Image]] = small_images(shards, picked(), 6)
     image_id, picture = next(pictures)
     assert (image_id, picture.mode, picture.size) == (NAMES[0], "RGB", (6, 4))

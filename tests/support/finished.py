@@ -1,12 +1,16 @@
 """Worlds that all stages before the report have run on, and text that tries to break a report."""
 
+import io
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from cbir.artifacts.latency import SearchTimes
 from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.index.latency import write_latency
 from cbir.index.params import SearchParams
+from cbir.report import summary
 from cbir.report.facts import Facts
 from cbir.report.gathering import gather_facts
 from cbir.report.markdown import write_markdown
@@ -46,6 +50,14 @@ def markdown_of(facts: Facts, folder: Path) -> str:
     """Write report.md to `folder` and return its text."""
     write_markdown(folder / "report.md", facts)
     return (folder / "report.md").read_text(encoding="utf-8")
+
+
+def summary_of(facts: Facts, width: int = 80) -> str:
+    """Return the table that `make show` prints to a terminal of this width."""
+    console = Console(file=io.StringIO(), width=width)
+    console.print(summary._table(facts))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
 
 
 def search_times(index_ms: float, exact_ms: float) -> dict[str, SearchTimes]:

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 
-def printed(text: Any, most: int = 200) -> str:
+def displayed(text: Any, most: int = 200) -> str:
     """Return what a reader should see of a text from data: one line, cut, without invisible characters."""
     line = " ".join(str(text).split())
     line = line if len(line) <= most else line[: most - 1] + "…"

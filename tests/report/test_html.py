@@ -29,7 +29,7 @@ from cbir.report.notes import notes
 from cbir.report.provenance import Provenance
 from cbir.report.verdict import verdict
 from tests.support.finished import HOSTILE, finish, markdown_of, search_times
-from tests.support.html import Element, printed, read, structure
+from tests.support.html import Element, displayed, read, structure
 from tests.support.markdown import parsed, tables
 from tests.support.reported import (
     COPIED,
@@ -189,7 +189,7 @@ def is_coloured(image: Image.Image, image_id: str) -> bool:
 # --- one file, sound and alone ----------------------------------------------------------------------------------------
 
 
-def test_nothing_is_asked_for_outside_the_page(every: Made) -> None:
+def test_the_page_loads_nothing_from_outside(every: Made) -> None:
     for one in every.tree.walk():
         for name, value in one.attributes.items():
             if name in ("src", "srcset", "action", "poster", "data", "background", "ping", "cite", "formaction"):
@@ -226,17 +226,17 @@ def test_the_page_says_what_it_is_and_forbids_the_rest(every: Made) -> None:
     (title,) = (one for one in every.tree.all("title"))
     (heading,) = every.tree.all("h1")
     assert (
-        title.text == heading.text == f"Retrieval report: {printed(every.reported.facts.summary['dataset'])}".rstrip()
+        title.text == heading.text == f"Retrieval report: {displayed(every.reported.facts.summary['dataset'])}".rstrip()
     )
     assert every.page.index("charset") < 1024
 
 
-def test_no_id_stands_twice(every: Made) -> None:
+def test_ids_are_unique(every: Made) -> None:
     counts = Counter(one.attributes["id"] for one in every.tree.walk() if "id" in one.attributes)
     assert [name for name, count in counts.items() if count > 1] == []
 
 
-def test_every_link_and_reference_has_its_aim(every: Made) -> None:
+def test_each_link_and_reference_has_a_target(every: Made) -> None:
     ids = {one.attributes["id"] for one in every.tree.walk() if "id" in one.attributes}
     asked = {
         value[1:]
@@ -273,7 +273,7 @@ def test_headings_go_down_one_step_at_a_time(every: Made) -> None:
     assert all(after <= before + 1 for before, after in itertools.pairwise(steps))
 
 
-def test_every_row_of_a_table_has_as_many_cells_as_its_head(every: Made) -> None:
+def test_all_rows_of_a_table_are_equally_long(every: Made) -> None:
     for table in every.tree.all("table"):
         assert len(table.all("thead")) == 1
         for row in rows_of(table):
@@ -306,7 +306,7 @@ PICTURED = {("class", "queries"), ("query", "class")}  # the worst of them: char
 ONLY_HERE = {("parameter", "value"), ("stage", "file")}
 
 
-def test_every_table_of_the_markdown_report_stands_in_the_page_with_the_same_figures(every: Made) -> None:
+def test_tables_are_those_of_the_markdown_report(every: Made) -> None:
     def by_header(found: list[Table]) -> dict[tuple[str, ...], list[Table]]:
         kinds: dict[tuple[str, ...], list[Table]] = {}
         for table in found:
@@ -343,14 +343,14 @@ def flowing(token: Token) -> str:
     "beginning",
     ["Data set", "Machine:", "Git revision:", "DVC:", "No ", "There ", "All images were decoded", "... and "],
 )
-def test_what_the_markdown_report_says_of_the_run_stands_in_the_page_word_by_word(every: Made, beginning: str) -> None:
+def test_sentences_on_the_run_are_those_of_the_markdown_report(every: Made, beginning: str) -> None:
     here = [one.text for one in every.tree.all("p", "li")]
     for text in said(every.markdown):
         if text.startswith(beginning):
             assert text in here
 
 
-def test_verdict_and_warnings_are_those_of_the_markdown_report(every: Made) -> None:
+def test_verdict_and_notes_are_those_of_the_markdown_report(every: Made) -> None:
     told = said(every.markdown)
     (found,) = [one.text for one in every.tree.all("p") if "verdict" in one.classes]
     assert found == " ".join(verdict(every.reported.facts))
@@ -360,7 +360,7 @@ def test_verdict_and_warnings_are_those_of_the_markdown_report(every: Made) -> N
     assert len(shown) == len(notes(every.reported.facts))
 
 
-def test_warnings_stand_before_the_first_figure_as_in_the_markdown_report(every: Made) -> None:
+def test_notes_come_before_the_verdict_and_tables(every: Made) -> None:
     texts = [
         one for one in every.tree.all("p", "table") if one.tag == "table" or {"note", "verdict"} & set(one.classes)
     ]
@@ -368,7 +368,7 @@ def test_warnings_stand_before_the_first_figure_as_in_the_markdown_report(every:
     assert places == list(range(len(places)))
 
 
-def test_every_headline_figure_with_its_interval_and_ceiling_is_that_of_the_artifacts(full: Made) -> None:
+def test_headline_metrics_are_those_of_the_artifacts(full: Made) -> None:
     metrics, intervals = full.reported.facts.metrics, full.reported.facts.intervals
     answered = [("cbir", "mobilenet"), ("cbir", "clip"), ("tbir", "clip")]
     (table,) = by_id(full.tree, "headline").all("table")
@@ -391,7 +391,7 @@ def test_every_headline_figure_with_its_interval_and_ceiling_is_that_of_the_arti
             assert f"{name}, ceiling" not in rows
 
 
-def test_a_metric_in_a_head_leads_to_its_definition(every: Made) -> None:
+def test_a_metric_in_a_heading_links_to_its_definition(every: Made) -> None:
     definitions = read_json(every.reported.reports.definitions)
     families = {one["family"].removesuffix("@k") for one in definitions.values()}
     for table in every.tree.all("table"):
@@ -412,7 +412,7 @@ def test_a_metric_in_a_head_leads_to_its_definition(every: Made) -> None:
                 assert aims[0].text.removesuffix("@k") == link.text.partition("@")[0]
 
 
-def test_every_metric_that_is_used_is_defined_and_called_by_its_other_names(small: Made) -> None:
+def test_each_metric_is_defined_with_its_other_names(small: Made) -> None:
     definitions = read_json(small.reported.reports.definitions)
     (listed,) = by_id(small.tree, "definitions").all("dl")
     terms, told = listed.all("dt"), listed.all("dd")
@@ -427,7 +427,7 @@ def test_every_metric_that_is_used_is_defined_and_called_by_its_other_names(smal
             assert f"{where}: {name}" in text, family  # for every k, not for the first
 
 
-def test_nothing_lost_has_no_sign() -> None:
+def test_a_loss_of_zero_has_no_sign() -> None:
     assert [figure(value) for value in (0.0, -0.0, -1e-7, 1e-7)] == ["0.000"] * 4
     assert figure(-0.0004, [-0.0004, 0.0]) == "0.000 [0.000, 0.000]"
 
@@ -443,13 +443,13 @@ def test_every_example_shows_its_query_and_its_results_in_order(full: Made) -> N
         (asked,) = [one for one in article.all("div") if "query" in one.classes]
         if example.query.image_id is None:
             (quote,) = asked.all("blockquote")
-            assert quote.text == printed(example.query.text, 300)
+            assert quote.text == displayed(example.query.text, 300)
         else:
             (image,) = asked.all("img")
             assert is_coloured(pixels(image.attributes["src"]), example.query.image_id)
         words = asked.text
         assert f"{example.task} {example.encoder}, {example.kind}" in words
-        assert printed(example.query.query_id, 80) in words
+        assert displayed(example.query.query_id, 80) in words
         if example.map_at_r is not None:
             assert f"map_at_r {round(example.map_at_r, 9):.3f}" in words
         results = article.all("li")
@@ -463,12 +463,12 @@ def test_every_example_shows_its_query_and_its_results_in_order(full: Made) -> N
                 word == "relevant",
                 word == "not relevant",
             )
-            assert image.attributes["alt"].endswith(f", {word}" if word else printed(facts.class_name(hit.label)))
+            assert image.attributes["alt"].endswith(f", {word}" if word else displayed(facts.class_name(hit.label)))
             shown = hit.image_id if not hit.label else facts.names.get(hit.label, hit.label)
-            assert printed(shown, 40) in result.text
+            assert displayed(shown, 40) in result.text
 
 
-def test_the_examples_are_the_best_the_worst_the_most_confused_and_a_sample(small: Made) -> None:
+def test_examples_are_best_worst_confused_and_a_sample(small: Made) -> None:
     per_query = pq.read_table(small.reported.reports.per_query).to_pylist()
     for task, encoder in (("cbir", "mobilenet"), ("cbir", "clip"), ("tbir", "clip")):
         values = sorted(
@@ -487,9 +487,7 @@ def test_the_examples_are_the_best_the_worst_the_most_confused_and_a_sample(smal
         assert len(shown["sample"]) == small.reported.sampled
 
 
-def test_a_larger_sample_shows_every_query_once_and_the_page_grows_with_its_pictures_only(
-    small: Made, tmp_path: Path
-) -> None:
+def test_a_larger_sample_adds_only_its_queries_and_pictures(small: Made, tmp_path: Path) -> None:
     larger = replace(small.reported, sampled=50)
     page = larger.write(tmp_path / "larger.html")
     articles = read(page).all("article")
@@ -501,7 +499,7 @@ def test_a_larger_sample_shows_every_query_once_and_the_page_grows_with_its_pict
     assert len(page) < 2_000_000
 
 
-def test_no_thumbnail_is_larger_than_asked_for(small: Made, tmp_path: Path) -> None:
+def test_no_thumbnail_is_larger_than_thumbnail_px(small: Made, tmp_path: Path) -> None:
     page = read(replace(small.reported, thumbnail_px=24).write(tmp_path / "smaller.html"))
     for tree, px in ((small.tree, PICTURE_PX), (page, 24)):
         for image in tree.all("img"):
@@ -509,7 +507,7 @@ def test_no_thumbnail_is_larger_than_asked_for(small: Made, tmp_path: Path) -> N
             assert pixels(image.attributes["src"]).size == size == (px, px)
 
 
-def test_the_map_holds_every_point_its_class_and_its_tile(full: Made) -> None:
+def test_the_map_has_each_point_with_class_and_tile(full: Made) -> None:
     world, figures = full.reported.world, [one for one in full.tree.all("figure") if "map" in one.classes]
     addresses = re.findall(r"\.sheet-(\d+) \{ background-image: url\(([^)]*)\)", full.page)
     if not figures:
@@ -526,8 +524,8 @@ def test_the_map_holds_every_point_its_class_and_its_tile(full: Made) -> None:
         data = json.loads(script.raw)
         assert [point[:2] for point in data["points"]] == [[round(row["x"], 3), round(row["y"], 3)] for row in rows]
         told = [data["names"][point[2]] for point in data["points"]]
-        assert told == [printed(class_on_map(row["label"], full.reported.facts)) for row in rows]
-        assert data["ids"] == [printed(row["image_id"]) for row in rows]
+        assert told == [displayed(class_on_map(row["label"], full.reported.facts)) for row in rows]
+        assert data["ids"] == [displayed(row["image_id"]) for row in rows]
         (tile,) = [span for span in one.all("span") if "sheet-0" in span.classes]
         px, columns = int(tile.attributes["data-tile"]), int(tile.attributes["data-columns"])
         for number, row in enumerate(rows):
@@ -542,15 +540,15 @@ def test_duplicates_are_shown_side_by_side(make: Callable[[str], Made]) -> None:
     (table,) = [one for one in by_id(made.tree, "duplicates").all("table") if table_of(one)[0][0] == "query"]
     rows = rows_of(table)[1:]
     assert [[cell.text for cell in cells_of(row)] for row in rows] == [
-        [printed(asked), printed(ids[COPIED]), by, likeness]
+        [displayed(asked), displayed(ids[COPIED]), by, likeness]
         for by, likeness in (("clip", "1.000"), ("mobilenet", "1.000"), ("pixels", "0.000"))
     ]
     for row in rows:
         left, right = row.all("img")
         assert is_coloured(pixels(left.attributes["src"]), ids[COPY])
         assert is_coloured(pixels(right.attributes["src"]), ids[COPIED])
-        assert printed(asked) in left.attributes["alt"]
-        assert printed(ids[COPIED]) in right.attributes["alt"]
+        assert displayed(asked) in left.attributes["alt"]
+        assert displayed(ids[COPIED]) in right.attributes["alt"]
     assert "(0 by bytes, 1 by pixels, 1 by mobilenet, 1 by clip)" in by_id(made.tree, "duplicates").text
 
 
@@ -574,7 +572,7 @@ def test_charts_name_themselves_their_axes_and_their_lines(small: Made) -> None:
     assert {"median time of one search, ms", "ann_recall@10"} <= set(found[searched])
 
 
-def test_the_class_charts_show_the_worst_and_the_best_with_their_figures(full: Made) -> None:
+def test_class_charts_show_worst_and_best_with_values(full: Made) -> None:
     facts = full.reported.facts
     classes = pq.read_table(full.reported.reports.classes).to_pylist()
     found = charts(full)
@@ -589,7 +587,7 @@ def test_the_class_charts_show_the_worst_and_the_best_with_their_figures(full: M
         assert told
         for row in rows:
             if row["precision@10"] is not None and len(rows) <= 16:
-                beginning = printed(facts.class_name(row["label"]), 40)[:20]
+                beginning = displayed(facts.class_name(row["label"]), 40)[:20]
                 assert any(text.startswith(beginning.strip()) for text in shown)
                 assert f"{row['precision@10']:.2f}" in shown
 
@@ -597,7 +595,7 @@ def test_the_class_charts_show_the_worst_and_the_best_with_their_figures(full: M
 @pytest.mark.parametrize(
     "name", ["#010203", "#040506", "#0a0b00", "#0a0b05", '<g id="a">', "$x^2$", "var(--ink)", "&amp;"]
 )
-def test_a_class_that_is_called_like_a_colour_or_markup_keeps_its_name_in_a_chart(name: str) -> None:
+def test_class_names_that_look_like_markup_survive_in_charts(name: str) -> None:
     (drawn,) = [read(f"<html>{bar_chart([(name, 0.5), ('b', 0.25)], 'classes', 'precision')}</html>")]
     assert name in [text.text for text in drawn.all("text")]
 
@@ -617,18 +615,18 @@ def test_long_class_names_leave_room_for_their_bars(letter: str, tmp_path: Path)
 def test_revision_changed_and_differing_files_are_named(hostile: Made) -> None:
     past = hostile.reported.facts.provenance
     (revision,) = [one.text for one in by_id(hostile.tree, "run").all("li") if one.text.startswith("Git revision:")]
-    named = ", ".join(printed(path) for path in past.changed[:10])
+    named = ", ".join(displayed(path) for path in past.changed[:10])
     assert revision == " ".join(
         f"Git revision: {past.revision}, with uncommitted changes in {named} and 7 more files.".split()
     )
     (lock,) = [one.text for one in by_id(hostile.tree, "run").all("li") if one.text.startswith("DVC:")]
-    named = ", ".join(printed(path) for path in past.differing)
+    named = ", ".join(displayed(path) for path in past.differing)
     assert lock == " ".join(
         f"DVC: missing, or different from dvc.lock: {named}; to update them, run dvc repro.".split()
     )
 
 
-def test_one_more_file_is_told_in_the_singular(small: Made, tmp_path: Path) -> None:
+def test_one_more_file_is_in_the_singular(small: Made, tmp_path: Path) -> None:
     past = Provenance("0123", tuple(f"cbir/{number:02d}.py" for number in range(11)), {}, (), ())
     made = replace(small.reported, facts=replace(small.reported.facts, provenance=past))
     page, markdown = made.write(tmp_path / "report.html"), markdown_of(made.facts, tmp_path)
@@ -636,24 +634,24 @@ def test_one_more_file_is_told_in_the_singular(small: Made, tmp_path: Path) -> N
         assert "cbir/09.py and 1 more file." in text.replace("\\", "")
 
 
-def test_every_parameter_passport_and_output_is_listed(hostile: Made) -> None:
+def test_all_parameters_passports_and_outputs_are_listed(hostile: Made) -> None:
     facts = hostile.reported.facts
     assert table_below(hostile.tree, "parameter", "value") == [
-        [printed(name), printed(value, 300)] for name, value in flatten(facts.provenance.params).items()
+        [displayed(name), displayed(value, 300)] for name, value in flatten(facts.provenance.params).items()
     ]
     assert table_below(hostile.tree, "stage", "file") == [
-        [printed(one.stage), printed(one.path), one.md5, "0.0 MB"] for one in facts.provenance.outputs
+        [displayed(one.stage), displayed(one.path), one.md5, "0.0 MB"] for one in facts.provenance.outputs
     ]
     (found,) = passports(hostile)
     told = {row[0]: row[1:] for row in found[1:]}
     assert told["kind"] == ["flat", "flat"]
     weights = [facts.vectors(name)["weights_sha256"] for name in ("mobilenet", "clip")]
     assert told["vectors.weights_sha256"] == weights
-    assert told["vectors.origin"] == [printed(hostile.reported.world.origin)] * 2
+    assert told["vectors.origin"] == [displayed(hostile.reported.world.origin)] * 2
     assert len(told) == len(found) - 1 == len(flatten(facts.passports["clip"]))
 
 
-def test_a_run_without_git_without_a_lock_and_without_timings_says_so(small: Made) -> None:
+def test_missing_git_lock_and_timings_are_reported(small: Made) -> None:
     text = by_id(small.tree, "run").text
     assert "Machine: unknown." in text
     assert "Git revision: unknown (fatal: not a git repository" in text
@@ -662,7 +660,7 @@ def test_a_run_without_git_without_a_lock_and_without_timings_says_so(small: Mad
     assert "No stage was timed." in by_id(small.tree, "timings").text
 
 
-def test_timings_are_told_as_people_say_them(hostile: Made) -> None:
+def test_timings_are_human_readable(hostile: Made) -> None:
     rows = table_below(hostile.tree, "stage", "time")
     assert rows == [
         [stage, "1 min 15 s", "12.3 s", "1,234 MB", "1,234 vectors from the cache"]
@@ -673,7 +671,7 @@ def test_timings_are_told_as_people_say_them(hostile: Made) -> None:
 # --- little to report -------------------------------------------------------------------------------------------------
 
 
-def test_without_queries_the_page_says_so_and_shows_what_there_is(make: Callable[[str], Made]) -> None:
+def test_without_queries_the_page_says_so(make: Callable[[str], Made]) -> None:
     made = make("no queries")
     text = made.tree.text
     assert "The query list is empty, so there are no metrics." in text
@@ -697,7 +695,7 @@ def test_without_image_queries_only_the_image_task_is_empty(make: Callable[[str]
     assert {one.attributes["data-task"] for one in made.tree.all("article")} == {"tbir"}
 
 
-def test_without_labels_results_are_neither_right_nor_wrong(make: Callable[[str], Made]) -> None:
+def test_without_labels_results_are_unjudged(make: Callable[[str], Made]) -> None:
     made = make("no labels")
     assert made.tree.text.count("No query has a relevant image: for metrics, provide class folders") == 2
     results = made.tree.all("li")
@@ -706,7 +704,7 @@ def test_without_labels_results_are_neither_right_nor_wrong(make: Callable[[str]
     assert not re.search(r"\b(relevant|not relevant)\b", " ".join(one.text for one in made.tree.all("article")))
 
 
-def test_of_a_large_quarantine_the_first_rows_are_shown_and_the_rest_is_counted(tmp_path: Path) -> None:
+def test_a_large_quarantine_is_cut_and_counted(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     world.quarantine = [Quarantined(f"bad{number:04d}", None, "truncated", "", 7) for number in range(1234)]
     facts = finish(world.write())
@@ -717,7 +715,7 @@ def test_of_a_large_quarantine_the_first_rows_are_shown_and_the_rest_is_counted(
     assert "... and 1,184 more in data/images/quarantine.parquet." in tree.text
 
 
-def test_an_approximate_index_that_is_no_faster_is_told(tmp_path: Path) -> None:
+def test_an_approximate_index_that_is_no_faster_is_noted(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     facts = finish(world.write("flat", "ivf_flat"), kind="ivf_flat", search=SearchParams(nprobe=1))
     write_maps(world)
@@ -733,13 +731,13 @@ def test_an_approximate_index_that_is_no_faster_is_told(tmp_path: Path) -> None:
 # --- text from data ---------------------------------------------------------------------------------------------------
 
 
-def test_hostile_text_makes_the_same_elements_as_harmless_text(make: Callable[[str], Made]) -> None:
+def test_hostile_text_gives_the_same_elements_as_harmless_text(make: Callable[[str], Made]) -> None:
     hostile, harmless = make("hostile"), make("harmless")
     assert structure(hostile.tree) == structure(harmless.tree)
     assert hostile.page.count("</script") == harmless.page.count("</script")
 
 
-def test_charts_of_hostile_text_hold_nothing_that_others_do_not(make: Callable[[str], Made]) -> None:
+def test_charts_of_hostile_text_have_no_additional_elements(make: Callable[[str], Made]) -> None:
     def inside(made: Made) -> Iterator[tuple[str, ...]]:
         for chart in made.tree.all("svg"):
             yield from ((one.tag, *sorted(one.attributes)) for one in chart.walk())
@@ -749,20 +747,20 @@ def test_charts_of_hostile_text_hold_nothing_that_others_do_not(make: Callable[[
     assert [one.tag for one in hostile.tree.all("svg")] == [one.tag for one in harmless.tree.all("svg")]
 
 
-def test_hostile_text_stays_text_where_it_is_shown(hostile: Made) -> None:
+def test_hostile_text_is_displayed_as_text(hostile: Made) -> None:
     quarantine = hostile.reported.facts.quarantine
     assert table_below(hostile.tree, "image", "reason") == [
-        [printed(row["source"]), printed(row["reason"]), printed(row["detail"])] for row in quarantine
+        [displayed(row["source"]), displayed(row["reason"]), displayed(row["detail"])] for row in quarantine
     ]
     assert len(quarantine) == len(HOSTILE)
-    shown = {printed(word, 80) for word in WORDS}
+    shown = {displayed(word, 80) for word in WORDS}
     everything = hostile.tree.text
     assert all(word in everything for word in shown)
     for article, example in zip(hostile.tree.all("article"), hostile.reported.examples, strict=True):
-        assert article.attributes["data-label"] == printed(hostile.reported.facts.class_name(example.query.label))
+        assert article.attributes["data-label"] == displayed(hostile.reported.facts.class_name(example.query.label))
 
 
-def test_no_attribute_holds_what_would_run(hostile: Made) -> None:
+def test_no_attribute_holds_a_script(hostile: Made) -> None:
     for one in hostile.tree.walk():
         for name, value in one.attributes.items():
             assert not name.startswith("on"), name
@@ -780,11 +778,11 @@ def test_the_text_of_a_long_label_is_cut_everywhere(hostile: Made) -> None:
     assert max(map(len, values)) < 300
 
 
-def test_a_hostile_page_is_not_much_larger_than_a_harmless_one(make: Callable[[str], Made]) -> None:
+def test_hostile_text_does_not_enlarge_the_page_much(make: Callable[[str], Made]) -> None:
     assert len(make("hostile").page) < 1.3 * len(make("harmless").page)
 
 
-def test_intervals_are_explained_in_the_words_of_the_markdown_report(small: Made) -> None:
+def test_intervals_are_explained_as_in_the_markdown_report(small: Made) -> None:
     (told,) = [text for text in said(small.markdown) if text.startswith("Brackets contain the 95 % interval")]
     here = [one.text for one in by_id(small.tree, "definitions").all("p")]
     assert any(text.startswith(told.removesuffix(".")) for text in here)

@@ -1,6 +1,5 @@
-"""The report of a small world, read back as a Markdown reader sees it, and the summary on the terminal."""
+"""The report of a small world, as a Markdown viewer shows it."""
 
-import io
 import itertools
 import re
 from collections.abc import Iterable
@@ -10,7 +9,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from markdown_it import MarkdownIt
-from rich.console import Console
 
 from cbir.artifacts.images import Quarantined
 from cbir.artifacts.paths import DataPaths, ReportPaths
@@ -18,14 +16,13 @@ from cbir.core.errors import DataError
 from cbir.core.files import read_json, write_json
 from cbir.index.latency import write_latency
 from cbir.index.params import SearchParams
-from cbir.report import summary
 from cbir.report.facts import Facts
 from cbir.report.gathering import gather_facts
 from cbir.report.markdown import escaped
 from cbir.report.notes import notes
 from tests.support import world as worlds
-from tests.support.finished import HOSTILE, finish, markdown_of, search_times
-from tests.support.html import printed
+from tests.support.finished import HOSTILE, finish, markdown_of, search_times, summary_of
+from tests.support.html import displayed
 from tests.support.markdown import parsed, tables, text_of
 from tests.support.world import DIMS, PARAMS, PROMPT_SETS, World, make_world
 
@@ -78,11 +75,11 @@ def all_shown(values: dict[str, float], intervals: dict[str, list[float]], names
 # --- what the report shows --------------------------------------------------------------------------------------------
 
 
-def test_random_weights_are_named_in_the_first_line(page: str) -> None:
+def test_random_weights_are_noted_in_the_first_line(page: str) -> None:
     assert page.startswith("> **Read this first:** The weights of mobilenet and clip are random, not trained")
 
 
-def test_the_first_line_says_what_demo_weights_know_and_how_to_take_others(tmp_path: Path) -> None:
+def test_demo_weights_are_noted_with_the_way_to_real_ones(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     world.origin = "demo"
     first = markdown_of(finish(world.write()), tmp_path).splitlines()[0]
@@ -94,7 +91,7 @@ def test_the_first_line_says_what_demo_weights_know_and_how_to_take_others(tmp_p
     )
 
 
-def test_trained_weights_need_no_warning(tmp_path: Path) -> None:
+def test_trained_weights_have_no_note(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     world.origin = "https://weights.example/a_b.safetensors"
     page = markdown_of(finish(world.write()), tmp_path)
@@ -103,7 +100,7 @@ def test_trained_weights_need_no_warning(tmp_path: Path) -> None:
     assert [cell.split()[0] for cell in weights] == [world.origin] * 2
 
 
-def test_the_headline_stands_first_and_shows_the_figures_of_metrics_json(facts: Facts, page: str) -> None:
+def test_the_headline_comes_first_with_the_values_of_metrics_json(facts: Facts, page: str) -> None:
     assert headings(page)[0] == "Retrieval report"
     first = tables(page)[0]
     assert first[0] == ["", "cbir mobilenet", "cbir clip", "tbir clip"]
@@ -130,7 +127,7 @@ def test_the_headline_stands_first_and_shows_the_figures_of_metrics_json(facts: 
 
 
 @pytest.mark.parametrize(("task", "encoders"), [("cbir", ["mobilenet", "clip"]), ("tbir", ["clip"])])
-def test_each_task_shows_every_metric_by_k_in_the_order_of_metrics_json(
+def test_each_task_shows_all_metrics_in_the_files_order(
     facts: Facts, page: str, task: str, encoders: list[str]
 ) -> None:
     part = section(page, next(heading for heading in headings(page) if heading.startswith(task)))
@@ -154,7 +151,7 @@ def test_each_task_shows_every_metric_by_k_in_the_order_of_metrics_json(
     assert n_shown == len(facts.metrics.of_task(task)[encoders[0]])  # nothing in metrics.json is left unsaid
 
 
-def test_kinds_of_text_queries_are_shown_apart(facts: Facts, page: str) -> None:
+def test_subsets_of_text_queries_are_shown_separately(facts: Facts, page: str) -> None:
     by_k, whole = tables(section(page, "clip, by subset of queries"))
     subsets, intervals = (groups.subsets["tbir"]["clip"] for groups in (facts.metrics, facts.intervals))
     expected = []
@@ -166,7 +163,7 @@ def test_kinds_of_text_queries_are_shown_apart(facts: Facts, page: str) -> None:
     assert whole[1:] == [[name, *all_shown(subsets[name], intervals[name], WHOLE)] for name in subsets]
 
 
-def test_the_index_is_shown_with_what_it_costs_and_how_fast_it_is(tmp_path: Path) -> None:
+def test_recall_cost_and_speed_of_the_index_are_shown(tmp_path: Path) -> None:
     facts = finish(make_world(tmp_path).write("flat", "ivf_flat"), kind="ivf_flat", search=SearchParams(nprobe=1))
     page = markdown_of(facts, tmp_path)
     rows = table_of(page, "encoder", "queries", "ann_recall@1", "ann_recall@10", "ann_recall@50")
@@ -197,7 +194,7 @@ def test_the_index_is_shown_with_what_it_costs_and_how_fast_it_is(tmp_path: Path
     assert builds[0][3] == f"{facts.builds['mobilenet']['bytes_per_vector']:,.0f}"
 
 
-def test_exact_search_that_is_as_fast_is_told_and_only_of_approximate_indexes(tmp_path: Path) -> None:
+def test_equally_fast_exact_search_is_noted_for_approximate_indexes(tmp_path: Path) -> None:
     facts = finish(make_world(tmp_path).write("flat", "hnsw"), kind="hnsw")
     times = {
         "mobilenet": {"image": search_times(1.0, 1.05)},
@@ -214,7 +211,7 @@ def test_exact_search_that_is_as_fast_is_told_and_only_of_approximate_indexes(tm
     assert [line.split(":")[0] for line in found.as_fast] == ["mobilenet, image queries", "clip, text queries"]
 
 
-def test_where_an_encoder_fails_is_shown_the_worst_first(made: World, page: str) -> None:
+def test_failures_are_shown_worst_first(made: World, page: str) -> None:
     for task, encoder in (("cbir", "mobilenet"), ("cbir", "clip"), ("tbir", "clip")):
         classes, confused, queries = tables(section(page, f"{task} {encoder}"))
         per_query = pq.read_table(made.root / "reports" / "per_query.parquet").to_pylist()
@@ -237,7 +234,7 @@ def test_where_an_encoder_fails_is_shown_the_worst_first(made: World, page: str)
         assert len(shares) == 5
 
 
-def test_duplicates_are_shown_with_the_figures_without_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_duplicates_are_shown_with_the_metrics_without_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = make_world(tmp_path)
     for found in world.vectors.values():
         found["queries"]["ask01"] = found["gallery"]["img005"]
@@ -270,7 +267,7 @@ def test_duplicates_are_shown_with_the_figures_without_them(tmp_path: Path, monk
     assert {tuple(row[:2]) for row in pairs[1:]} == {("ask01", "img005")}
 
 
-def test_classes_are_called_by_their_names(facts: Facts, tmp_path: Path) -> None:
+def test_classes_are_shown_by_name(facts: Facts, tmp_path: Path) -> None:
     named = replace(facts, names={"c1": "gold|fish", "c2": "c2"})
     assert [named.class_name(label) for label in ("c1", "c2", "c3", None)] == ["gold|fish (c1)", "c2", "c3", "-"]
     assert "gold\\|fish (c1)" in markdown_of(named, tmp_path)
@@ -280,7 +277,7 @@ def test_without_duplicates_the_report_says_so(page: str) -> None:
     assert "No image query has a copy in the gallery, by bytes, by pixels or by vectors." in page
 
 
-def test_categories_are_shown(facts: Facts, page: str) -> None:
+def test_classification_accuracies_are_shown(facts: Facts, page: str) -> None:
     (table,) = tables(section(page, "Classification"))
     names = ["prototype_accuracy@1", "prototype_accuracy@5", "knn_accuracy@1", "knn_accuracy@5"]
     assert table[0] == ["encoder", *names]
@@ -301,7 +298,7 @@ def test_prompt_sets_are_compared(facts: Facts, page: str) -> None:
         assert row[7] == f"{found.worst_label} ({shown(found.worst_class['precision@10'])})"
 
 
-def test_counts_of_images_queries_and_what_was_left_out_are_told(page: str) -> None:
+def test_counts_of_images_and_queries_are_shown(page: str) -> None:
     words = " ".join(page.split())
     assert "image_folder" in text_of(next(t for t in parsed(page) if t.type == "inline" and "Data set" in t.content))
     assert (
@@ -312,7 +309,7 @@ def test_counts_of_images_queries_and_what_was_left_out_are_told(page: str) -> N
     assert "> **Note:** 1 tbir query has no relevant image in the gallery and is left out of the means." in page
 
 
-def test_other_ks_change_the_columns_and_the_headline_takes_the_nearest(tmp_path: Path) -> None:
+def test_other_ks_change_columns_and_headline(tmp_path: Path) -> None:
     params = type(PARAMS)(
         ks=[3, 7, 20], ann_ks=[5], run_depth=30, duplicate_cosine=0.9999, resamples=100, latency_queries=3, seed=0
     )
@@ -351,7 +348,7 @@ def test_without_queries_the_report_says_so(tmp_path: Path) -> None:
         ["prompt set", "prompts per class"],
         ["encoder", "build, s"],
     ]
-    assert "cbir" not in told(facts)
+    assert "cbir" not in summary_of(facts)
 
 
 def test_without_text_queries_only_the_text_task_is_empty(tmp_path: Path) -> None:
@@ -364,7 +361,7 @@ def test_without_text_queries_only_the_text_task_is_empty(tmp_path: Path) -> Non
     assert "by subset of queries" not in page
 
 
-def test_without_labels_the_report_says_what_to_give_and_still_shows_the_index(tmp_path: Path) -> None:
+def test_without_labels_the_report_still_shows_the_index(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     world.gallery = dict.fromkeys(world.gallery)
     facts = finish(world.write())
@@ -381,7 +378,7 @@ def test_without_labels_the_report_says_what_to_give_and_still_shows_the_index(t
     assert [[cell.split()[0] for cell in row[2:]] for row in rows] == [["1.000"] * 3 + ["-"] * 2] * 5
     assert "280 gallery images, 280 without a label" in page
     assert "by subset of queries" not in page
-    assert "precision" not in told(facts)
+    assert "precision" not in summary_of(facts)
 
 
 def test_an_absent_artifact_is_named_with_the_next_command(facts: Facts, tmp_path: Path) -> None:
@@ -401,11 +398,11 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[Quarant
     return markdown_of(finish(world.write()), world.root), world.quarantine
 
 
-def test_hostile_text_in_the_quarantine_is_shown_as_it_is_and_does_nothing(
+def test_hostile_text_in_the_quarantine_is_shown_as_text(
     hostile: tuple[str, list[Quarantined]],
 ) -> None:
     page, rows = hostile
-    expected = [[printed(row.source), printed(row.reason), printed(row.detail)] for row in rows]
+    expected = [[displayed(row.source), displayed(row.reason), displayed(row.detail)] for row in rows]
     assert table_of(page, "image", "reason", "detail") == expected
     assert len(headings(page)) == len(set(headings(page))) == 16
     assert f"> **Note:** {len(rows)} images could not be decoded: they are in quarantine and in no metric." in page
@@ -418,16 +415,16 @@ def test_no_character_that_turns_or_hides_text_reaches_the_page(hostile: tuple[s
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-def test_an_escaped_text_reads_as_itself_in_a_line_and_in_a_cell(text: str) -> None:
+def test_an_escaped_text_reads_unchanged_in_lines_and_cells(text: str) -> None:
     assert len(escaped(text)) <= 400  # each character escaped at most
     line = MarkdownIt("commonmark").parse(f"> *before* {escaped(text)}")
-    assert text_of(next(token for token in line if token.type == "inline")) == f"before {printed(text)}".rstrip()
+    assert text_of(next(token for token in line if token.type == "inline")) == f"before {displayed(text)}".rstrip()
     ((_, row),) = tables(f"| a | b |\n|---|---|\n| {escaped(text)} | end |\n")
-    assert row == [printed(text), "end"]
+    assert row == [displayed(text), "end"]
 
 
 @pytest.mark.parametrize("address", ["http://a.example", "https://a.example", "ftp://a.example", "www.a.example"])
-def test_what_github_would_link_in_plain_text_is_broken_up(address: str) -> None:
+def test_addresses_that_github_would_link_are_broken_up(address: str) -> None:
     assert not re.search(r"(?<!\\)://|www\.", escaped(address))
 
 
@@ -436,7 +433,7 @@ def test_a_long_text_is_cut_with_an_ellipsis() -> None:
     assert escaped("y" * 201) == "y" * 199 + "…"
 
 
-def test_of_a_large_quarantine_twenty_rows_are_shown_and_the_rest_is_counted(tmp_path: Path) -> None:
+def test_a_large_quarantine_is_cut_and_counted(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     world.quarantine = [Quarantined(f"bad{number:04d}", None, "truncated", "", 7) for number in range(1234)]
     page = markdown_of(finish(world.write()), tmp_path)
@@ -445,56 +442,14 @@ def test_of_a_large_quarantine_twenty_rows_are_shown_and_the_rest_is_counted(tmp
     assert "> **Note:** 1,234 images could not be decoded" in page
 
 
-def test_one_bad_image_is_told_in_the_singular(tmp_path: Path) -> None:
+def test_one_bad_image_is_noted_in_the_singular(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     world.quarantine = [Quarantined("bad", None, "truncated", "", 7)]
     page = markdown_of(finish(world.write()), tmp_path)
     assert "> **Note:** 1 image could not be decoded: it is in quarantine and in no metric." in page
 
 
-# --- the summary on the terminal --------------------------------------------------------------------------------------
-
-
-def told(facts: Facts, width: int = 80) -> str:
-    console = Console(file=io.StringIO(), width=width)
-    console.print(summary._table(facts))
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
-
-
-def test_the_summary_shows_the_figures_of_metrics_json_in_80_columns(facts: Facts) -> None:
-    lines = told(facts).splitlines()
-    assert max(map(len, lines)) <= 80
-    rows = {
-        cells[0]: cells[1:] for line in lines if len(cells := [c.strip() for c in re.split("[│┃]", line)[1:-1]]) > 1
-    }
-    assert rows[""] == ["cbir mobilenet", "cbir clip", "tbir clip"]
-    answered = [("cbir", "mobilenet"), ("cbir", "clip"), ("tbir", "clip")]
-    for name in ("precision@1", "precision@10", "success@10", "ndcg@10", "map_at_r", "mrr"):
-        assert rows[name] == [shown(facts.metrics.of_task(task)[encoder][name]) for task, encoder in answered]
-    assert rows["ann_recall@50"] == ["1.000"] * 3
-    assert rows["index"] == ["flat"] * 3
-    assert rows["weights"] == ["random:0"] * 3
-
-
-def test_the_summary_shows_a_path_that_looks_like_markup_as_it_is(tmp_path: Path) -> None:
-    world = make_world(tmp_path)
-    world.origin = "[/red][bold]a.pt"
-    assert "[/red][bold]a.pt" in told(finish(world.write()), width=120)
-
-
-def test_the_summary_prints_warnings_table_and_places(
-    facts: Facts, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(summary, "gather_facts", lambda data, reports: facts)
-    summary.main()
-    words = " ".join(capsys.readouterr().out.split())
-    assert words.startswith("note: The weights of mobilenet and clip are random, not trained")
-    assert "image_folder: 280 gallery images" in words
-    assert "report reports/report.html metrics reports/metrics.json runs reports/runs/ search `make app` in a" in words
-
-
-def test_files_left_out_by_their_names_are_told_before_any_figure(tmp_path: Path) -> None:
+def test_ignored_files_are_noted(tmp_path: Path) -> None:
     world = make_world(tmp_path).write()
     world.evaluate(tmp_path / "reports")
     world.compare_prompts(tmp_path / "reports")
