@@ -1,13 +1,13 @@
-"""`python -m cbir.demo.train`: the recipe of the demo encoders, from nothing to `cbir/demo/weights/`.
+"""`python -m cbir.demo.train`: train the demo encoders from random weights and write them to `cbir/demo/weights/`.
 
 Draws training images (a split that gallery and queries never use, without the labels of `cbir.drawing.unseen`), trains both
-encoders on two CPU cores in well under 45 minutes, and writes their weights as fp16 safetensors with the log beside them.
+encoders on two CPU cores in well under 45 minutes, and writes the weights as fp16 safetensors with a training log.
 
-Both are trained on one idea: an embedding is the sum of what the image shows.  Each value of an attribute has a prototype
-vector, and the cosine to the right prototype is raised above that to the others (a softmax for each attribute, weighed as the
-recipe says: MobileNet's leaves the background out).  A pair that is no label of the training, a red heart say, then has a
-place all the same: red plus heart.  CLIP's towers share one set of prototypes, and beside them have CLIP's contrastive loss,
-with soft targets: a text matches every image of which it is true.
+Both encoders learn embeddings that are the sum of what an image shows.  Each value of an attribute has a prototype vector,
+and a softmax over the cosines to an attribute's prototypes favours the right one; the recipe gives the weight of each attribute
+in the loss (MobileNet's ignores the background).  A label that training never draws, such as a red heart, then still has its
+place: red plus heart.  CLIP's two towers share the prototypes, and add CLIP's contrastive loss with soft targets: a text
+matches every image that it describes correctly.
 """
 
 import argparse
@@ -48,12 +48,12 @@ from cbir.encoders.preprocessing import Pixels, Preprocessing
 
 VALUES = {"shape": SHAPES, "colour": COLOURS, "texture": TEXTURES, "size": SIZES, "background": BACKGROUNDS}
 _CHUNK = 200
-_FIRST_LOSSES = 20  # kept, so that a test can tell whether the weights are of this recipe
+_FIRST_LOSSES = 20  # logged, so that a test can check that the recipe gave the weights
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The numbers of a training.  weight : of each attribute in the loss, in the order of VALUES."""
+    """The hyperparameters of a training.  weight : of each attribute in the loss, in the order of VALUES."""
 
     images: int
     passes: int
@@ -72,7 +72,7 @@ CLIP = Recipe(images=20_000, passes=14, batch=128, lr=2e-3, weight=(1.0, 1.0, 0.
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """pixels : (n, 3, side, side) uint8.  values : (n, 5) int64, the attributes' places in VALUES."""
+    """pixels : (n, 3, side, side) uint8.  values : (n, 5) int64, each attribute's index in VALUES."""
 
     pixels: torch.Tensor
     values: torch.Tensor
@@ -81,14 +81,14 @@ class TrainingSet:
 
 @dataclass
 class Log:
-    """What a training leaves behind: the losses of its first steps, and each pass's mean loss and seconds."""
+    """The losses of the first steps of a training, and the mean loss and seconds of each pass."""
 
     first_losses: list[float] = field(default_factory=list)
     passes: list[dict[str, float]] = field(default_factory=list)
 
 
 class Prototypes(torch.nn.Module):
-    """A unit vector for each value of each attribute, and the loss that draws embeddings towards the right ones."""
+    """A vector for each value of each attribute, and the loss that pulls embeddings towards the right ones."""
 
     def __init__(self, dim: int, recipe: Recipe) -> None:
         super().__init__()
@@ -97,8 +97,10 @@ class Prototypes(torch.nn.Module):
         )
         self.recipe = recipe
 
-    def forward(self, embeddings: torch.Tensor, values: torch.Tensor, said: torch.Tensor | None = None) -> torch.Tensor:
-        """embeddings (n, dim), values (n, 5), said (n, 5) bool: which attributes count (all, where None)."""
+    def forward(
+        self, embeddings: torch.Tensor, values: torch.Tensor, stated: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """embeddings (n, dim), values (n, 5), stated (n, 5) bool: which attributes count; None for all."""
         unit = functional.normalize(embeddings, dim=1)
         total = unit.new_zeros(())
         for column, (vectors, weight) in enumerate(zip(self.vectors, self.recipe.weight, strict=True)):
@@ -106,32 +108,38 @@ class Prototypes(torch.nn.Module):
                 continue
             logits = self.recipe.prototype_scale * unit @ functional.normalize(vectors, dim=1).T
             losses = functional.cross_entropy(logits, values[:, column], reduction="none")
-            total = total + weight * (losses.mean() if said is None else (losses * said[:, column]).mean())
+            total = total + weight * (losses.mean() if stated is None else (losses * stated[:, column]).mean())
         return total
 
 
 def draw_training_set(recipe: Recipe, preprocessing: Preprocessing, workers: int) -> TrainingSet:
-    """Draw and prepare the training images, the same for any number of workers."""
+    """Draw and prepare the training images; the number of workers changes none of them."""
     jobs = [(first, min(_CHUNK, recipe.images - first)) for first in range(0, recipe.images, _CHUNK)]
     pixels, attributes = [], []
     with ProcessPoolExecutor(workers) as pool, progress(recipe.images, "draw training images", "images") as bar:
         work = partial(_draw_chunk, recipe.seed, preprocessing)
-        for prepared, shown in ordered_map(pool, work, jobs, ahead=4 * workers):
+        for prepared, drawn in ordered_map(pool, work, jobs, ahead=4 * workers):
             pixels.append(prepared)
-            attributes += shown
-            bar.advance(len(shown))
-    values = [[VALUES[name].index(getattr(shown, name)) for name in VALUES] for shown in attributes]
+            attributes += drawn
+            bar.advance(len(drawn))
+    values = [[VALUES[name].index(getattr(drawing, name)) for name in VALUES] for drawing in attributes]
     return TrainingSet(torch.from_numpy(np.concatenate(pixels)), torch.tensor(values), attributes)
 
 
-def _draw_chunk(seed: int, preprocessing: Preprocessing, job: tuple[int, int]) -> tuple[Pixels, list[Attributes]]:
-    drawings = list(sample(seed, "train", job[1], first=job[0], allowed=lambda shown: shown.label not in UNSEEN_LABELS))
+def _draw_chunk(seed: int, preprocessing: Preprocessing, chunk: tuple[int, int]) -> tuple[Pixels, list[Attributes]]:
+    """chunk : the index of the first drawing, and how many."""
+    first, count = chunk
+    drawings = list(sample(seed, "train", count, first=first, allowed=_is_seen))
     pixels = [preprocessing.prepare(Image.open(BytesIO(drawing.jpeg)).convert("RGB")) for drawing in drawings]
     return np.ascontiguousarray(np.stack(pixels).transpose(0, 3, 1, 2)), [drawing.attributes for drawing in drawings]
 
 
+def _is_seen(attributes: Attributes) -> bool:
+    return attributes.label not in UNSEEN_LABELS
+
+
 def batches(data: TrainingSet, size: int, generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """One pass in random order: (rows, pixels); each batch turned by a random quarter and perhaps mirrored."""
+    """Yield (rows, pixels) for one pass in random order; rotate each batch by random quarter turns, and mirror it or not."""
     order = torch.randperm(len(data.pixels), generator=generator)
     for start in range(0, len(order) - size + 1, size):
         rows = order[start : start + size]
@@ -143,9 +151,9 @@ def batches(data: TrainingSet, size: int, generator: torch.Generator) -> Iterato
 def train(
     name: str, model: torch.nn.Module, losses: Any, data: TrainingSet, recipe: Recipe, steps: int | None = None
 ) -> Log:
-    """AdamW with one cycle of the learning rate.
+    """Train with AdamW and one cycle of the learning rate.
 
-    losses : module; losses(rows, pixels) -> loss.  steps : stop after so many (for tests).
+    losses : module; losses(rows, pixels) -> loss.  steps : stop after this many (for tests).
     """
     generator = torch.Generator().manual_seed(recipe.seed)
     parameters = list(dict.fromkeys(p for module in (model, losses) for p in module.parameters()))
@@ -157,7 +165,7 @@ def train(
     log = Log()
     model.train()
     for number in range(1, recipe.passes + 1):
-        begun, found = perf_counter(), []
+        begun, step_losses = perf_counter(), []
         with progress(per_pass * recipe.batch, f"train {name}, pass {number} of {recipe.passes}", "images") as bar:
             for rows, pixels in islice(batches(data, recipe.batch, generator), steps):
                 optimiser.zero_grad(set_to_none=True)
@@ -166,10 +174,12 @@ def train(
                 torch.nn.utils.clip_grad_norm_(parameters, 1.0)
                 optimiser.step()
                 schedule.step()
-                found.append(float(loss.detach()))
+                step_losses.append(float(loss.detach()))
                 bar.advance(recipe.batch)
-        log.first_losses = log.first_losses or [round(loss, 4) for loss in found[:_FIRST_LOSSES]]
-        log.passes.append({"loss": round(sum(found) / len(found), 4), "seconds": round(perf_counter() - begun, 1)})
+        log.first_losses = log.first_losses or [round(loss, 4) for loss in step_losses[:_FIRST_LOSSES]]
+        log.passes.append(
+            {"loss": round(sum(step_losses) / len(step_losses), 4), "seconds": round(perf_counter() - begun, 1)}
+        )
         print(f"{name}: pass {number}, loss {log.passes[-1]['loss']}, {log.passes[-1]['seconds']} s", flush=True)
         if steps is not None:
             break
@@ -177,7 +187,7 @@ def train(
 
 
 class MobilenetLosses(torch.nn.Module):
-    """The prototypes' loss on flatten(avgpool(features(x))), the embedding that the pipeline uses."""
+    """The prototype loss on flatten(avgpool(features(x))), the embedding that the pipeline uses."""
 
     def __init__(self, model: Any, data: TrainingSet, preprocessing: Preprocessing, recipe: Recipe) -> None:
         super().__init__()
@@ -191,7 +201,7 @@ class MobilenetLosses(torch.nn.Module):
 
 
 class ClipLosses(torch.nn.Module):
-    """The prototypes' loss on images and texts, and CLIP's contrastive loss with soft targets."""
+    """The prototype loss on images and texts, and CLIP's contrastive loss with soft targets."""
 
     def __init__(
         self, model: Any, tokenizer: Any, data: TrainingSet, preprocessing: Preprocessing, recipe: Recipe
@@ -200,20 +210,20 @@ class ClipLosses(torch.nn.Module):
         self.normalise, self.data, self.recipe = Normalise(preprocessing), data, recipe
         self.model, self.tokenizer = model, tokenizer
         self.prototypes = Prototypes(model.visual.output_dim, recipe)
-        self.words = random.Random(recipe.seed)  # noqa: S311 - the choice of a text, seeded
+        self.rng = random.Random(recipe.seed)  # noqa: S311 - chooses texts
 
     def forward(self, rows: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
         values = self.data.values[rows]
-        texts, said = zip(*(describe(self.data.attributes[row], self.words) for row in rows.tolist()), strict=True)
-        stated = torch.tensor(said)
+        texts, states = zip(*(describe(self.data.attributes[row], self.rng) for row in rows.tolist()), strict=True)
+        stated = torch.tensor(states)
         image = functional.normalize(self.model.encode_image(self.normalise(pixels)), dim=1)
         text = functional.normalize(self.model.encode_text(self.tokenizer(list(texts))), dim=1)
         loss = self.prototypes(image, values) + self.prototypes(text, values, stated)
-        # true[i, j]: all that text j says is so in image i
-        true = ((values[:, None, :] == values[None, :, :]) | ~stated[None, :, :]).all(dim=2).float()
+        # matches[i, j]: text j states nothing that is wrong about image i
+        matches = ((values[:, None, :] == values[None, :, :]) | ~stated[None, :, :]).all(dim=2).float()
         logits = self.model.logit_scale.exp().clamp(max=50.0) * image @ text.T
-        to_text = functional.cross_entropy(logits, true / true.sum(1, keepdim=True))
-        to_image = functional.cross_entropy(logits.T, true.T / true.T.sum(1, keepdim=True))
+        to_text = functional.cross_entropy(logits, matches / matches.sum(1, keepdim=True))
+        to_image = functional.cross_entropy(logits.T, matches.T / matches.T.sum(1, keepdim=True))
         total: torch.Tensor = loss + self.recipe.contrastive * (to_text + to_image) / 2
         return total
 
@@ -221,42 +231,42 @@ class ClipLosses(torch.nn.Module):
 _PROMPTS = ("a photo of a {}.", "a photo of a {}", "a drawing of a {}.", "a {}", "{}", "an image of a {}.")
 
 
-def describe(shown: Attributes, words: random.Random) -> tuple[str, list[bool]]:
-    """A true text about a drawing, and which attributes (in the order of VALUES) it states; colour and shape always."""
-    kind = words.random()
+def describe(drawing: Attributes, rng: random.Random) -> tuple[str, list[bool]]:
+    """A random true text about a drawing, and which attributes it states, in the order of VALUES; always shape and colour."""
+    kind = rng.random()
     if kind < 0.35:
-        return words.choice(_PROMPTS).format(shown.label), [True, True, False, False, False]
+        return rng.choice(_PROMPTS).format(drawing.label), [True, True, False, False, False]
     if kind < 0.75:
-        return shown.caption, [True] * 5
-    texture, size, background = (words.random() < 0.5 for _ in range(3))
-    parts = ["a", shown.size if size else "", shown.texture if texture else "", shown.label]
-    ending = f" on a {shown.background} background" if background else ""
+        return drawing.caption, [True] * 5
+    texture, size, background = (rng.random() < 0.5 for _ in range(3))
+    parts = ["a", drawing.size if size else "", drawing.texture if texture else "", drawing.label]
+    ending = f" on a {drawing.background} background" if background else ""
     return " ".join(part for part in parts if part) + ending, [True, True, texture, size, background]
 
 
 @torch.inference_mode()
 def settle_batch_norms(losses: Any, data: TrainingSet, recipe: Recipe) -> None:
-    """Take batch norm's statistics anew from the finished weights: the running ones lag behind a short training."""
+    """Recompute the statistics of batch norms with the final weights; running statistics lag behind in a short training."""
     norms = [module for module in losses.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-    before = [norm.momentum for norm in norms]
+    momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # the plain mean over all batches
+        norm.momentum = None  # gives the plain mean over all batches
     for rows, pixels in batches(data, recipe.batch, torch.Generator().manual_seed(recipe.seed)):
         losses(rows, pixels)
-    for norm, momentum in zip(norms, before, strict=True):
+    for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 
 
 def export(model: torch.nn.Module, path: Path) -> None:
-    """Write the state as fp16 safetensors (integers as they are)."""
+    """Write the state as safetensors, floats as fp16, integers unchanged."""
     state = {
         name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
         for name, tensor in model.state_dict().items()
     }
     with replacing(path) as temporary:
         save_file(state, temporary)
-        temporary.chmod(0o644)  # safetensors makes it the owner's alone
+        temporary.chmod(0o644)  # safetensors lets only the owner read it
 
 
 def train_mobilenet(recipe: Recipe, out: Path, steps: int | None = None) -> Log:
@@ -293,13 +303,13 @@ def train_clip(recipe: Recipe, out: Path, steps: int | None = None) -> Log:
 
 @contextmanager
 def moved_together(out: Path) -> Iterator[Path]:
-    """Yield a folder whose files are moved into `out` when the block ends well: a killed training changes nothing there.
+    """Yield a folder whose files are moved to `out` when the block ends without an error, so a killed training changes nothing.
 
-    Raises ConfigError when `out` cannot be written into.
+    Raises ConfigError when `out` is not a writable folder.
     """
     folder = out / ".training"
     try:
-        fresh_folder(folder)  # empties what a kill left
+        fresh_folder(folder)  # deletes what a killed training left
     except OSError as error:
         raise ConfigError(f"--out {out}: expected a folder to write into, found {error}; name another one") from error
     try:
@@ -311,10 +321,10 @@ def moved_together(out: Path) -> Iterator[Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train one encoder or both, and keep the log."""
+    """Train one encoder or both, and write the logs."""
     parser = argparse.ArgumentParser(prog="python -m cbir.demo.train", description="Train the demo encoders.")
-    parser.add_argument("encoder", nargs="?", choices=ENCODERS, help="only this one")
-    parser.add_argument("--out", type=Path, default=DEMO_WEIGHTS, help="the folder of weights and logs")
+    parser.add_argument("encoder", nargs="?", choices=ENCODERS, help="train only this encoder")
+    parser.add_argument("--out", type=Path, default=DEMO_WEIGHTS, help="folder for the weights and logs")
     options = parser.parse_args(arguments)
     torch.set_num_threads(cores())
     trainers = {"mobilenet": (train_mobilenet, MOBILENET), "clip": (train_clip, CLIP)}
@@ -324,14 +334,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             begun = perf_counter()
             log = trainer(recipe, folder)
             seconds = round(perf_counter() - begun, 1)
-            found = {
+            entries = {
                 "recipe": asdict(recipe),
                 "torch": torch.__version__,
                 "seconds": seconds,
                 "sha256": file_sha256(folder / f"{name}.safetensors"),
                 **asdict(log),
             }
-            write_json(folder / f"{name}.json", found)
+            write_json(folder / f"{name}.json", entries)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from cbir.artifacts.metrics import read_metrics
 from cbir.compose import composed
 from cbir.core.errors import ConfigError, DataError
 from cbir.core.files import read_json
@@ -56,7 +57,7 @@ def encoder(**changes: object) -> EncoderParams:
     return EncoderParams(**{**values, "precision": Precision.fp32, "backend": Backend.auto, **changes})  # type: ignore[arg-type]
 
 
-def test_a_tenth_of_the_labels_or_more_is_held_out_of_training_but_every_shape_and_colour_is_a_labels() -> None:
+def test_training_leaves_out_a_tenth_of_the_labels_only() -> None:
     assert len(UNSEEN_LABELS) >= 0.1 * len(SHAPES) * len(COLOURS)
     data = draw_training_set(Recipe(**SMALL, lr=0.0, weight=MOBILENET.weight), PREPROCESSING, workers=2)
     shown = Counter(attributes.label for attributes in data.attributes)
@@ -73,7 +74,7 @@ def test_the_number_of_workers_changes_no_training_image() -> None:
     assert one.attributes == two.attributes
 
 
-def test_every_text_states_what_it_is_said_to_state() -> None:
+def test_each_text_states_the_listed_attributes() -> None:
     shown = Attributes("heart", "red", "striped", "large", "grey")
     words = random.Random(0)
     kinds = set()
@@ -85,7 +86,7 @@ def test_every_text_states_what_it_is_said_to_state() -> None:
     assert len(kinds) == 8
 
 
-def test_a_short_training_of_mobilenet_lowers_the_loss_and_its_export_loads(tmp_path: Path) -> None:
+def test_a_short_mobilenet_training_lowers_the_loss_and_loads(tmp_path: Path) -> None:
     log = train_mobilenet(replace(MOBILENET, **SMALL), tmp_path)
     assert log.passes[-1]["loss"] < 0.9 * log.passes[0]["loss"]
     path = tmp_path / "mobilenet.safetensors"
@@ -96,7 +97,7 @@ def test_a_short_training_of_mobilenet_lowers_the_loss_and_its_export_loads(tmp_
     assert found.embed_images(np.zeros((2, 96, 96, 3), np.uint8)).shape == (2, 576)
 
 
-def test_a_short_training_of_clip_lowers_the_loss_and_its_export_loads(tmp_path: Path) -> None:
+def test_a_short_clip_training_lowers_the_loss_and_loads(tmp_path: Path) -> None:
     log = train_clip(replace(CLIP, **SMALL), tmp_path)
     assert log.passes[-1]["loss"] < log.passes[0]["loss"] - 0.1
     params = encoder(
@@ -142,9 +143,7 @@ def contents(folder: Path) -> dict[str, bool]:
     return {path.name: "of before" not in path.read_text(encoding="utf-8") for path in folder.iterdir()}
 
 
-def test_a_training_that_is_interrupted_between_the_encoders_changes_neither(
-    out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_training_changes_no_file(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(recipe: Recipe, folder: Path) -> Log:
         assert (folder / "mobilenet.safetensors").exists()
         raise KeyboardInterrupt
@@ -158,9 +157,7 @@ def test_a_training_that_is_interrupted_between_the_encoders_changes_neither(
     )
 
 
-def test_a_finished_training_replaces_what_it_trained_and_what_a_kill_left(
-    out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_finished_training_replaces_weights_and_leftovers(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (out / ".training").mkdir()
     (out / ".training" / "half.safetensors").write_bytes(b"")
     for name in ("mobilenet", "clip"):
@@ -173,16 +170,14 @@ def test_a_finished_training_replaces_what_it_trained_and_what_a_kill_left(
     assert all(contents(out).values())
 
 
-def test_a_place_that_is_no_folder_is_refused_before_anything_is_drawn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unwritable_folder_is_refused_before_drawing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setattr(module, "train_mobilenet", lambda *_: pytest.fail("it trained"))
     with pytest.raises(ConfigError, match=rf"^--out {tmp_path}/file: expected a folder to write into, found .*; name"):
         main(["--out", str(tmp_path / "file")])
 
 
-def test_the_commands_end_with_one_line(tmp_path: Path) -> None:
+def test_an_error_of_the_command_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     command = [sys.executable, "-m", "cbir.demo.train", "--out", str(tmp_path / "file")]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -196,7 +191,7 @@ TRAINERS = {"mobilenet": (train_mobilenet, MOBILENET), "clip": (train_clip, CLIP
 
 
 @pytest.mark.parametrize("name", TRAINERS)
-def test_the_weights_in_the_package_are_those_of_the_log_and_the_log_is_of_the_recipe(name: str) -> None:
+def test_the_packages_weights_match_their_log_and_recipe(name: str) -> None:
     log = read_json(DEMO_WEIGHTS / f"{name}.json")
     assert log["sha256"] == file_sha256(DEMO_WEIGHTS / f"{name}.safetensors")
     assert log["recipe"] == json.loads(json.dumps(asdict(TRAINERS[name][1])))
@@ -207,7 +202,7 @@ def test_the_weights_in_the_package_are_those_of_the_log_and_the_log_is_of_the_r
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINERS)
-def test_the_first_steps_of_the_recipe_are_those_of_the_log(name: str, tmp_path: Path) -> None:
+def test_the_first_losses_of_the_recipe_match_the_log(name: str, tmp_path: Path) -> None:
     trainer, recipe = TRAINERS[name]
     first = read_json(DEMO_WEIGHTS / f"{name}.json")["first_losses"]
     found = trainer(recipe, tmp_path, steps=len(first)).first_losses
@@ -229,9 +224,9 @@ def shipped_card() -> tuple[str, list[float]]:
     return without_random((DEMO_WEIGHTS / "README.md").read_text(encoding="utf-8"))
 
 
-def test_the_card_is_that_of_the_default_run_in_the_repository() -> None:
+def test_the_card_matches_the_default_run() -> None:
     """Its figures of random weights apart: they need a run of their own, below."""
-    metrics = read_json(ROOT / METRICS)
+    metrics = read_metrics(ROOT / METRICS)
     logs = {name: read_json(DEMO_WEIGHTS / f"{name}.json") for name in TRAINERS}
     text, found = shipped_card()
     assert text == without_random(card(metrics, metrics, logs))[0]
@@ -247,7 +242,7 @@ def in_place_of_the_root(root: Path, *overrides: str) -> Path:
 
 
 @pytest.mark.slow
-def test_the_card_shows_the_figures_of_random_weights(tmp_path: Path) -> None:
+def test_the_card_has_the_figures_of_random_weights(tmp_path: Path) -> None:
     root = in_place_of_the_root(tmp_path)
     for stage in ("scan", "download", "preprocess"):
         _run_stage(root, stage)
@@ -256,7 +251,7 @@ def test_the_card_shows_the_figures_of_random_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("overrides", [[], ["device=cpu", "device.threads=1"]])
-def test_a_card_is_written_of_the_default_whatever_the_device(overrides: list[str], tmp_path: Path) -> None:
+def test_the_device_does_not_matter_for_the_card(overrides: list[str], tmp_path: Path) -> None:
     check_parameters(in_place_of_the_root(tmp_path, *overrides))
 
 
@@ -269,17 +264,17 @@ def test_a_card_is_written_of_the_default_whatever_the_device(overrides: list[st
     ],
 )
 def test_a_card_of_other_parameters_is_refused(overrides: list[str], groups: str, tmp_path: Path) -> None:
-    told = rf"^params\.yaml: expected the default, found another {groups}; run `python -m cbir\.compose`, then `make repro`$"
+    told = rf"^params\.yaml: expected the default, found another {groups}; run `cbir compose`, then `make repro`$"
     with pytest.raises(DataError, match=told):
         check_parameters(in_place_of_the_root(tmp_path, *overrides))
 
 
-def test_a_stage_that_fails_for_the_card_is_told_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=rf"^python -m stages\.embed clip failed in {tmp_path}, .*; run `python -m"):
+def test_a_failing_stage_is_reported_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf"^python -m stages\.embed clip failed in {tmp_path}, .*; run `cbir compose"):
         _run_stage(in_place_of_the_root(tmp_path), "embed", "clip")
 
 
-def test_the_readme_shows_the_figures_of_the_default_run_in_the_repository() -> None:
+def test_the_readme_has_the_figures_of_the_default_run() -> None:
     metrics = read_json(ROOT / "reports" / "metrics.json")
     found = [metrics["cbir"]["mobilenet"], metrics["cbir"]["clip"], metrics["tbir"]["clip"]]
     text = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -307,6 +302,6 @@ TARGETS = {
 }
 
 
-def test_the_default_run_in_the_repository_is_a_true_demonstration() -> None:
-    found = {(title, metric): value for title, metric, value in figures(read_json(ROOT / "reports" / "metrics.json"))}
+def test_the_default_run_reaches_its_targets() -> None:
+    found = {(title, metric): value for title, metric, value in figures(read_metrics(ROOT / METRICS))}
     assert {name: found[name] for name, least in TARGETS.items() if found[name] < least} == {}

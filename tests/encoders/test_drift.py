@@ -49,7 +49,7 @@ def by_way(data: Path) -> dict[str, Drift]:
     return {one.way: one for one in measure_drift(data, "mobilenet", images=15, seed=0) if isinstance(one, Drift)}
 
 
-def test_every_way_of_this_machine_is_measured_its_own_first(embedded: Path) -> None:
+def test_each_way_is_measured_beginning_with_the_stored_one(embedded: Path) -> None:
     found = by_way(embedded / "data")
     others = [f"cpu {backend} {precision} x32" for backend, known in offers("cpu").items() for precision in known]
     assert list(found)[:3] == [f"cpu torch fp32 x{batch}" for batch in (32, 1, 7)]
@@ -66,7 +66,7 @@ def test_every_way_of_this_machine_is_measured_its_own_first(embedded: Path) -> 
     assert own.largest_difference < 1e-6
 
 
-def test_other_weights_are_seen_at_once(embedded: Path, tmp_path: Path) -> None:
+def test_other_weights_change_the_vectors(embedded: Path, tmp_path: Path) -> None:
     data = shutil.copytree(embedded / "data", tmp_path / "data")
     folder = data / "weights/mobilenet"
     state = load_file(folder / WEIGHTS)
@@ -86,7 +86,7 @@ def test_other_weights_are_seen_at_once(embedded: Path, tmp_path: Path) -> None:
     assert own.top10_overlap < 1.0
 
 
-def test_without_query_images_the_gallery_is_asked_and_no_image_finds_itself(embedded: Path, tmp_path: Path) -> None:
+def test_without_query_images_the_sample_is_of_the_gallery(embedded: Path, tmp_path: Path) -> None:
     data = shutil.copytree(embedded / "data", tmp_path / "data")
     shutil.rmtree(data / "images/queries")
     (data / "images/queries").mkdir()
@@ -107,7 +107,7 @@ def test_a_gallery_that_is_too_small_is_refused(embedded: Path, tmp_path: Path) 
         list(measure_drift(data, "mobilenet", 5, 0))
 
 
-def test_the_command_tells_a_table_or_json(
+def test_the_command_prints_a_table_or_json(
     embedded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(embedded)
@@ -124,7 +124,7 @@ def test_the_command_tells_a_table_or_json(
         cli.main(["drift", "mobilenet", "--images", "0"])
 
 
-def test_a_way_that_makes_no_vectors_is_told_beside_the_others(
+def test_a_way_without_vectors_is_reported_beside_the_others(
     embedded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     embed_images = Encoder.embed_images

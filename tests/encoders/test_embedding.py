@@ -60,7 +60,7 @@ def prepared(encoder: Encoder, image: PackedImage) -> Pixels:
 # ---- images to vectors
 
 
-def test_every_row_is_the_vector_of_the_image_of_its_id(
+def test_each_row_is_the_vector_of_its_image(
     tiny: Encoder, images: list[PackedImage], shards: Path, tmp_path: Path
 ) -> None:
     embedded(shards, tmp_path / "out", tiny, 7)
@@ -109,7 +109,7 @@ def test_the_batch_size_changes_no_vector(tiny: Encoder, shards: Path, tmp_path:
         np.testing.assert_allclose(other, vectors[0], rtol=0, atol=1e-5)
 
 
-def test_no_batch_is_larger_than_asked_and_only_a_shards_last_is_smaller(
+def test_batches_are_full_except_the_last_of_a_shard(
     tiny: Encoder, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
@@ -183,7 +183,7 @@ def test_no_texts_leave_no_part(tiny: Encoder, tmp_path: Path) -> None:
     assert list((tmp_path / "texts").iterdir()) == []
 
 
-def test_texts_and_ids_must_be_as_many(tiny: Encoder, tmp_path: Path) -> None:
+def test_ids_without_texts_are_refused(tiny: Encoder, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected float32 \(2, dim\), found float32 \(1, 32\)"):
         embedded_texts(["a", "b"], ["one text"], tmp_path, tiny)
 
@@ -210,7 +210,7 @@ def vectors_folder(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "clip"))
 
 
-def test_the_passport_says_who_made_the_vectors_from_what(finished: Path, tiny: Encoder) -> None:
+def test_the_passport_names_encoder_settings_and_rows(finished: Path, tiny: Encoder) -> None:
     passport = read_passport(finished / "gallery")
     said = {name: passport.pop(name) for name in ("rows", "versions")}
     assert passport == {
@@ -241,7 +241,7 @@ def test_the_same_inputs_give_the_same_bytes(finished: Path, tiny: Encoder, shar
     assert all((finished / name).read_bytes() == (tmp_path / name).read_bytes() for name in files)
 
 
-def test_vectors_are_found_by_id_across_the_parts(finished: Path, images: list[PackedImage]) -> None:
+def test_vectors_are_read_by_id_across_the_parts(finished: Path, images: list[PackedImage]) -> None:
     opened = open_vectors(finished, "clip", "gallery")
     _, everything = stacked(finished / "gallery")
     assert opened.ids.to_pylist() == [image.image_id for image in images]
@@ -301,7 +301,7 @@ def test_a_part_that_is_gone_is_refused(vectors_folder: Path) -> None:
         open_vectors(vectors_folder, "clip", "gallery")
 
 
-def test_ids_and_vectors_must_be_as_many(vectors_folder: Path) -> None:
+def test_fewer_ids_than_vectors_are_refused(vectors_folder: Path) -> None:
     rewrite_ids(vectors_folder, lambda ids: ids[:-1])
     with pytest.raises(
         DataError,

@@ -204,7 +204,7 @@ def test_normalising_is_the_libraries_to_float_rounding() -> None:
         ({"crop_px": 257}, "expected a crop within the resized image, found 257 px of 256 px"),
     ],
 )
-def test_a_preprocessing_that_there_is_not_is_refused(change: dict[str, Any], told: str) -> None:
+def test_an_unknown_preprocessing_is_refused(change: dict[str, Any], told: str) -> None:
     with pytest.raises(WeightsError, match=told):
         replace(IMAGENET, **change)
 
@@ -364,7 +364,7 @@ def kept_encoders(
 
 
 @pytest.mark.parametrize("name", ["small", "tiny"])
-def test_the_batch_changes_the_vectors_by_next_to_nothing(name: str, request: pytest.FixtureRequest) -> None:
+def test_the_batch_hardly_changes_the_vectors(name: str, request: pytest.FixtureRequest) -> None:
     found = request.getfixturevalue(name)
     encoder = found.encoder if isinstance(found, Case) else found
     pixels = prepared(encoder, drawings()[:8])
@@ -374,7 +374,7 @@ def test_the_batch_changes_the_vectors_by_next_to_nothing(name: str, request: py
         np.testing.assert_allclose(np.concatenate(parts), whole, rtol=0, atol=1e-5)
 
 
-def test_the_batch_changes_the_vectors_of_texts_by_next_to_nothing(tiny: Encoder) -> None:
+def test_the_batch_hardly_changes_the_vectors_of_texts(tiny: Encoder) -> None:
     alone = np.concatenate([tiny.embed_texts([text]) for text in TEXTS])
     np.testing.assert_allclose(alone, tiny.embed_texts(TEXTS), rtol=0, atol=1e-5)
 
@@ -437,7 +437,7 @@ def test_fp32_runs_without_autocast() -> None:
 
 
 @pytest.mark.parametrize("bad", [0.0, float("nan"), float("inf"), -float("inf")])
-def test_a_vector_that_cannot_be_found_is_refused_with_its_row(bad: float) -> None:
+def test_a_zero_or_infinite_vector_is_refused_with_its_row(bad: float) -> None:
     vectors = torch.ones(4, 3)
     vectors[2] = bad
     with pytest.raises(
@@ -446,7 +446,7 @@ def test_a_vector_that_cannot_be_found_is_refused_with_its_row(bad: float) -> No
         checked_rows(UnitRows(torch.nn.Identity())(vectors).numpy(), "fp32")
 
 
-def test_one_bad_number_is_enough() -> None:
+def test_one_nan_in_a_row_is_refused() -> None:
     vectors = torch.ones(3, 3)
     vectors[1, 1] = float("nan")
     with pytest.raises(DataError, match=r"rows 1 of .* take precision fp32 or bf16"):
@@ -504,9 +504,7 @@ def there_is(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool) -> None:
 
 
 @pytest.mark.parametrize(("cuda", "mps", "taken"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")])
-def test_auto_takes_the_fastest_device_there_is(
-    cuda: bool, mps: bool, taken: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_auto_takes_the_fastest_device(cuda: bool, mps: bool, taken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     there_is(monkeypatch, cuda, mps)
     assert pick_device("auto") == taken
     assert pick_device("cpu") == "cpu"
@@ -516,7 +514,7 @@ def test_auto_takes_the_fastest_device_there_is(
     ("name", "cuda", "mps", "found"),
     [("cuda", False, False, "cpu"), ("cuda", False, True, "mps, cpu"), ("mps", True, False, "cuda, cpu")],
 )
-def test_a_device_that_is_not_there_is_refused_with_those_that_are(
+def test_a_missing_device_is_refused_with_the_available_ones(
     name: str, cuda: bool, mps: bool, found: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there_is(monkeypatch, cuda, mps)
@@ -552,7 +550,7 @@ def only(monkeypatch: pytest.MonkeyPatch, **offered: list[str]) -> None:
     monkeypatch.setattr("cbir.encoders.runtime.offers", lambda device: offered)
 
 
-def test_auto_takes_the_first_backend_that_has_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_the_first_backend_with_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     only(monkeypatch, openvino=["fp32"], torch=["fp32", "fp16", "bf16"])
     found = {precision: pick_backend("clip", "auto", "cpu", precision) for precision in ("fp32", "fp16", "bf16")}
     assert found == {"fp32": "openvino", "fp16": "torch", "bf16": "torch"}
@@ -568,7 +566,7 @@ def test_auto_takes_the_first_backend_that_has_the_precision(monkeypatch: pytest
         ("auto", "bf16", "clip.precision: torch on this machine's mps has fp32, fp16, not bf16"),
     ],
 )
-def test_a_backend_or_precision_that_is_not_there_is_refused(backend: str, precision: str, told: str) -> None:
+def test_a_missing_backend_or_precision_is_refused(backend: str, precision: str, told: str) -> None:
     with pytest.raises(ConfigError) as caught:
         pick_backend("clip", backend, "mps", precision)
     assert str(caught.value) == told

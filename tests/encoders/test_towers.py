@@ -77,7 +77,7 @@ def test_an_exported_encoder_is_opened_without_torch(demo: Path) -> None:
     assert ended.stdout.splitlines()[1:] == ["(1, 128) (1, 128)", "[]"]
 
 
-def test_the_same_weights_give_the_same_bytes_whatever_was_exported_before(demo: Path, tmp_path: Path) -> None:
+def test_exporting_twice_in_a_process_gives_the_same_bytes(demo: Path, tmp_path: Path) -> None:
     again = copied(demo, tmp_path / "clip")
     export_towers(again, Family.open_clip)
     names = sorted(path.name for path in (demo / "towers").iterdir())
@@ -89,7 +89,7 @@ def test_the_same_weights_give_the_same_bytes_whatever_was_exported_before(demo:
 
 
 @pytest.mark.parametrize("name", ["text.xml", "text.bin"])
-def test_a_tower_that_is_not_as_it_was_written_is_refused(name: str, demo: Path, tmp_path: Path) -> None:
+def test_a_changed_tower_is_refused(name: str, demo: Path, tmp_path: Path) -> None:
     folder = copied(demo, tmp_path / "clip")
     path = folder / "towers" / name
     body = bytearray(path.read_bytes())
@@ -105,7 +105,7 @@ def test_a_tower_that_is_not_as_it_was_written_is_refused(name: str, demo: Path,
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokens.json"])
-def test_a_tokenizer_that_is_not_as_it_was_written_is_refused(name: str, demo: Path, tmp_path: Path) -> None:
+def test_a_changed_tokenizer_is_refused(name: str, demo: Path, tmp_path: Path) -> None:
     folder = copied(demo, tmp_path / "clip")
     path = folder / "towers" / name
     path.write_text(path.read_text().replace("lower", "whitespace").replace('"star</w>"', '"scar</w>"'))
@@ -132,14 +132,14 @@ def test_the_towers_of_other_weights_are_refused(spoil: dict[str, Any], demo: Pa
         load_encoder(folder, Family.open_clip, OPENVINO)
 
 
-def test_a_folder_without_towers_is_told_what_to_run(demo: Path, tmp_path: Path) -> None:
+def test_a_folder_without_towers_is_refused(demo: Path, tmp_path: Path) -> None:
     folder = copied(demo, tmp_path / "clip")
     (folder / "towers" / "towers.json").unlink()
     with pytest.raises(DataError, match=r"towers\.json is not here: run `dvc repro`"):
         load_encoder(folder, Family.open_clip, OPENVINO)
 
 
-def test_an_encoder_that_cannot_be_exported_runs_by_torch_and_says_so(
+def test_an_encoder_that_cannot_be_exported_runs_by_torch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     fetch_encoder("it", mobilenet_params(), tmp_path / "it")

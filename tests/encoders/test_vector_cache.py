@@ -87,7 +87,7 @@ def test_only_the_shard_of_a_new_image_is_computed(
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_what_makes_other_vectors_finds_nothing(
+def test_other_settings_take_nothing_from_the_cache(
     change: dict[str, Any],
     tiny: Encoder,
     shards: Path,
@@ -106,7 +106,7 @@ def test_what_makes_other_vectors_finds_nothing(
     assert seen == []
 
 
-def test_texts_are_kept_by_parts_so_that_more_of_them_compute_themselves_alone(
+def test_only_the_part_with_new_texts_is_computed(
     tiny: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(embedding, "TEXTS_PER_PART", 10)
@@ -126,7 +126,7 @@ def test_texts_are_kept_by_parts_so_that_more_of_them_compute_themselves_alone(
     assert embedded_texts("two", texts[:30]) == []
     assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
     assert embedded_texts("three", texts) == texts[30:]
-    assert "35 of 35 texts" in capfd.readouterr().err.splitlines()[-1]
+    assert "35/35 [" in capfd.readouterr().err.splitlines()[-1]
     assert embedded_texts("four", [*texts[:12], "another", *texts[13:30]]) == sorted(
         ["another", *texts[10:12], *texts[13:20]]
     )
@@ -173,7 +173,7 @@ def test_a_damaged_file_is_computed_anew(
     assert np.load(victim).shape == (16, 32)
 
 
-def test_a_cache_that_takes_nothing_is_told_once_and_stops_nothing(
+def test_an_unwritable_cache_is_noted_once_and_stops_nothing(
     tiny: Encoder, shards: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     embedded(shards, tmp_path / "one", tiny, tmp_path / "cache")
@@ -185,7 +185,7 @@ def test_a_cache_that_takes_nothing_is_told_once_and_stops_nothing(
     assert "`cbir cache --prune` makes room" in told
 
 
-def test_a_full_disk_leaves_no_half_a_file(
+def test_a_full_disk_leaves_no_partial_file(
     tiny: Encoder, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def full(*arguments: Any) -> None:
@@ -198,7 +198,7 @@ def test_a_full_disk_leaves_no_half_a_file(
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
 
 
-def test_kept_shards_are_served_where_nothing_can_be_written(
+def test_a_read_only_cache_is_read(
     tiny: Encoder, shards: Path, seen: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*arguments: Any) -> None:
@@ -211,7 +211,7 @@ def test_kept_shards_are_served_where_nothing_can_be_written(
     assert seen == []
 
 
-def test_others_may_read_what_the_umask_lets_them(tiny: Encoder, shards: Path, tmp_path: Path) -> None:
+def test_the_umask_decides_who_reads_the_cache(tiny: Encoder, shards: Path, tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
         embedded(shards, tmp_path / "one", tiny, tmp_path / "cache")
@@ -284,10 +284,10 @@ def killed_and_finished(ready: Path, tmp_path: Path, kills: int) -> None:
     assert 0 < again <= killed * (SHARD + 2 * WORKERS * BATCH)  # a shard, and the batches on their way
 
 
-def test_runs_that_were_killed_end_as_one_that_was_not(ready: Path, tmp_path: Path) -> None:
+def test_killed_runs_end_with_the_bytes_of_a_whole_run(ready: Path, tmp_path: Path) -> None:
     killed_and_finished(ready, tmp_path, kills=5)
 
 
 @pytest.mark.slow
-def test_25_kills_end_as_none(ready: Path, tmp_path: Path) -> None:
+def test_25_kills_end_with_the_bytes_of_a_whole_run(ready: Path, tmp_path: Path) -> None:
     killed_and_finished(ready, tmp_path, kills=25)

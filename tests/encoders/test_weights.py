@@ -193,7 +193,7 @@ def test_an_unknown_architecture_is_refused_with_the_nearest(tmp_path: Path) -> 
     assert message == "clip.architecture: open_clip has no 'ViT-B32'; nearest: ViT-B-32"
 
 
-def test_an_architecture_of_torchvision_that_is_no_mobilenet_v3_is_refused(tmp_path: Path) -> None:
+def test_a_torchvision_architecture_other_than_mobilenet_v3_is_refused(tmp_path: Path) -> None:
     message = refused(ConfigError, mobilenet_params(architecture="resnet50"), tmp_path)
     assert message == "mobilenet.architecture: no 'resnet50'; expected one of mobilenet_v3_large, mobilenet_v3_small"
 
@@ -270,7 +270,7 @@ def test_a_file_keeps_the_settings_of_its_tag(
     assert load_encoder(tmp_path, Family.torchvision, Runtime()).dim == 960
 
 
-def test_a_file_without_a_tag_is_refused_with_the_tags_there_are(
+def test_a_file_without_a_tag_is_refused_with_the_tags(
     large_file: str, clip_file: str, tiny_vit: str, tmp_path: Path
 ) -> None:
     message = refused(ConfigError, mobilenet_params(architecture=LARGE, weights=large_file), tmp_path)
@@ -280,7 +280,7 @@ def test_a_file_without_a_tag_is_refused_with_the_tags_there_are(
     assert "one of openai, laion400m_e31" in message
 
 
-def test_the_tag_of_a_file_must_be_one_of_its_architecture(
+def test_a_tag_of_another_architecture_is_refused_for_a_file(
     large_file: str, clip_file: str, tiny_vit: str, tmp_path: Path
 ) -> None:
     params = mobilenet_params(architecture=LARGE, weights=large_file, weights_tag="IMAGENET1K_V3")
@@ -320,7 +320,7 @@ def test_a_word_that_is_neither_tag_nor_file_is_refused(tiny_vit: str, tmp_path:
     assert message.endswith("has no tag 'IMAGENET1K_V2', and no file; nearest: torchvision:IMAGENET1K_V2")
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     params = mobilenet_params(weights=str(tmp_path / "none.pth"), weights_tag="none")
     assert refused(FetchError, params, tmp_path / "out").startswith(f"mobilenet.weights: {tmp_path}/none.pth: expected")
 
@@ -336,7 +336,7 @@ def test_a_file_is_named_by_its_path_or_its_address(
     assert same(load_file(tmp_path / "out" / "model.safetensors"), small_state)
 
 
-def test_a_trainers_wrapping_is_taken_off(small_state: State, clip_state: State, tmp_path: Path) -> None:
+def test_the_wrapping_of_a_trainer_is_removed(small_state: State, clip_state: State, tmp_path: Path) -> None:
     for make, state, stored in [
         (mobilenet_params, small_state, "model.safetensors"),
         (tiny_params, clip_state, "open_clip_model.safetensors"),
@@ -349,7 +349,7 @@ def test_a_trainers_wrapping_is_taken_off(small_state: State, clip_state: State,
         assert same(load_file(out / stored), state)
 
 
-def test_a_file_whose_sha256_is_another_one_is_refused(large_file: str, tmp_path: Path) -> None:
+def test_a_file_with_another_sha256_is_refused(large_file: str, tmp_path: Path) -> None:
     params = mobilenet_params(
         architecture=LARGE, weights=large_file, weights_tag="IMAGENET1K_V2", weights_sha256="0" * 64
     )
@@ -437,7 +437,7 @@ def test_a_file_that_holds_no_weights_is_refused(make: Any, name: str, body: byt
 # ---- from the network
 
 
-def test_a_file_from_the_network_arrives_by_its_hash(server: FileServer, small_state: State, tmp_path: Path) -> None:
+def test_a_network_file_is_fetched_by_its_hash(server: FileServer, small_state: State, tmp_path: Path) -> None:
     for place, (path, body) in enumerate(
         [
             ("/small.safetensors", save(small_state)),
@@ -454,23 +454,21 @@ def test_a_file_from_the_network_arrives_by_its_hash(server: FileServer, small_s
         assert EncoderCard.read(out).origin == url
 
 
-def test_clip_from_the_network_arrives_by_its_hash(server: FileServer, clip_state: State, tmp_path: Path) -> None:
+def test_clip_is_fetched_from_the_network_by_its_hash(server: FileServer, clip_state: State, tmp_path: Path) -> None:
     url = server.put("/clip.safetensors?download=true", Answer(save(clip_state)))
     fetch_encoder("clip", tiny_params(weights=url, weights_sha256=sha256_of(save(clip_state))), tmp_path)
     assert same(load_file(tmp_path / "open_clip_model.safetensors"), clip_state)
 
 
 @pytest.mark.parametrize("make", [mobilenet_params, tiny_params])
-def test_a_file_from_the_network_with_another_hash_is_refused(make: Any, server: FileServer, tmp_path: Path) -> None:
+def test_a_network_file_with_another_hash_is_refused(make: Any, server: FileServer, tmp_path: Path) -> None:
     url = server.put("/weights.pth", Answer(b"other bytes"))
     message = refused(FetchError, make(weights=url, weights_tag="none", weights_sha256="a" * 64), tmp_path)
     assert f"weights: {url}: expected sha256 {'a' * 64}, found {sha256_of(b'other bytes')}" in message
 
 
 @pytest.mark.parametrize("make", [mobilenet_params, tiny_params])
-def test_a_file_from_the_network_without_a_hash_is_not_even_asked_for(
-    make: Any, server: FileServer, tmp_path: Path
-) -> None:
+def test_a_network_file_without_a_hash_is_not_requested(make: Any, server: FileServer, tmp_path: Path) -> None:
     url = server.put("/weights.pth", Answer(b"body"))
     message = refused(ConfigError, make(weights=url, weights_tag="none"), tmp_path)
     assert f"weights: {url}: expected a hash for a file from the network" in message
@@ -491,7 +489,7 @@ def torchvision_serves(monkeypatch: pytest.MonkeyPatch, server: FileServer, larg
     return body, name_it
 
 
-def test_a_tag_of_torchvision_is_fetched_by_the_digits_in_its_name(
+def test_a_torchvision_tag_is_checked_by_its_files_name(
     torchvision_serves: tuple[bytes, Any], large_state: State, server: FileServer, tmp_path: Path
 ) -> None:
     body, name_it = torchvision_serves
@@ -504,18 +502,14 @@ def test_a_tag_of_torchvision_is_fetched_by_the_digits_in_its_name(
     assert [hit.status for hit in server.hits] == [200]
 
 
-def test_a_tag_of_torchvision_with_other_bytes_is_refused(
-    torchvision_serves: tuple[bytes, Any], tmp_path: Path
-) -> None:
+def test_a_torchvision_tag_with_other_bytes_is_refused(torchvision_serves: tuple[bytes, Any], tmp_path: Path) -> None:
     url = torchvision_serves[1]("00000000")
     params = mobilenet_params(architecture=LARGE, weights="torchvision:IMAGENET1K_V2")
     message = refused(FetchError, params, tmp_path)
     assert message.startswith(f"mobilenet.weights: {url}: expected sha256 beginning with 00000000, found ")
 
 
-def test_weights_sha256_holds_for_a_tag_of_torchvision_too(
-    torchvision_serves: tuple[bytes, Any], tmp_path: Path
-) -> None:
+def test_weights_sha256_is_checked_for_a_torchvision_tag(torchvision_serves: tuple[bytes, Any], tmp_path: Path) -> None:
     body, name_it = torchvision_serves
     name_it(sha256_of(body)[:8])
     wrong = sha256_of(body)[:8] + "0" * 56
@@ -523,7 +517,7 @@ def test_weights_sha256_holds_for_a_tag_of_torchvision_too(
     assert f"expected sha256 {wrong}, found " in refused(FetchError, params, tmp_path)
 
 
-def test_an_unknown_tag_of_torchvision_is_refused(tmp_path: Path, no_network: object) -> None:
+def test_an_unknown_torchvision_tag_is_refused(tmp_path: Path, no_network: object) -> None:
     message = refused(ConfigError, mobilenet_params(architecture=LARGE, weights="torchvision:NOPE"), tmp_path)
     assert message == "mobilenet.weights: no tag 'NOPE'; expected one of IMAGENET1K_V1, IMAGENET1K_V2"
 
@@ -604,7 +598,7 @@ def test_the_tag_of_a_file_decides_its_preprocessing(
     assert (tuple(transform.transforms[-1].mean), tuple(transform.transforms[-1].std)) == (found.mean, found.std)
 
 
-def test_every_tag_of_open_clip_implies_a_preprocessing_that_there_is() -> None:
+def test_each_open_clip_tag_implies_a_known_preprocessing() -> None:
     for tags in open_clip.pretrained._PRETRAINED.values():
         for implied in tags.values():
             given = open_clip.transform.merge_preprocess_dict(open_clip.transform.PreprocessCfg(), implied)
@@ -635,9 +629,7 @@ def tiny_siglip(monkeypatch: pytest.MonkeyPatch) -> str:
     return "Tiny-SigLIP"
 
 
-def test_the_tokenizer_of_a_local_folder_is_kept_beside_the_weights(
-    tiny_siglip: str, tmp_path: Path, no_network: object
-) -> None:
+def test_a_local_tokenizer_is_copied_beside_the_weights(tiny_siglip: str, tmp_path: Path, no_network: object) -> None:
     tokenizer, out = save_tokenizer(tmp_path / "tokenizer"), tmp_path / "out"
     fetch_encoder("clip", tiny_params(architecture=tiny_siglip, tokenizer=tokenizer), out)
     assert {"tokenizer.json", "tokenizer_config.json"} <= {path.name for path in out.iterdir()}
@@ -651,7 +643,7 @@ def test_the_tokenizer_of_a_local_folder_is_kept_beside_the_weights(
     assert float(one @ other) < 0.9999
 
 
-def test_a_tokenizer_named_for_an_architecture_with_open_clips_own_is_used(tmp_path: Path, no_network: object) -> None:
+def test_a_named_tokenizer_replaces_open_clips_own(tmp_path: Path, no_network: object) -> None:
     tokenizer = save_tokenizer(tmp_path / "tokenizer")
     fetch_encoder("clip", tiny_params(tokenizer=tokenizer), tmp_path / "out")
     tokens = load_encoder(tmp_path / "out", Family.open_clip, Runtime())._tokenize(["a red star"])
@@ -808,28 +800,28 @@ def test_the_hubs_tokenizer_is_fetched_with_the_weights(visit: HubVisit, no_netw
     assert encoder._tokenize(["a red star"]).tolist() == [[2, 3, 5, 0, 0, 0, 0, 0]]
 
 
-def test_a_hub_that_is_down_is_told_with_the_tag_and_the_way_out(visit: HubVisit) -> None:
+def test_a_hub_that_is_down_is_reported_with_a_remedy(visit: HubVisit) -> None:
     told = visit.down["tag"]
     assert told.startswith("FetchError: clip.weights: 'openai' cannot be fetched from test/tiny/: ")
     assert told.endswith("or give the file: clip.weights=/path clip.weights_tag=openai")
     assert "\n" not in told
 
 
-def test_a_tokenizer_that_cannot_be_had_is_told_with_its_name_and_the_way_out(visit: HubVisit) -> None:
+def test_a_tokenizer_that_cannot_be_fetched_is_reported(visit: HubVisit) -> None:
     told = visit.down["tokenizer"]
     assert told.startswith("FetchError: clip.tokenizer: 'test/tokens' cannot be fetched: ")
     assert told.endswith("or name a folder with its files: clip.tokenizer=/path")
     assert "\n" not in told
 
 
-def test_a_text_tower_that_cannot_be_had_is_told(visit: HubVisit) -> None:
+def test_a_text_tower_that_cannot_be_fetched_is_reported(visit: HubVisit) -> None:
     for told in (visit.down["text tower"], visit.up["text tower"]):
         assert told.startswith("ConfigError: clip.architecture: ")
         assert "hub_text.json cannot be built: " in told
         assert "\n" not in told
 
 
-def test_weights_sha256_holds_for_a_tag_of_the_hub_too(visit: HubVisit, clip_state: State) -> None:
+def test_weights_sha256_is_checked_for_a_tag_of_the_hub(visit: HubVisit, clip_state: State) -> None:
     found = sha256_of(save(clip_state))
     assert visit.up["hash"].startswith(
         f"FetchError: clip.weights: 'openai' from test/tiny/: expected sha256 {'0' * 64}, found {found}"
@@ -853,7 +845,7 @@ def test_stored_weights_with_one_byte_changed_are_refused(make: Any, tmp_path: P
         load_encoder(tmp_path, make().family, Runtime())
 
 
-def test_weights_are_told_apart_by_their_hash(tmp_path: Path) -> None:
+def test_other_weights_are_refused_by_their_hash(tmp_path: Path) -> None:
     fetch_encoder("it", mobilenet_params(), tmp_path)
     card = EncoderCard.read(tmp_path)
     check_weights(tmp_path / "model.safetensors", card)
@@ -883,9 +875,7 @@ def test_a_damaged_encoder_json_is_refused(change: Any, told: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("group", ["mobilenet", "clip"])
-def test_demo_weights_are_the_file_of_the_package_and_need_nothing_else(
-    group: str, tmp_path: Path, no_network: object
-) -> None:
+def test_demo_weights_are_the_packages_file_and_need_no_network(group: str, tmp_path: Path, no_network: object) -> None:
     fetch_encoder(group, demo_params(group), tmp_path)
     (found,) = [load_file(path) for path in tmp_path.glob("*.safetensors")]
     shipped = load_file(DEMO_WEIGHTS / f"{group}.safetensors")
@@ -903,7 +893,7 @@ def test_demo_weights_fit_no_other_architecture(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("image_px", [None, 224])
-def test_demo_weights_take_no_other_size_than_they_were_trained_at(image_px: int | None, tmp_path: Path) -> None:
+def test_demo_weights_take_only_their_training_size(image_px: int | None, tmp_path: Path) -> None:
     message = refused(ConfigError, mobilenet_params(weights="demo", image_px=image_px), tmp_path)
     assert message == (
         f"mobilenet.image_px: demo weights take {DEMO_MOBILENET_PX} px, found {image_px or 'null'}; "
@@ -921,7 +911,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 51334
 
 @pytest.mark.parametrize("group", ["mobilenet", "clip"])
 @pytest.mark.parametrize("damage", [flipped, lambda body: body[:1000], lambda body: POINTER])
-def test_demo_weights_other_than_their_log_names_are_refused_with_the_way_out(
+def test_changed_demo_weights_are_refused_with_a_remedy(
     group: str, damage: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = copied_demo(monkeypatch, tmp_path) / f"{group}.safetensors"
@@ -938,7 +928,7 @@ def test_demo_weights_other_than_their_log_names_are_refused_with_the_way_out(
 @pytest.mark.parametrize(
     ("name", "body"), [("safetensors", None), ("json", None), ("json", b"{"), ("json", b"{}")], ids=str
 )
-def test_demo_weights_without_file_or_log_are_refused_with_the_way_out(
+def test_missing_demo_weights_or_logs_are_refused_with_a_remedy(
     group: str, name: str, body: bytes | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = copied_demo(monkeypatch, tmp_path) / f"{group}.{name}"
@@ -958,7 +948,7 @@ def copied_demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("weights", ["demo", "random:0"])
-def test_weights_of_this_package_have_neither_hash_nor_tag(weights: str, tmp_path: Path) -> None:
+def test_demo_and_random_weights_have_neither_hash_nor_tag(weights: str, tmp_path: Path) -> None:
     for change in ({"weights_sha256": "0" * 64}, {"weights_tag": "IMAGENET1K_V1"}):
         message = refused(ConfigError, mobilenet_params(weights=weights, **change), tmp_path)
         assert message.startswith(f"mobilenet.weights: {weights} has no hash and no tag; set weights_sha256")
