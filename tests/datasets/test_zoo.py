@@ -17,7 +17,7 @@ from cbir.core.files import read_json
 from cbir.datasets.decoding import encode_for_packing
 from cbir.encoders.preprocessing import Preprocessing
 from tests.support.imports import ROOT
-from tests.support.zoo import FILES, OUTCOMES, make_zoo
+from tests.support.zoo import FILES, OUTCOMES, write_zoo
 
 HANG_S = 600  # speed is not tested here; a test that hangs must fail
 MAX_PEAK_BYTES = 500e6  # the whole process of the stage preprocess; the bomb alone would be 900 MB
@@ -48,7 +48,7 @@ def run(root: Path, stage: str, *arguments: str) -> int:
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which scan, download, preprocess, weights and embed have run on the zoo."""
     root = tmp_path_factory.mktemp("zoo")
-    make_zoo(root / "zoo")
+    write_zoo(root / "zoo")
     overrides = ["dataset=image_folder", f"dataset.url={root / 'zoo'}", "dataset.queries_per_class=0"]
     overrides += ["dataset.max_bad_fraction=1", "device=cpu", "device.workers=2"]
     (root / "params.yaml").write_text(composed(overrides, ROOT / "conf"))

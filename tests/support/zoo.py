@@ -77,9 +77,8 @@ def without_last_row() -> bytes:
 _PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 _GREY_16 = Image.fromarray((np.arange(60 * 40).reshape(40, 60) * 27).astype(np.uint16))
 
-FILES: dict[
-    str, tuple[Callable[[], bytes], str | None]
-] = {  # name -> its bytes, and the reason for its quarantine (None: it can be embedded)
+# name -> the function that returns its bytes, and the reason for its quarantine (None: it can be embedded)
+FILES: dict[str, tuple[Callable[[], bytes], str | None]] = {
     "truncated.jpg": (lambda: saved(photo(300, 200), "JPEG")[:-2000], "damaged or truncated"),
     "truncated.png": (lambda: saved(photo(300, 200), "PNG")[:-2000], "damaged or truncated"),
     "zero bytes.jpg": (lambda: b"", "empty file"),
@@ -121,7 +120,7 @@ OUTCOMES: dict[str, str | None] = {
 }
 
 
-def make_zoo(folder: Path) -> None:
+def write_zoo(folder: Path) -> None:
     """Write all members into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, (make, _) in FILES.items():
@@ -137,6 +136,6 @@ def make_zoo(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    make_zoo(Path(sys.argv[1]))
+    write_zoo(Path(sys.argv[1]))
     for member, reason in OUTCOMES.items():
         print(f"{member}: {reason or 'can be embedded'}")
