@@ -1,8 +1,7 @@
-"""`cbir compose [override ...]`: compose `conf/` and the overrides into `params.yaml`.
+"""Compose `conf/` and overrides into `params.yaml`; the command is `cbir compose`.
 
-The grammar of the overrides is Hydra's (`index=hnsw`, `dataset.seed=1`).  `dvc repro` never composes `conf/`, only
-`dvc exp run` does: this command is for everybody else, and `--check` tells whether params.yaml still is the composition.
-This module is the only one that knows every group; a stage knows those that it declares.
+Overrides have Hydra's grammar (`index=hnsw`, `dataset.seed=1`).  `dvc exp run` composes `conf/` by itself, but `dvc repro` does
+not.  This is the only module that knows all groups of parameters; a stage loads the groups that it declares.
 """
 
 import re
@@ -44,12 +43,12 @@ from cbir.index.params import IndexParams
 from cbir.maps.params import MapParams
 from cbir.report.params import ReportParams
 
-PATHS = ("dataset.url", "dataset.query_folder", "queries.path", "queries.qrels")
+_PATH_KEYS = ("dataset.url", "dataset.query_folder", "queries.path", "queries.qrels")
 
 
 @dataclass
 class Params(Parameters):
-    """All groups, as composed by Hydra from `conf/`."""
+    """All groups, as Hydra composes them from `conf/`."""
 
     dataset: DatasetParams
     mobilenet: EncoderParams
@@ -66,14 +65,14 @@ GROUPS: Mapping[str, type[Parameters]] = {field.name: cast(type[Parameters], fie
 
 
 def register_schema() -> None:
-    """Tell Hydra the types of all parameters, under the name that conf/config.yaml uses."""
+    """Register the types of all parameters with Hydra, under the name that conf/config.yaml uses."""
     ConfigStore.instance().store(name="cbir_schema", node=Params)
 
 
 def checked(values: Mapping[str, Any], where: str) -> Params:
-    """Turn plain nested values into Params.
+    """Convert nested values to Params.
 
-    Raises ConfigError (one line) for an unknown group or key (naming the nearest), a wrong type, a missing value, an
+    Raises ConfigError in one line for an unknown group or key (naming the nearest), a wrong type, a missing value or an
     interpolation.
     """
     for name in values:
@@ -90,9 +89,9 @@ def checked(values: Mapping[str, Any], where: str) -> Params:
 
 
 def composed(overrides: Sequence[str] = (), conf_dir: Path = CONF_DIR) -> str:
-    """The text of `params.yaml` for the overrides, byte for byte what `dvc exp run -S` writes.
+    """The text of `params.yaml` for the overrides, byte for byte as `dvc exp run -S` writes it.
 
-    Raises ConfigError in one line: an unknown group, option or key, a wrong type, a missing value.
+    Raises ConfigError in one line for an unknown group, option or key, a wrong type or a missing value.
     """
     check_overrides(overrides, conf_dir)
     register_schema()
@@ -101,7 +100,7 @@ def composed(overrides: Sequence[str] = (), conf_dir: Path = CONF_DIR) -> str:
             config = compose("config", overrides=list(overrides))
             OmegaConf.resolve(config)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explained(error, overrides, conf_dir)) from error
+        raise ConfigError(explain(error, overrides, conf_dir)) from error
     except YAMLError as error:
         raise ConfigError(f"{conf_dir}/ is not readable as YAML: {in_one_line(error)}") from error
     values = OmegaConf.to_container(config)
@@ -110,12 +109,12 @@ def composed(overrides: Sequence[str] = (), conf_dir: Path = CONF_DIR) -> str:
 
 
 def quoted(override: str) -> str:
-    """Quote the value of a path that somebody typed, which Hydra's grammar would refuse for a ~, a comma or an accent."""
+    """Quote the value of a path, which may contain characters that Hydra's grammar refuses, such as ~, commas or accents."""
     key, equals, value = override.partition("=")
-    plain = value and value != "null" and value[0] not in "'\"" and value != "???"
-    if key in PATHS and plain:
-        # a backslash means something to Hydra before a quote only
-        escaped = re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + (r"\"" if found[2] else ""), value)
+    is_plain = value and value != "null" and value[0] not in "'\"" and value != "???"
+    if key in _PATH_KEYS and is_plain:
+        # Hydra treats a backslash as an escape only before a quote.
+        escaped = re.sub(r'(\\*)("|$)', lambda match: match[1] * 2 + (r"\"" if match[2] else ""), value)
         return f'{key}{equals}"{escaped}"'
     return override
 
@@ -131,8 +130,8 @@ def write_params(overrides: Sequence[str] = ()) -> None:
     print(f"{PARAMS_FILE} is {state}: run `dvc repro`")
     if demo := _demo_encoders_on_other_images(text):
         print(
-            f"note: the demo weights of {' and '.join(demo)} know drawn shapes only, not the images of this data set; "
-            f"for real encoders {REAL_ENCODERS}"
+            f"note: the demo weights of {' and '.join(demo)} were trained on drawn shapes only, not on images like "
+            f"those of this data set; for real encoders {REAL_ENCODERS}"
         )
 
 
@@ -149,20 +148,15 @@ def check_params(overrides: Sequence[str] = ()) -> None:
     print(f"{PARAMS_FILE} is the composition of {CONF_DIR}/")
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Write params.yaml, or compare it (`--check`)."""
-    overrides = [argument for argument in arguments if argument != "--check"]
-    (check_params if "--check" in arguments else write_params)(overrides)
-
-
 def _params_text() -> str | None:
     return PARAMS_FILE.read_text(encoding="utf-8") if PARAMS_FILE.exists() else None
 
 
 def _demo_encoders_on_other_images(text: str) -> list[str]:
+    """The encoders whose demo weights do not fit the data set, because its images are not drawn."""
     values: Any = OmegaConf.create(text)
-    drawn = values.dataset.draw_gallery_images is not None
-    return [name for name in ENCODERS if not drawn and values[name].weights == "demo"]
+    is_drawn = values.dataset.draw_gallery_images is not None
+    return [name for name in ENCODERS if not is_drawn and values[name].weights == "demo"]
 
 
 def _first_difference(found: str, expected: str) -> str:
@@ -174,49 +168,49 @@ def _first_difference(found: str, expected: str) -> str:
     return "only white space differs"
 
 
-def parsed(overrides: Sequence[str]) -> list[Override]:
-    """What Hydra reads in the overrides.  Raises ConfigError for what is none."""
-    parser, found = OverridesParser.create(), []
+def parse_overrides(overrides: Sequence[str]) -> list[Override]:
+    """Parse overrides with Hydra's grammar.  Raises ConfigError for text that is not an override."""
+    parser, parsed = OverridesParser.create(), []
     for text in overrides:
         try:
-            found.append(parser.parse_override(text))
+            parsed.append(parser.parse_override(text))
         except HydraException as error:
             raise ConfigError(
                 f"override '{text}' is not key=value or group=option: {first_line(error)}; quote a value with special "
                 "characters, as in 'dataset.url=\"my photos\"'"
             ) from error
-    return found
+    return parsed
 
 
 def check_overrides(overrides: Sequence[str], conf_dir: Path = CONF_DIR) -> None:
-    """Refuse what Hydra meets with an exception of another kind, or takes although it is not one option of a group."""
+    """Raise ConfigError for a value that is not an option of its group: Hydra accepts some, and fails on others unclearly."""
     options = _options(conf_dir)
-    for text, override in zip(overrides, parsed(overrides), strict=True):
+    for text, override in zip(overrides, parse_overrides(overrides), strict=True):
         name, value = override.key_or_group, override.value()
-        # a mapping is no option but sets several keys at once
+        # a mapping sets several keys of the group
         if name not in options or override.is_delete() or isinstance(value, dict) or value in options[name]:
             continue
-        shown = text.partition("=")[2]
+        given = text.partition("=")[2]
         raise ConfigError(
-            f"{name} has no option '{shown}'; {nearest(shown, options[name])} (files of {conf_dir}/{name}/)"
+            f"{name} has no option '{given}'; {nearest(given, options[name])} (files of {conf_dir}/{name}/)"
         )
 
 
 def _options(conf_dir: Path) -> dict[str, list[str]]:
-    """The options of each group: the files in its folder."""
+    """Group -> its options, which are the files in its folder."""
     if not conf_dir.is_dir():
         raise ConfigError(f"{conf_dir}/ is not here: run this in the repository's root")
     folders = [path for path in conf_dir.iterdir() if path.is_dir() and path.name != "hydra_plugins"]
     return {path.name: [file.stem for file in path.glob("*.yaml")] for path in folders}
 
 
-def explained(error: BaseException, overrides: Sequence[str], conf_dir: Path) -> str:
-    """One line from Hydra's several, naming the key and the nearest valid one."""
+def explain(error: BaseException, overrides: Sequence[str], conf_dir: Path) -> str:
+    """Hydra's error in one line that names the key and the nearest valid one."""
     groups = _options(conf_dir)
     for override in overrides:
         name = override.partition("=")[0].lstrip("+~").partition("@")[0]
-        ours = not name.startswith("hydra") and name not in groups
-        if ours and not _is_known(name) and name in str(error):
+        may_be_key = not name.startswith("hydra") and name not in groups
+        if may_be_key and not _is_known(name) and name in str(error):
             return f"unknown parameter '{name}'; {nearest_key(name, leaf_keys(Params), groups)}"
     cause = error.__cause__ or error
     full_key = re.search(r"full_key: (\S+)", str(cause))
@@ -228,7 +222,7 @@ def explained(error: BaseException, overrides: Sequence[str], conf_dir: Path) ->
 
 
 def _is_known(name: str) -> bool:
-    """Whether it is a parameter or a part that holds some."""
+    """Whether a dotted name is a parameter or contains parameters."""
     return any(f"{key}.".startswith(f"{name}.") for key in leaf_keys(Params))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cbir.compose import GROUPS, _demo_encoders_on_other_images, composed, main, quoted
+from cbir.compose import GROUPS, _demo_encoders_on_other_images, check_params, composed, quoted, write_params
 from cbir.core.errors import ConfigError
 from cbir.core.params import check_groups, load_params
 from cbir.datasets.params import QueriesParams
@@ -65,7 +65,7 @@ def test_the_composition_holds_every_parameter_and_no_other() -> None:
 
 def test_an_override_is_written_and_all_else_stays(repository: Path) -> None:
     before = yaml.safe_load((repository / "params.yaml").read_text(encoding="utf-8"))
-    main(["dataset.seed=7"])
+    write_params(["dataset.seed=7"])
     after = yaml.safe_load((repository / "params.yaml").read_text(encoding="utf-8"))
     assert after["dataset"].pop("seed") == 7
     assert before["dataset"].pop("seed") == 0
@@ -73,20 +73,22 @@ def test_an_override_is_written_and_all_else_stays(repository: Path) -> None:
 
 
 def test_a_second_composition_forgets_the_overrides_of_the_first(repository: Path) -> None:
-    main(["index=hnsw", "dataset.seed=7"])
-    main([])
+    write_params(["index=hnsw", "dataset.seed=7"])
+    write_params()
     assert (repository / "params.yaml").read_text(encoding="utf-8") == composed(conf_dir=CONF)
 
 
 def test_it_says_whether_anything_changed(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main([])
+    write_params()
     assert capsys.readouterr().out == "params.yaml is unchanged: run `dvc repro`\n"
-    main(["index=hnsw"])
+    write_params(["index=hnsw"])
     assert capsys.readouterr().out == "params.yaml is written, from conf/ and these overrides alone: run `dvc repro`\n"
 
 
 def test_what_it_writes_is_what_load_params_reads(repository: Path) -> None:
-    main(["index=hnsw", "index.search.ef_search=64", "queries.templates=['a {}.','the {}']", "evaluate.ks=[1,2]"])
+    write_params(
+        ["index=hnsw", "index.search.ef_search=64", "queries.templates=['a {}.','the {}']", "evaluate.ks=[1,2]"]
+    )
     path = repository / "params.yaml"
     index = load_params("index", IndexParams, ["index"], path)
     assert (index.kind.value, index.search.ef_search) == ("hnsw", 64)
@@ -113,10 +115,10 @@ def test_a_value_from_the_environment_is_resolved(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_refused_override_leaves_params_yaml_as_it_was(repository: Path) -> None:
-    main(["index=hnsw"])
+    write_params(["index=hnsw"])
     before = (repository / "params.yaml").read_bytes()
     with pytest.raises(ConfigError, match="has no option 'shpes'"):
-        main(["dataset=shpes"])
+        write_params(["dataset=shpes"])
     assert (repository / "params.yaml").read_bytes() == before
 
 
@@ -127,16 +129,16 @@ def test_check_passes_on_the_composition_and_writes_nothing(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (repository / "params.yaml").stat()
-    main(["--check"])
+    check_params()
     assert capsys.readouterr().out == "params.yaml is the composition of conf/\n"
     assert (repository / "params.yaml").stat().st_mtime_ns == before.st_mtime_ns
 
 
 def test_check_takes_overrides(repository: Path) -> None:
-    main(["index=hnsw"])
-    main(["--check", "index=hnsw"])
+    write_params(["index=hnsw"])
+    check_params(["index=hnsw"])
     with pytest.raises(ConfigError, match=r"expected 'kind: flat', found 'kind: hnsw'; run `cbir compose`"):
-        main(["--check"])
+        check_params()
 
 
 def test_check_names_the_line_that_differs(repository: Path) -> None:
@@ -149,7 +151,7 @@ def test_check_names_the_line_that_differs(repository: Path) -> None:
         rf"params\.yaml is not what conf/ .*: line {number + 1}: expected 'max_side_px: 512', found 'max_side_px: 256'"
     )
     with pytest.raises(ConfigError, match=message):
-        main(["--check"])
+        check_params()
     assert path.read_text(encoding="utf-8").splitlines() == lines
 
 
@@ -158,26 +160,26 @@ def test_check_names_the_line_that_is_missing_at_the_end(repository: Path) -> No
     lines = path.read_text(encoding="utf-8").splitlines()
     path.write_text("\n".join(lines[:-1]) + "\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=f"line {len(lines)}: expected '{lines[-1].strip()}', found 'nothing'"):
-        main(["--check"])
+        check_params()
 
 
 def test_check_sees_another_white_space(repository: Path) -> None:
     path = repository / "params.yaml"
     path.write_text(path.read_text(encoding="utf-8").replace("kind: flat", "kind: flat "), encoding="utf-8")
     with pytest.raises(ConfigError, match="only white space differs"):
-        main(["--check"])
+        check_params()
 
 
 def test_check_without_params_yaml_fails(repository: Path) -> None:
     (repository / "params.yaml").unlink()
     with pytest.raises(ConfigError, match="line 1: expected 'dataset:', found 'nothing'"):
-        main(["--check"])
+        check_params()
     assert not (repository / "params.yaml").exists()
 
 
 def test_the_command_in_the_message_can_be_pasted(repository: Path) -> None:
     with pytest.raises(ConfigError, match=re.escape("run `cbir compose 'queries.templates=[\"a {}.\"]'`")):
-        main(["--check", 'queries.templates=["a {}."]'])
+        check_params(['queries.templates=["a {}."]'])
 
 
 def test_the_check_command_fails_with_one_line(repository: Path) -> None:
@@ -337,7 +339,7 @@ def as_name(overrides: Iterable[str]) -> str:
 def test_it_composes_byte_for_byte_what_dvc_does(
     composed_by_dvc: dict[tuple[str, ...], str], repository: Path, overrides: list[str]
 ) -> None:
-    main(overrides)
+    write_params(overrides)
     assert (repository / "params.yaml").read_bytes() == composed_by_dvc[tuple(overrides)].encode()
 
 
@@ -370,13 +372,13 @@ def test_any_path_can_be_given_as_it_is(path: str) -> None:
 
 
 def test_demo_encoders_on_other_images_are_noted(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main([])
+    write_params()
     assert "note:" not in capsys.readouterr().out
-    main(["dataset=image_folder", "dataset.url=photos", "mobilenet=large"])
+    write_params(["dataset=image_folder", "dataset.url=photos", "mobilenet=large"])
     told = capsys.readouterr().out
-    assert "note: the demo weights of clip know drawn shapes only" in told
+    assert "note: the demo weights of clip were trained on drawn shapes only" in told
     assert "add `mobilenet=large clip=vit_b_32` to your `cbir compose ...`, then `make repro`" in told
-    main(["dataset=image_folder", "dataset.url=photos", "mobilenet=large", "clip=vit_b_32"])
+    write_params(["dataset=image_folder", "dataset.url=photos", "mobilenet=large", "clip=vit_b_32"])
     assert "note:" not in capsys.readouterr().out
 
 

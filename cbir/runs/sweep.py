@@ -24,7 +24,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from cbir.artifacts.names import ENCODERS
-from cbir.compose import check_overrides, composed, explained, parsed, register_schema
+from cbir.compose import check_overrides, composed, explain, parse_overrides, register_schema
 from cbir.core.errors import ConfigError, DataError
 from cbir.core.params import CONF_DIR, nearest
 from cbir.datasets.local_state import images_state, local_state
@@ -95,7 +95,7 @@ class Sweep:
 
         Raises ConfigError in one line for the first job that cannot be composed, before any job runs.
         """
-        parsed_overrides = parsed(overrides)
+        parsed_overrides = parse_overrides(overrides)
         check_overrides([text for override in parsed_overrides for text in _values(override)], self._conf_dir)
         if self._objective is None and any(override.key_or_group == "hydra/sweeper" for override in parsed_overrides):
             raise ConfigError(
@@ -110,7 +110,7 @@ class Sweep:
                 hydra: Any = GlobalHydra.instance().hydra
             hydra.multirun("config", self.run_batch, [*overrides, *hydra_overrides], with_log_configuration=False)
         except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(explained(error, overrides, self._conf_dir)) from error
+            raise ConfigError(explain(error, overrides, self._conf_dir)) from error
         if not self.outcomes:
             raise ConfigError(
                 f"{' '.join(overrides)} gives no job: its pattern matches no option, or its range is empty"
@@ -212,7 +212,7 @@ def sweep_name(overrides: Sequence[str]) -> str:
     ('index', 'ann_pareto', 'index-hnsw')
     """
     experiments, varied = [], []
-    for override in parsed(overrides):
+    for override in parse_overrides(overrides):
         if override.is_sweep_override():
             varied.append(override.key_or_group)
         elif override.key_or_group == "experiment":

@@ -319,6 +319,14 @@ def test_a_shallow_clone_runs_with_its_uncommitted_changes(small: Small, tmp_pat
     assert "done before: index-flat-" in again.stdout
 
 
+def test_an_experiment_of_dvc_leaves_no_value_of_the_former(small: Small) -> None:
+    for overrides in (["experiment=tiny_imagenet", "index=hnsw"], ["index=flat"]):
+        words = [word for override in overrides for word in ("-S", override)]
+        command = [sys.executable, "-m", "dvc", "exp", "run", *words]
+        subprocess.run(command, cwd=small.root, env=small.environment, capture_output=True, check=True)
+        assert (small.root / "params.yaml").read_text(encoding="utf-8") == composed(overrides, CONF)
+
+
 def test_a_repository_without_possible_experiments_is_refused(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
