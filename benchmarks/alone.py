@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from cbir.core.device import DeviceName, DeviceParams
-from cbir.core.timing import peak_bytes
+from cbir.core.machine import peak_bytes
 from cbir.encoders.base import Encoder, EncoderCard
 from cbir.encoders.embedding import embed_shards, vector_settings
 from cbir.encoders.opening import open_encoder

@@ -36,8 +36,8 @@ from safetensors.torch import load_file
 
 from benchmarks.alone import open_for
 from cbir.artifacts.images import PackedImage, read_shards, write_shards
+from cbir.core.machine import processor
 from cbir.core.parallel import cores
-from cbir.core.timing import processor
 from cbir.drawing.draw import sample
 from cbir.encoders import clip, mobilenet
 from cbir.encoders.base import Encoder

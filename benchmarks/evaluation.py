@@ -32,7 +32,7 @@ _DIMS = {"mobilenet": 960, "clip": 512}
 _CLASSES, _SPREAD, _PART = 200, 3.0, 4096
 _STAGE = """
 from stages import evaluate
-from cbir.core.timing import peak_bytes
+from cbir.core.machine import peak_bytes
 evaluate.main()
 print(peak_bytes())
 """

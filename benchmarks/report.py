@@ -27,7 +27,7 @@ from cbir.core.files import write_json
 _PICTURES, _PX = 4000, 64  # different ones; more are the same again
 _STAGE = """
 from stages import report
-from cbir.core.timing import peak_bytes
+from cbir.core.machine import peak_bytes
 report.main()
 print(peak_bytes())
 """

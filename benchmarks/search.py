@@ -39,7 +39,7 @@ _SCRIPT = """
 import sys, time, json
 begun = time.perf_counter()
 from cbir import Searcher
-from cbir.core.timing import peak_bytes
+from cbir.core.machine import peak_bytes
 encoder, kind, exact, count = sys.argv[1], sys.argv[2], sys.argv[3] == "exact", int(sys.argv[4])
 searcher = Searcher.open("data")
 photo = open("photo.jpg", "rb").read()

@@ -4,12 +4,12 @@ import sys
 
 from cbir.artifacts.names import encoder_argument
 from cbir.artifacts.paths import DataPaths
+from cbir.artifacts.timings import timed
 from cbir.artifacts.vectors import open_vectors
 from cbir.core.device import load_device
 from cbir.core.errors import one_line_errors
 from cbir.core.parallel import cores
 from cbir.core.params import load_params
-from cbir.core.timing import timed
 from cbir.index.params import IndexParams
 from cbir.index.storage import index_vectors
 

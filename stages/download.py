@@ -1,11 +1,11 @@
 """download: fetch the data set's archive into data/raw, note its folder, or draw it."""
 
 from cbir.artifacts.paths import DataPaths
+from cbir.artifacts.timings import timed
 from cbir.core.device import load_device
 from cbir.core.errors import one_line_errors
 from cbir.core.parallel import cores
 from cbir.core.params import load_params
-from cbir.core.timing import timed
 from cbir.fetching.dataset import fetch_dataset
 from cbir.fetching.params import SourceParams
 

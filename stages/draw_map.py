@@ -6,10 +6,10 @@ from cbir.artifacts.images import read_columns
 from cbir.artifacts.maps import write_map
 from cbir.artifacts.names import encoder_argument
 from cbir.artifacts.paths import DataPaths
+from cbir.artifacts.timings import timed
 from cbir.artifacts.vectors import open_vectors
 from cbir.core.errors import one_line_errors
 from cbir.core.params import load_params
-from cbir.core.timing import timed
 from cbir.maps.params import MapParams
 from cbir.maps.projection import draw_map
 

@@ -5,10 +5,10 @@ import sys
 from cbir.artifacts.names import encoder_argument
 from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.queries import read_prompts, read_query_list
+from cbir.artifacts.timings import timed
 from cbir.core.device import load_device
 from cbir.core.errors import one_line_errors
 from cbir.core.params import load_params
-from cbir.core.timing import timed
 from cbir.encoders.embedding import embed_queries, embed_shards, vector_settings, write_vectors_passport
 from cbir.encoders.opening import open_encoder
 from cbir.encoders.params import EncoderParams

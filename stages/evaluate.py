@@ -2,11 +2,11 @@
 
 from cbir.artifacts.names import ENCODERS
 from cbir.artifacts.paths import DataPaths, ReportPaths
+from cbir.artifacts.timings import timed
 from cbir.core.device import load_device
 from cbir.core.errors import one_line_errors
 from cbir.core.parallel import cores
 from cbir.core.params import load_params
-from cbir.core.timing import timed
 from cbir.evaluation.collection import open_collection
 from cbir.evaluation.evaluate import evaluate_encoder
 from cbir.evaluation.params import EvaluateParams

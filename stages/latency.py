@@ -2,11 +2,11 @@
 
 from cbir.artifacts.names import ENCODERS
 from cbir.artifacts.paths import DataPaths, ReportPaths
+from cbir.artifacts.timings import timed
 from cbir.core.device import DeviceParams
 from cbir.core.errors import one_line_errors
 from cbir.core.parallel import cores
 from cbir.core.params import load_params
-from cbir.core.timing import timed
 from cbir.index.latency import write_latency
 from cbir.index.params import IndexParams, LatencyParams
 

@@ -1,11 +1,11 @@
 """preprocess: decode each image of data/raw, pack it into shards, write the query list and its judgements."""
 
 from cbir.artifacts.paths import DataPaths
+from cbir.artifacts.timings import timed
 from cbir.core.device import load_device
 from cbir.core.errors import one_line_errors
 from cbir.core.parallel import cores
 from cbir.core.params import load_params
-from cbir.core.timing import timed
 from cbir.datasets.params import DatasetParams, QueriesParams, QuerySource
 from cbir.datasets.preprocess import preprocess
 from cbir.datasets.readers import open_dataset

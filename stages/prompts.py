@@ -3,11 +3,11 @@
 from cbir.artifacts.images import read_columns
 from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.artifacts.queries import read_prompts
+from cbir.artifacts.timings import timed
 from cbir.artifacts.vectors import open_vectors
 from cbir.core.errors import one_line_errors
 from cbir.core.files import write_json
 from cbir.core.params import load_params
-from cbir.core.timing import timed
 from cbir.evaluation.params import EvaluateParams
 from cbir.evaluation.prompts import compare_prompts
 

@@ -4,9 +4,9 @@ import sys
 
 from cbir.artifacts.names import encoder_argument
 from cbir.artifacts.paths import DataPaths
+from cbir.artifacts.timings import timed
 from cbir.core.errors import one_line_errors
 from cbir.core.params import load_params
-from cbir.core.timing import timed
 from cbir.encoders.exporting import export_towers
 from cbir.encoders.params import EncoderParams
 from cbir.encoders.weights import fetch_encoder

@@ -1,1 +1,1 @@
-"""Errors, text, files, threads, progress, timing and parameters, for all other packages."""
+"""Errors, text, files, threads, progress and parameters, for all other packages."""

@@ -7,9 +7,9 @@ from cbir.artifacts.names import ENCODERS
 from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.artifacts.prompt_metrics import read_prompt_metrics
 from cbir.artifacts.runs import read_duplicates
+from cbir.artifacts.timings import read_timings
 from cbir.artifacts.vectors import read_passport
 from cbir.core.files import read_json
-from cbir.core.timing import read_timings
 from cbir.report.class_names import read_class_names
 from cbir.report.facts import Facts
 from cbir.report.failures import read_failures

@@ -24,7 +24,7 @@ MAX_PEAK_BYTES = 500e6  # the whole process of the stage preprocess; the bomb al
 STAGE = """
 import sys
 from stages import {0}
-from cbir.core.timing import peak_bytes
+from cbir.core.machine import peak_bytes
 {0}.main(*sys.argv[1:])
 print(peak_bytes())
 """
@@ -104,7 +104,7 @@ def test_a_long_narrow_image_is_not_resized_as_a_whole(tmp_path: Path) -> None:
     code = """
 from cbir.encoders.preprocessing import Preprocessing
 from PIL import Image
-from cbir.core.timing import peak_bytes
+from cbir.core.machine import peak_bytes
 for size in ((1, 20_000), (20_000, 1)):
     image = Preprocessing(232, 224, "shortest", "bicubic", (0.5,) * 3, (0.5,) * 3).prepare(Image.new("RGB", size, "red"))
     assert image.shape == (224, 224, 3) and (image == (255, 0, 0)).all()

@@ -5,21 +5,20 @@ No result depends on times; they are only in these files, in an index's build.js
 
 import platform
 import resource
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
 
+from cbir.artifacts.paths import DataPaths
 from cbir.core.errors import DataError
 from cbir.core.files import read_json, write_json
+from cbir.core.machine import peak_bytes, processor, rss_bytes
 from cbir.core.parallel import cores
 
-TIMINGS: Final = Path("data/timings")
 # in the order of dvc.yaml, without scan, which always runs and takes no time, and report, which reads the timings
 STAGES: Final = ("download", "weights", "preprocess", "embed", "index", "map", "evaluate", "prompts", "latency")
-_RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes per unit of ru_maxrss
 
 
 @contextmanager
@@ -36,14 +35,13 @@ def timed(stage: str) -> Iterator[dict[str, Any]]:
     started_s, used_cpu_s, extra = perf_counter(), _cpu_s(), dict[str, Any]()
     yield extra
     wall_s = perf_counter() - started_s
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
     figures = {
         "wall_s": round(wall_s, 2),
         "cpu_s": round(_cpu_s() - used_cpu_s, 2),
-        "peak_mb": round(max(peak_bytes(), children.ru_maxrss * _RSS_UNIT) / 1e6),
+        "peak_mb": round(max(peak_bytes(), rss_bytes(resource.RUSAGE_CHILDREN)) / 1e6),
         "machine": {"processor": processor(), "cores": cores(), "system": platform.system()},
     }
-    write_json(TIMINGS / f"{stage}.json", figures | extra)
+    write_json(DataPaths().timings / f"{stage}.json", figures | extra)
 
 
 def _cpu_s() -> float:
@@ -68,27 +66,3 @@ def _read(path: Path) -> dict[str, Any]:
     if not (has_numbers and isinstance(machine, dict) and {"processor", "cores", "system"} <= set(machine)):
         raise DataError(f"{path}: expected time and memory of a stage, found {figures}: run `dvc repro`")
     return figures
-
-
-def peak_bytes() -> int:
-    """Return the most memory that this process has held since it began, in bytes.
-
-    On Linux, ru_maxrss also counts the memory of the parent when it started the process; VmHWM does not.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        (line,) = [line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:")]
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
-
-
-def processor() -> str:
-    """Return the system's name of the processor."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    except OSError:
-        return platform.processor() or platform.machine()  # only Linux has this file
-    return platform.machine()

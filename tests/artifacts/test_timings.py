@@ -12,11 +12,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cbir.artifacts.paths import DataPaths
+from cbir.artifacts.timings import STAGES, read_timings, timed
 from cbir.core.errors import DataError
 from cbir.core.files import write_json
-from cbir.core.timing import STAGES, TIMINGS, read_timings, timed
 from tests.support.imports import ROOT
 
+TIMINGS = DataPaths().timings
 PIPELINE: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 UNTIMED = {"scan", "report"}
 ENCODERS = ("mobilenet", "clip")
@@ -43,7 +45,7 @@ def run_timed(block: str, before: str = "") -> dict[str, Any]:
     """Run a block in a process of its own, and return its figures and `since_start_s`, seconds since `before` began."""
     body = "".join(f"    {line}\n" for line in block.splitlines())
     script = (
-        f"import subprocess, sys, time\nfrom cbir.core.timing import timed\nstart_s = time.perf_counter()\n{before}\n"
+        f"import subprocess, sys, time\nfrom cbir.artifacts.timings import timed\nstart_s = time.perf_counter()\n{before}\n"
         f"with timed('trial') as extra:\n{body}    extra['since_start_s'] = time.perf_counter() - start_s\n"
     )
     command = ["/bin/sh", "-c", '"$0" -c "$1"; exit $?', sys.executable, script]  # keeps pytest's memory out of it
@@ -131,7 +133,7 @@ def test_peak_memory_is_that_of_the_largest_process() -> None:
 
 def test_memory_of_the_parent_process_does_not_count() -> None:
     """Linux keeps ru_maxrss through exec, and bash, as DVC calls it, replaces itself with the stage."""
-    script = "from cbir.core.timing import timed\nwith timed('trial'): pass"
+    script = "from cbir.artifacts.timings import timed\nwith timed('trial'): pass"
     large = f"import subprocess, sys; {ALLOCATE.format(mb=400)}; subprocess.run(sys.argv[1:], check=True)"
     command = [sys.executable, "-c", large, sys.executable, "-c", script]
     subprocess.run(command, env={"PYTHONPATH": str(ROOT)}, check=True)
