@@ -12,12 +12,13 @@ ifneq ($(OVERRIDES),)
 $(error make takes no parameters: add `$(OVERRIDES)` to your `cbir compose ...`, then `make repro`)
 endif
 
-.PHONY: help repro app test test-slow lint docs setup lock demo bench clean
+.PHONY: help repro app test test-slow mutants lint docs setup lock demo bench clean
 help:
 	@echo "make repro      install the packages, run the pipeline, print the results"
 	@echo "make app        install the packages, search the gallery in the browser"
 	@echo "make test       install the packages, run the tests (minutes)"
 	@echo "make test-slow  run the slow tests as well"
+	@echo "make mutants    put small faults into metrics and index, and list those that no test notices (an hour)"
 	@echo "make lint       format, lint, types and the borders between packages"
 	@echo "make docs       build the manual into site/index.html"
 	@echo "make demo       train the demo encoders (half an hour), run the default pipeline, write their card"
@@ -36,6 +37,11 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+# OMP_NUM_THREADS: one process, one thread
+mutants: setup
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 1
+	$(BIN)/mutmut results
 
 lint: setup
 	$(BIN)/ruff format --check .

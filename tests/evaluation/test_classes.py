@@ -50,7 +50,7 @@ def test_classes_are_ranked_by_the_cosine_to_their_mean_vector(seed: int) -> Non
             assert rank == 1 + sum(mean @ query > means[number] @ query for mean in means)
 
 
-def test_the_querys_own_image_is_taken_out_of_its_classs_mean() -> None:
+def test_the_own_image_is_excluded_from_the_class_mean() -> None:
     classes, gallery, _, _ = world(7)
     own = np.flatnonzero(classes.of_gallery != MISSING)[:10]
     wanted = classes.of_gallery[own]
@@ -65,7 +65,7 @@ def test_the_querys_own_image_is_taken_out_of_its_classs_mean() -> None:
         assert rank == sum(score >= scores[number] for score in scores)
 
 
-def test_a_query_whose_class_has_no_other_image_has_no_rank_and_another_is_not_compared_with_it() -> None:
+def test_a_class_without_another_image_has_no_prototype() -> None:
     classes = Classes.of(pa.array(["ant", "bee", "cat"]))
     gallery = unit(np.eye(3) + 0.1)
     nearly = (gallery[:1] * (1 + 1e-7)).astype(np.float32)  # as embedded in another batch
@@ -89,7 +89,7 @@ def test_votes_are_counted(neighbours: list[int], wanted: int, random: object) -
     assert rank == (order.index(wanted) + 1 if wanted in votes else math.inf)
 
 
-def test_the_first_of_the_vote_is_scikit_learns_where_votes_differ() -> None:
+def test_the_winner_of_the_vote_is_that_of_scikit_learn() -> None:
     classes, gallery, queries, wanted = world(3, n=200, asked=80)
     labelled = classes.of_gallery != MISSING
     gallery, of_gallery = gallery[labelled], classes.of_gallery[labelled]
@@ -106,7 +106,7 @@ def test_the_first_of_the_vote_is_scikit_learns_where_votes_differ() -> None:
     assert compared > 40
 
 
-def test_a_class_has_the_name_of_its_first_image_or_its_label() -> None:
+def test_a_class_is_named_by_its_first_image_or_label() -> None:
     labels = pa.array(["n2", "n1", None, "n2", "n3"])
     names = pa.array(["cat, tabby", "dog", "nobody", "another cat", None])
     found = Classes.of(labels, names)

@@ -64,7 +64,7 @@ def drawn(number: int) -> list[bytes]:
     return found
 
 
-def test_the_very_same_file_is_found_however_often_it_is_there_and_not_the_querys_own_image() -> None:
+def test_copies_of_a_file_are_duplicates_except_the_own_image() -> None:
     one, two, three = drawn(3)
     gallery = pictures(one, two, one, three)
     assert list(same_bytes(pictures(one, three), gallery, NOBODY[:2])) == [
@@ -75,7 +75,7 @@ def test_the_very_same_file_is_found_however_often_it_is_there_and_not_the_query
 
 
 @pytest.mark.parametrize("way", ["compressed anew", "half as large", "larger", "as PNG"])
-def test_a_copy_is_found_by_its_pixels_and_no_other_image(drawings: list[Image.Image], way: str) -> None:
+def test_a_copy_is_detected_by_its_pixels_alone(drawings: list[Image.Image], way: str) -> None:
     copies = {
         "compressed anew": lambda image: jpeg(image, 40),
         "half as large": lambda image: jpeg(image.resize((48, 40), Image.Resampling.BICUBIC)),
@@ -103,14 +103,14 @@ def test_pixels_are_compared_as_by_the_definition() -> None:
     assert 0 < len(found) < 40
 
 
-def test_vectors_are_near_from_the_cosine_on_that_is_asked_for() -> None:
+def test_vectors_are_near_from_the_given_cosine_on() -> None:
     scores = np.array([[1.0, 0.999, 0.99], [0.5, 0.4, -np.inf]], np.float32)
     positions = np.array([[4, 2, 0], [1, 0, MISSING]])
     found = [(pair.query, pair.position, pair.found_by) for pair in same_vectors(scores, positions, "clip", 0.995)]
     assert found == [(0, 4, "clip"), (0, 2, "clip")]
 
 
-def test_pictures_without_contrast_are_no_copies_of_each_other_but_by_their_bytes() -> None:
+def test_pictures_without_contrast_are_duplicates_by_bytes_only() -> None:
     plain = [jpeg(Image.new("RGB", (64, 64), colour)) for colour in ("white", (254, 255, 255), (255, 255, 250))]
     asked, gallery = pictures(plain[0]), pictures(*plain)
     assert list(same_pixels(asked, gallery, NOBODY[:1])) == []
@@ -134,9 +134,7 @@ def test_copies_of_one_picture_are_counted_up_to_a_bound() -> None:
 
 
 @pytest.mark.parametrize("way", ["brighter", "cut", "another"])
-def test_near_vectors_are_of_one_picture_only_where_it_is_alike_from_afar(
-    drawings: list[Image.Image], way: str
-) -> None:
+def test_near_vectors_need_similar_fingerprints(drawings: list[Image.Image], way: str) -> None:
     change = {
         "brighter": lambda number: ImageEnhance.Brightness(drawings[number]).enhance(1.15),
         "cut": lambda number: drawings[number].crop((2, 2, 94, 78)),

@@ -217,7 +217,7 @@ def test_ceilings_equal_the_naive_ones(done: Done, task: str) -> None:
 
 
 @pytest.mark.parametrize("task", ["cbir", "tbir"])
-def test_chance_is_the_mean_share_of_relevant_among_the_other_images(done: Done, task: str) -> None:
+def test_chance_is_the_share_of_relevant_among_other_images(done: Done, task: str) -> None:
     shares = []
     for query in done.world.queries_of(task):
         n_relevant = oracles.number_of_relevant(done.world.relevance(query))
@@ -267,7 +267,7 @@ def test_no_run_holds_the_querys_own_image(approximate: dict[str, Done]) -> None
                     assert query.image_id not in [image_id for image_id, _, _ in run[query.query_id]]
 
 
-def test_run_depth_sets_the_depth_and_may_reach_the_whole_gallery(by_label: Done, tmp_path: Path) -> None:
+def test_a_run_may_be_as_deep_as_the_gallery(by_label: Done, tmp_path: Path) -> None:
     n = len(by_label.world.gallery)
     by_label.world.evaluate(tmp_path, params=subset(PARAMS, run_depth=n - 1))
     deep = Done(by_label.world, tmp_path, {})
@@ -276,7 +276,7 @@ def test_run_depth_sets_the_depth_and_may_reach_the_whole_gallery(by_label: Done
         assert found == by_label.world.ranking("clip", query)[: n - 1]
 
 
-def test_the_depth_of_the_runs_changes_no_metric_of_the_encoder(by_label: Done, tmp_path: Path) -> None:
+def test_metrics_do_not_depend_on_the_depth_of_the_runs(by_label: Done, tmp_path: Path) -> None:
     found = by_label.world.evaluate(tmp_path, params=subset(PARAMS, run_depth=60))
     for name in ("cbir", "tbir", "subsets", "ceilings", "chance"):
         assert found[name] == by_label.metrics[name]
@@ -313,7 +313,7 @@ def test_metrics_of_the_index_are_those_of_its_run(
 
 @each_search
 @each_answer
-def test_map_at_r_of_the_index_asks_it_for_all_relevant(
+def test_map_at_r_of_the_index_needs_r_results(
     approximate: dict[str, Done], kind: str, task: str, encoder: str
 ) -> None:
     done = approximate[kind]
@@ -326,9 +326,7 @@ def test_map_at_r_of_the_index_asks_it_for_all_relevant(
         assert math.isnan(expected) if told is None else told == pytest.approx(expected, abs=1e-9)
 
 
-def test_with_more_relevant_images_than_results_are_asked_for_there_is_no_map_at_r(
-    by_label: Done, tmp_path: Path
-) -> None:
+def test_the_index_has_no_map_at_r_beyond_the_maximum(by_label: Done, tmp_path: Path) -> None:
     with mock.patch.object(index_search, "_MAX_R", 10):
         found = by_label.world.evaluate(tmp_path)
     assert "map_at_r" not in found["ann"]["clip"]["image"]
@@ -338,7 +336,7 @@ def test_with_more_relevant_images_than_results_are_asked_for_there_is_no_map_at
 @each_search
 @each_answer
 @pytest.mark.parametrize("suffix", ["", "_exact"], ids=["index", "exact"])
-def test_trec_eval_of_a_run_gives_the_metrics_that_we_report(
+def test_trec_eval_of_a_run_gives_the_reported_metrics(
     approximate: dict[str, Done], kind: str, task: str, encoder: str, suffix: str
 ) -> None:
     done = approximate[kind]
@@ -437,9 +435,7 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 @each_kind
-def test_twins_of_the_querys_image_lead_and_only_the_image_itself_is_left_out(
-    twins: World, kind: str, tmp_path: Path
-) -> None:
+def test_copies_of_the_own_image_rank_first(twins: World, kind: str, tmp_path: Path) -> None:
     done = Done(twins, tmp_path, twins.evaluate(tmp_path, kind))
     ids = list(twins.gallery)
     for encoder in DIMS:
@@ -455,7 +451,7 @@ def test_twins_of_the_querys_image_lead_and_only_the_image_itself_is_left_out(
                 assert set(found[:4]) == set(others)
 
 
-def test_ann_recall_of_exact_search_is_1_whichever_twins_it_returns(twins: World, tmp_path: Path) -> None:
+def test_ann_recall_of_exact_search_is_1_among_copies(twins: World, tmp_path: Path) -> None:
     params = subset(PARAMS, ann_ks=[1, 2, 3, 7, 50])  # amid the twins
     found = twins.evaluate(tmp_path, params=params)["ann"]
     for values in (*found["clip"].values(), *found["mobilenet"].values()):
@@ -498,7 +494,7 @@ def test_metrics_with_twins_equal_the_naive_ones(twins: World, tmp_path: Path) -
     ids=["1 query", "5 queries", "4 queries to FAISS", "scores of 3 queries", "fewer scores than one query has"],
 )
 @each_kind
-def test_the_size_of_a_block_changes_no_figure_and_no_ranking(
+def test_results_do_not_depend_on_the_size_of_blocks(
     approximate: dict[str, Done],
     kind: str,
     limits: dict[str, int],
@@ -531,7 +527,7 @@ def test_the_number_of_threads_changes_no_byte(approximate: dict[str, Done], kin
     assert all((tmp_path / "1" / name).read_bytes() == (tmp_path / "3" / name).read_bytes() for name in names)
 
 
-def test_a_batch_without_gallery_images_is_asked_as_deep_as_one_with_them(by_label: Done, tmp_path: Path) -> None:
+def test_all_batches_of_a_task_are_searched_equally_deep(by_label: Done, tmp_path: Path) -> None:
     """Beyond ef_search, an HNSW index searches as wide as it is asked to reach: 200 and 201 are two searches."""
     asked: list[tuple[int, int]] = []
 
@@ -573,7 +569,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Collection, TaskQue
     )
 
 
-def test_memory_holds_a_block_of_queries_against_the_gallery_and_never_all(
+def test_memory_never_holds_the_scores_of_all_queries(
     large: tuple[Collection, TaskQueries, Any, Any],
 ) -> None:
     gallery, asked, vectors, index = large
@@ -607,7 +603,7 @@ def test_intervals_are_of_the_values_of_each_query(done: Done, task: str, encode
     assert intervals["about"] == {"level": 0.95, "resamples": PARAMS.resamples, "seed": PARAMS.seed, "drawn": "classes"}
 
 
-def test_every_figure_of_quality_is_defined_with_its_ceiling_and_its_number_of_queries(done: Done) -> None:
+def test_every_metric_has_definition_ceiling_and_number_of_queries(done: Done) -> None:
     definitions = read_json(done.out / "definitions.json")
     groups = [*done.metrics["cbir"].values(), *done.metrics["tbir"].values(), *done.metrics["categories"].values()]
     names = {name for values in groups for name in values}
@@ -736,7 +732,7 @@ def test_without_labels_there_are_no_metrics_but_ann_recall(tmp_path: Path) -> N
         ({"ks": [1, 101]}, r"run_depth: expected at least the largest of evaluate\.ks, 101, found 100"),
     ],
 )
-def test_a_k_that_cannot_be_reached_is_refused_with_the_largest_that_can(
+def test_a_k_beyond_the_gallery_is_refused(
     by_label: Done, changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -756,7 +752,7 @@ def test_every_image_can_be_reached_but_the_querys_own() -> None:
         check_depths(params, n_gallery=49, has_gallery_queries=False)
 
 
-def test_the_depth_is_100_or_the_whole_of_a_smaller_gallery() -> None:
+def test_the_depth_is_100_or_a_smaller_gallery() -> None:
     params = subset(PARAMS, ks=[1], ann_ks=[1])
     assert check_depths(params, n_gallery=1000, has_gallery_queries=True) == 100
     assert check_depths(params, n_gallery=100, has_gallery_queries=True) == 99

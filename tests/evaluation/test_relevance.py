@@ -40,7 +40,7 @@ def told(found: tuple[NDArray[np.int64], NDArray[np.float64]]) -> tuple[list[int
 # --- by label ---------------------------------------------------------------------------------------------------------
 
 
-def test_by_label_every_image_of_the_label_is_relevant_with_grade_1() -> None:
+def test_every_image_of_the_label_is_relevant_with_grade_1() -> None:
     found = relevance(["x", "y", "x", None, "x"], {"q": "x", "r": "y"})
     assert told(found.of("q", MISSING)) == ([0, 2, 4], [1, 1, 1])
     assert told(found.of("r", MISSING)) == ([1], [1])
@@ -53,7 +53,7 @@ def test_the_querys_own_image_is_not_relevant_to_it() -> None:
     assert told(found.of("q", MISSING)) == ([0, 2, 3], [1, 1, 1])  # asking leaves no trace
 
 
-def test_a_query_without_label_has_nothing_relevant_not_even_unlabelled_images() -> None:
+def test_unlabelled_images_are_not_relevant_to_unlabelled_queries() -> None:
     assert told(relevance(["x", None, None], {"q": None}).of("q", MISSING)) == ([], [])
 
 
@@ -79,7 +79,7 @@ def test_grade_0_and_below_is_not_relevant() -> None:
     assert told(found.of("q", MISSING)) == ([1], [1])
 
 
-def test_when_every_grade_is_0_nothing_is_relevant_and_labels_do_not_step_in() -> None:
+def test_labels_do_not_replace_judgements_of_grade_0() -> None:
     assert told(relevance(["x"] * 2, {"q": "x"}, ("q", "a", 0)).of("q", MISSING)) == ([], [])
 
 
@@ -125,11 +125,11 @@ def test_a_duplicate_of_the_own_vector_under_another_id_stays() -> None:
     assert leave_out([[1.0, 1.0, 1.0, 0.5]], [[2, 7, 9, 4]], own=[7], k=3) == ([[1.0, 1.0, 0.5]], [[2, 9, 4]])
 
 
-def test_a_query_that_is_no_gallery_image_keeps_its_first_k() -> None:
+def test_queries_outside_the_gallery_keep_their_first_k() -> None:
     assert leave_out([[0.9, 0.5, 0.25]], [[0, 1, 2]], own=[MISSING], k=2)[1] == [[0, 1]]
 
 
-def test_missing_results_stay_at_the_end_and_are_no_own_image() -> None:
+def test_missing_results_stay_last() -> None:
     scores, positions = leave_out(
         [[0.5, 0.25, -np.inf, -np.inf]] * 2, [[7, 3, MISSING, MISSING]] * 2, own=[7, MISSING], k=3
     )
@@ -176,7 +176,7 @@ def test_without_self_and_run_table_equal_a_plain_loop(search: tuple[list[list[i
 # --- the run table ----------------------------------------------------------------------------------------------------
 
 
-def test_a_run_has_ids_ranks_from_1_and_scores_and_leaves_out_what_was_not_found() -> None:
+def test_a_run_has_ranks_from_1_and_no_missing_results() -> None:
     scores = np.float32([[0.5, 0.25, -np.inf], [0.75, -np.inf, -np.inf], [-np.inf] * 3])
     positions = np.array([[2, 0, MISSING], [1, MISSING, MISSING], [MISSING] * 3])
     table = run_table(["q", "r", "s"], scores, positions, pa.array(["a", "b", "c"]))

@@ -11,14 +11,16 @@ from scipy import stats
 from cbir.evaluation.statistics import (
     MIN_CLASSES,
     Interval,
+    bounds_of_means,
     classes_of,
     holm,
     interval_of_means,
+    least_p,
     p_values_of_differences,
 )
 
 
-def test_a_class_is_a_label_and_a_query_without_one_stands_alone() -> None:
+def test_a_query_without_label_is_its_own_class() -> None:
     assert classes_of(["b", None, "a", "b", None]).tolist() == [0, 1, 2, 0, 3]
     assert classes_of([]).tolist() == []
 
@@ -105,6 +107,39 @@ def test_the_p_value_is_the_share_of_all_signs() -> None:
     far = [abs(np.dot(signs, sums)) >= abs(sums.sum()) - 1e-9 for signs in itertools.product((-1, 1), repeat=8)]
     found = p_values_of_differences(differences, classes, 50_000, seed=0)
     assert found[0] == pytest.approx(np.mean(far), abs=0.01)
+
+
+def test_each_metric_has_a_p_value_of_its_own() -> None:
+    rng = np.random.default_rng(6)
+    differences, classes = rng.normal([0.0, 0.3, 1.0], 0.5, (30, 3)), np.arange(30) % 10
+    differences[:, 0][rng.random(30) < 0.5] = np.nan
+    together = p_values_of_differences(differences, classes, 500, seed=0)
+    alone = [p_values_of_differences(differences[:, [column]], classes, 500, seed=0)[0] for column in range(3)]
+    assert together.tolist() == alone
+    assert together[0] > together[1] > together[2]
+
+
+def test_the_observed_difference_is_as_far_as_itself() -> None:
+    """With one class both signs are equally far from 0; a metric that one query defines has a p-value."""
+    differences = np.array([[0.1, np.nan]])
+    found = p_values_of_differences(differences, np.zeros(1, np.int64), 100, seed=0)
+    assert found[0] == 1
+    assert np.isnan(found[1])
+
+
+@pytest.mark.parametrize(("n_classes", "flips", "expected"), [(1, 99, 1), (3, 99, 0.25), (8, 99, 0.01), (5000, 9, 0.1)])
+def test_the_smallest_p_value_is_bounded_by_classes_and_flips(n_classes: int, flips: int, expected: float) -> None:
+    assert least_p(n_classes, flips) == expected
+
+
+def test_bounds_are_rounded_and_undefined_intervals_left_out() -> None:
+    values = {"map": np.linspace(0, 1, 12), "mrr": np.full(12, np.nan), "precision@1": np.full(12, 1 / 3)}
+    bounds_of = bounds_of_means(values, np.arange(12), 500, seed=2)
+    assert list(bounds_of) == ["map", "precision@1"]
+    assert bounds_of["precision@1"] == [0.333333, 0.333333]
+    interval = interval_of_means(values["map"][:, None], np.arange(12), 500, seed=2)[0]
+    assert interval is not None
+    assert bounds_of["map"] == [round(interval.low, 6), round(interval.high, 6)]
 
 
 def test_no_difference_anywhere_has_p_1() -> None:

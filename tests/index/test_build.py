@@ -43,6 +43,7 @@ def saved_bytes(kind: str, params: BuildParams, parts: list[Vectors], threads: i
         ("ivf_pq", BuildParams(nlist=16), 1000, 960, "IVF16,PQ64x8np"),
         ("ivf_pq", BuildParams(nlist=16), 1000, 90, "IVF16,PQ45x8np"),
         ("ivf_pq", BuildParams(nlist=16), 1000, 97, "IVF16,PQ1x8np"),
+        ("ivf_pq", BuildParams(nlist=16), 1000, 24, "IVF16,PQ24x8np"),
     ],
 )
 def test_null_parameters_are_derived_from_rows_and_dimension(
@@ -96,7 +97,7 @@ def test_build_parameters_reach_faiss() -> None:
         ("hnsw", BuildParams(train_rows=4), 99, ConfigError, r"train_rows applies to ivf_flat, ivf_pq or sq8, not"),
     ],
 )
-def test_build_parameters_that_faiss_would_fail_on_or_ignore_are_refused(
+def test_build_parameters_that_faiss_would_reject_or_ignore_are_refused(
     kind: str, params: BuildParams, n_rows: int, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from cbir.core.errors import ConfigError, DataError
 from cbir.index import exact
-from cbir.index.exact import exact_scores, exact_search, top_k
-from tests.index.gallery import PARTS, QUERIES, Neighbours, clustered, split, with_last_row_scaled
+from cbir.index.exact import exact_neighbours, exact_scores, exact_search, top_k
+from tests.index.gallery import GALLERY, PARTS, QUERIES, Neighbours, clustered, split, with_last_row_scaled
+from tests.support.world import unit
 
 
 @settings(max_examples=150, deadline=None)
@@ -84,3 +85,39 @@ def test_top_k_of_whole_score_rows_is_exact_search() -> None:
 
 def test_exact_scores_of_an_empty_gallery_are_no_columns() -> None:
     assert exact_scores(QUERIES, []).shape == (100, 0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_neighbours_of_one_query_are_those_of_exact_search(data: st.DataObject) -> None:
+    """Over copies and near-ties, of some or of all rows."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    n_rows, dim = data.draw(st.tuples(st.integers(1, 40), st.integers(1, 30)))
+    centres = rng.normal(size=(3, dim))
+    noise = rng.choice([0, 1e-7, 1], (n_rows, 1)) * rng.normal(size=(n_rows, dim))
+    gallery = unit(centres[rng.integers(3, size=n_rows)] + noise)
+    query = gallery[rng.integers(n_rows)]
+    parts = split(gallery, *sorted(data.draw(st.lists(st.integers(0, n_rows), max_size=3))))
+    among = rng.random(n_rows) < data.draw(st.sampled_from([0.3, 1.1]))
+    kept = np.flatnonzero(among)
+    k = data.draw(st.integers(0, n_rows))
+    if not 1 <= k <= len(kept):
+        with pytest.raises(ConfigError, match=f"k = {k} is "):
+            exact_neighbours(query, parts, k, among)
+        return
+    scores, positions = exact_neighbours(query, parts, k, among)
+    expected_scores, rows = exact_search(query[None], [gallery[kept]], k)
+    np.testing.assert_array_equal(positions, kept[rows[0]])
+    np.testing.assert_array_equal(scores, expected_scores[0])
+    if among.all():
+        np.testing.assert_array_equal(exact_neighbours(query, parts, k)[1], positions)
+
+
+def test_neighbours_refuse_rows_that_cannot_be_ranked() -> None:
+    bad = with_last_row_scaled(np.nan)
+    with pytest.raises(DataError, match="gallery row 2999: expected finite values, found NaN or infinity"):
+        exact_neighbours(QUERIES[0], split(bad, 1000), 3)
+    with pytest.raises(DataError, match="query row 0: expected finite values, found NaN or infinity"):
+        exact_neighbours(bad[2999], PARTS, 3)
+    with pytest.raises(DataError, match=r"gallery part 1: expected float32 vectors of shape \(n, 32\), found float64"):
+        exact_neighbours(QUERIES[0], [GALLERY, GALLERY.astype(np.float64)], 3)

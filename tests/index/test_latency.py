@@ -55,9 +55,7 @@ def searches() -> Iterator[list[tuple[str, NDArray[np.float32], int, SearchParam
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_encoder_is_timed_on_image_and_text_queries_by_index_and_exact(
-    world: World, kind: str, tmp_path: Path
-) -> None:
+def test_image_and_text_queries_are_timed_by_both_searches(world: World, kind: str, tmp_path: Path) -> None:
     told = measured(world, tmp_path / "latency.json", kind)
     assert (list(told), told["k"], told["threads"]) == (["encoders", "k", "threads"], 10, 1)
     assert {encoder: list(found) for encoder, found in told["encoders"].items()} == {
@@ -90,7 +88,7 @@ def test_exact_is_the_flat_index_with_its_own_parameters(
     assert [(found, params) for found, _, _, params in searches] == 3 * asked
 
 
-def test_queries_are_asked_singly_and_then_all_at_once_after_a_warm_up(searches: list[Any]) -> None:
+def test_single_queries_and_batches_are_timed_after_a_warm_up(searches: list[Any]) -> None:
     rows = np.eye(30, dtype=np.float32)
     index = build_index([rows], 30, 30, "flat", BuildParams(), threads=1)
     found = measure_latency(index, rows, 3, SearchParams(), threads=1)
@@ -122,9 +120,7 @@ def test_a_sample_larger_than_the_queries_takes_them_all(world: World, tmp_path:
     assert (told["image"]["index"]["queries"], told["text"]["exact"]["queries"]) == (22, 14)
 
 
-def test_in_a_gallery_of_fewer_than_ten_images_k_is_all_of_them_and_is_told(
-    tmp_path: Path, searches: list[Any]
-) -> None:
+def test_k_is_at_most_the_size_of_the_gallery(tmp_path: Path, searches: list[Any]) -> None:
     small = make_world(tmp_path, n_gallery=20)
     keep = list(small.gallery)[:7]
     small.gallery = {image_id: small.gallery[image_id] for image_id in keep}

@@ -123,6 +123,7 @@ def test_search_defaults_fit_the_index(built: dict[str, faiss.Index]) -> None:
     assert resolve_search_params(built["hnsw"], 300, SearchParams(ef_search=64)) == SearchParams(ef_search=300)
     many_cells = build_index(PARTS, 3000, DIM, "ivf_flat", BuildParams(nlist=320), threads=2)
     assert resolve_search_params(many_cells, 10, SearchParams()) == SearchParams(nprobe=20)
+    assert search(many_cells, GALLERY[:1], 1, SearchParams(), threads=1)[1].tolist() == [[0]]
 
 
 @pytest.mark.parametrize(

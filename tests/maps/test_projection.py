@@ -61,7 +61,7 @@ def test_each_class_gets_its_share_rounded_down_or_up(labels: list[str | None], 
         assert abs(taken[label] - count * len(sample) / len(labels)) < 1, label
 
 
-def test_another_seed_draws_other_images_and_the_same_seed_the_same() -> None:
+def test_the_sample_depends_on_the_seed_alone() -> None:
     labels = pa.array(["a", "b"] * 100)
     first, again, other = (sample_by_class(labels, 50, seed).tolist() for seed in (1, 1, 2))
     assert first == again != other
@@ -93,7 +93,7 @@ def test_odd_galleries_have_a_map(n: int, dim: int) -> None:
     assert not project(same, 30).any()
 
 
-def test_the_longer_side_of_the_map_reaches_from_minus_one_to_one() -> None:
+def test_the_longer_side_of_the_map_has_length_two() -> None:
     for n in (2, 3, 40):
         points = project(clusters(n)[0], 5)
         low, high = points.min(0), points.max(0)
@@ -132,7 +132,7 @@ def test_the_number_of_threads_changes_no_byte() -> None:
 # ---- whether the map is true
 
 
-def test_the_nearest_neighbour_in_the_map_is_of_the_same_cluster() -> None:
+def test_nearest_neighbours_on_the_map_share_a_cluster() -> None:
     rows, of = clusters(300)
     points = project(rows, 30)
     nearest = NearestNeighbors(n_neighbors=1).fit(points).kneighbors(return_distance=False)[:, 0]
