@@ -1,8 +1,8 @@
-"""The stage evaluate on synthetic vectors: wall time and peak memory of the whole process.
+"""The stage evaluate on synthetic vectors: wall time and peak memory of the process.
 
     python -m benchmarks.evaluation [--gallery 100000] [--queries 10000] [--index flat]
 
-Both encoders at their real dimensions (960 and 512), clusters of 200 classes, image queries only.
+Two encoders with the real dimensions (960 and 512), vectors in clusters of 200 classes, image queries only.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from cbir.compose import composed
 from cbir.core.files import hash_ids
 from cbir.core.parallel import cores
 from cbir.core.params import load_params
+from cbir.index.params import IndexParams
 from cbir.index.storage import index_vectors
 
 _DIMS = {"mobilenet": 960, "clip": 512}
@@ -39,12 +40,12 @@ print(peak_bytes())
 
 
 def no_picture(number: int) -> bytes:
-    """evaluate reads no pixels."""
+    """No bytes, because evaluate reads no pixels."""
     return b""
 
 
 def images(kind: str, count: int, picture: Callable[[int], bytes]) -> Iterator[PackedImage]:
-    """Rows of 200 classes.  picture : the encoded image of a number."""
+    """Yield rows of 200 classes.  picture : number of a row -> encoded image."""
     for number in range(count):
         name = f"{kind}/{number:07d}"
         label = f"c{number % _CLASSES:03d}"
@@ -55,7 +56,7 @@ def images(kind: str, count: int, picture: Callable[[int], bytes]) -> Iterator[P
 
 
 def write_vectors(folder: Path, encoder: str, kind: str, count: int, centres: np.ndarray, seed: int) -> None:
-    """Unit rows around the centres of their classes, a part at a time."""
+    """Write unit vectors around the centres of their classes, one part at a time."""
     rng, ids = np.random.default_rng(seed), [f"{kind}/{number:07d}" for number in range(count)]
     for start in range(0, count, _PART):
         classes = np.arange(start, min(start + _PART, count)) % _CLASSES
@@ -63,7 +64,7 @@ def write_vectors(folder: Path, encoder: str, kind: str, count: int, centres: np
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         write_part(folder / kind, f"part-{start:07d}", ids[start : start + _PART], rows.astype(np.float32))
     content = hashlib.sha256("".join(hashlib.shake_256(name.encode()).hexdigest(32) for name in ids).encode())
-    rows_said = {"count": count, "ids_sha256": hash_ids(ids), "content_sha256": content.hexdigest()}
+    about_rows = {"count": count, "ids_sha256": hash_ids(ids), "content_sha256": content.hexdigest()}
     passport = {
         "encoder": encoder,
         "architecture": "synthetic",
@@ -76,7 +77,7 @@ def write_vectors(folder: Path, encoder: str, kind: str, count: int, centres: np
         "device": "cpu",
         "dim": centres.shape[1],
         "versions": {"numpy": np.__version__},
-        "rows": rows_said,
+        "rows": about_rows,
     }
     write_passport(folder / kind, passport)
 
@@ -84,7 +85,7 @@ def write_vectors(folder: Path, encoder: str, kind: str, count: int, centres: np
 def prepare(
     root: Path, gallery: int, queries: int, overrides: list[str], picture: Callable[[int], bytes] = no_picture
 ) -> None:
-    """Everything that evaluate reads."""
+    """Write everything that evaluate reads."""
     data = root / "data"
     (root / "params.yaml").write_text(composed(overrides), encoding="utf-8")
     for kind, count in (("gallery", gallery), ("queries", queries)):
@@ -100,7 +101,7 @@ def prepare(
     ]
     write_query_list(data / "queries" / "query_list.parquet", pa.Table.from_pylist(rows, QUERY_SCHEMA))
     write_qrels(data / "queries" / "qrels.parquet", QRELS_SCHEMA.empty_table())
-    params = load_params(["index"], root / "params.yaml").index
+    params = load_params("index", IndexParams, ["index.kind", "index.build"], root / "params.yaml")
     for encoder in ENCODERS:
         centres = np.random.default_rng(len(encoder)).normal(size=(_CLASSES, _DIMS[encoder]))
         folder = data / "embeddings" / encoder

@@ -77,7 +77,9 @@ def evaluate_encoder(
     """
     vectors = open_vectors(embeddings / encoder, encoder, "gallery")
     if not vectors.ids.equals(collection.gallery_ids):
-        raise PassportError(f"{embeddings / encoder}: made from another gallery than data/images; run `dvc repro`")
+        raise PassportError(
+            f"{embeddings / encoder}: expected vectors of the gallery in data/images, found those of another: run `dvc repro`"
+        )
     index = open_index(indexes / encoder, vectors)
     for task in TASKS:
         queries = open_queries(embeddings / encoder, encoder, task, collection, vectors)

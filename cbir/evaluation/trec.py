@@ -159,7 +159,7 @@ def evaluate_run(run: Path, qrels: Path, ks: Sequence[int], resamples: int, seed
     gains = _gains(ids.keys(results), ids.keys(relevant), relevant.values)
     hits = gains > 0
     values = _values(chosen, relevant, results.taken(hits), ranks[hits], gains[hits], ks)
-    found = interval_of_means(np.column_stack([*values.values()]), np.arange(len(chosen)), resamples, seed)
+    intervals = interval_of_means(np.column_stack([*values.values()]), np.arange(len(chosen)), resamples, seed)
     counts = Counts(
         queries=len(chosen),
         unanswered=len(chosen) - len(np.unique(results.queries)),
@@ -172,7 +172,7 @@ def evaluate_run(run: Path, qrels: Path, ks: Sequence[int], resamples: int, seed
     )
     names = list(ids.queries)
     return Evaluation(
-        [names[query] for query in chosen], values, dict(zip(values, found, strict=True)), counts, resamples, seed
+        [names[query] for query in chosen], values, dict(zip(values, intervals, strict=True)), counts, resamples, seed
     )
 
 

@@ -777,7 +777,9 @@ def rewrite_passport(folder: Path, **changes: Any) -> None:
 
 def test_vectors_of_another_gallery_are_refused(fresh: World, tmp_path: Path) -> None:
     (fresh.data / "images" / "gallery" / "part-00002.parquet").unlink()  # the last 80 images
-    with pytest.raises(PassportError, match="embeddings/mobilenet: made from another gallery than data/images"):
+    with pytest.raises(
+        PassportError, match="embeddings/mobilenet: expected vectors of the gallery in data/images, found"
+    ):
         fresh.evaluate(tmp_path / "out")
 
 
