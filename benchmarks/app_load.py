@@ -1,11 +1,12 @@
-"""Many users of the page at once, over the loopback: they type, click through, and read, for a minute.
+"""The page under load: many users at once, over the loopback, type, click and read for a minute.
 
     python -m benchmarks.app_load [--users 20] [--seconds 60] [--think 2]
 
-Run it in the root of a repository whose pipeline has run.  It starts `cbir app`; each user is a client that speaks to it as
-Streamlit's page does, by websocket, in the messages that streamlit.proto defines, and keeps its widgets' states and address as
-a browser would.  (Twenty real browsers take more of a machine than the server does; one that draws the results is in
-tests/app/test_app_browser.py.)  A time is from Enter, or the click, until the last message of the new results has come.
+Run it in the root of a repository whose pipeline has run.  It starts `cbir app`.  Each user is a client that speaks to the
+server as Streamlit's page does: by websocket, in the messages of streamlit.proto, keeping the states of its widgets and its
+address as a browser would.  (Twenty real browsers would load the machine more than the server does;
+tests/app/test_app_browser.py drives a real one.)  A time is measured from Enter, or the click, until the last message of the
+new results.
 """
 
 import argparse
@@ -32,12 +33,12 @@ WORDS = ("star", "circle", "heart", "ring", "arrow", "cross", "square", "bolt")
 COLOURS = ("red", "blue", "green", "yellow", "pink", "purple", "cyan", "orange")
 RESULTS = 20
 _MB = 1e6
-_PATIENCE_S = 60.0
+_TIMEOUT_S = 60.0
 
 
 @dataclass
-class Seen:
-    """What the users saw: seconds of each search by kind, and what went wrong."""
+class Log:
+    """What the users measured: seconds of each search by kind ("text" or "click"), and errors."""
 
     seconds: dict[str, list[float]] = field(default_factory=lambda: {"text": [], "click": []})
     errors: list[str] = field(default_factory=list)
@@ -45,24 +46,27 @@ class Seen:
 
 @dataclass
 class User:
-    """A browser as the server sees it.  shown : elements of the last run, by type."""
+    """A browser as the server sees it.  line : the websocket.  elements : of the last run of the script, by type."""
 
     line: ClientConnection
     address: str = f"k={RESULTS}"
-    shown: dict[str, list[Any]] = field(default_factory=dict)
+    elements: dict[str, list[Any]] = field(default_factory=dict)
 
     async def run(self, **pressed: str) -> None:
-        """Have the script run, and wait for its end.  pressed : the id of a button, and what stands in the text box."""
+        """Run the script, and wait for its end.
+
+        pressed : "button", the id of the button that is pressed; "text", the content of the text box.
+        """
         message = BackMsg()
         message.rerun_script.query_string = self.address
         states = message.rerun_script.widget_states.widgets
-        for box in self.shown.get("text_input", []):
+        for box in self.elements.get("text_input", []):
             states.add(id=box.id, string_value=pressed.get("text", box.value))
-        for box in self.shown.get("number_input", []):
+        for box in self.elements.get("number_input", []):
             states.add(id=box.id, int_value=RESULTS)
-        for box in self.shown.get("checkbox", []):
+        for box in self.elements.get("checkbox", []):
             states.add(id=box.id, bool_value=False)
-        for group in self.shown.get("button_group", []):
+        for group in self.elements.get("button_group", []):
             state = states.add(id=group.id)
             state.string_array_value.data.append(group.options[0].content)
         if "button" in pressed:
@@ -71,37 +75,37 @@ class User:
         await self._listen()
 
     async def _listen(self) -> None:
-        self.shown = {}
+        self.elements = {}
         while True:
             message = ForwardMsg()
-            data = await asyncio.wait_for(self.line.recv(), _PATIENCE_S)
+            data = await asyncio.wait_for(self.line.recv(), _TIMEOUT_S)
             message.ParseFromString(data if isinstance(data, bytes) else data.encode())
             match message.WhichOneof("type"):
                 case "page_info_changed":
                     self.address = message.page_info_changed.query_string
                 case "delta" if kind := message.delta.new_element.WhichOneof("type"):
-                    self.shown.setdefault(kind, []).append(getattr(message.delta.new_element, kind))
+                    self.elements.setdefault(kind, []).append(getattr(message.delta.new_element, kind))
                 case "script_finished" if message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY:
                     return
 
     @property
     def results(self) -> int:
-        return sum(element.body.count("Result ") for element in self.shown.get("html", []))
+        return sum(element.body.count("Result ") for element in self.elements.get("html", []))
 
     def buttons(self, label: str) -> list[str]:
-        return [element.id for element in self.shown.get("button", []) if element.label == label]
+        return [element.id for element in self.elements.get("button", []) if element.label == label]
 
-    def trouble(self, query: str) -> str:
-        """What is wrong with what came; empty when nothing is."""
-        if "exception" in self.shown or "alert" in self.shown:
-            return str(self.shown.get("exception") or self.shown["alert"])
+    def error(self, query: str) -> str:
+        """What is wrong with the page; empty if nothing is.  query : the parameter that its address must have."""
+        if "exception" in self.elements or "alert" in self.elements:
+            return str(self.elements.get("exception") or self.elements["alert"])
         if self.results != RESULTS or query not in parse_qs(self.address):
             return f"expected {RESULTS} results of {query}, found {self.results} at ?{self.address}"
         return ""
 
 
-async def use(port: int, number: int, until: float, think_s: float, seen: Seen) -> None:
-    """One user: a text that nobody has searched for before, then a click on one of its results, and again."""
+async def use(port: int, number: int, until: float, think_s: float, log: Log) -> None:
+    """One user: search for a new text, click on one of its results, and so on."""
     url = f"ws://127.0.0.1:{port}/_stcore/stream"
     try:
         async with connect(url, subprotocols=["streamlit"], max_size=None, origin=f"http://127.0.0.1:{port}") as line:  # type: ignore[list-item,arg-type]
@@ -118,33 +122,33 @@ async def use(port: int, number: int, until: float, think_s: float, seen: Seen) 
                         await user.run(button=user.buttons("Search")[0], text=text)
                     else:
                         await user.run(button=user.buttons("More like this")[(number + turn) % 10])
-                    seen.seconds[kind].append(perf_counter() - begun)
-                    if trouble := user.trouble("q" if kind == "text" else "like"):
-                        seen.errors.append(f"{kind}: {trouble}")
-    except Exception as error:  # it counts as one, whatever it was
-        seen.errors.append(f"{type(error).__name__}: {error}")
+                    log.seconds[kind].append(perf_counter() - begun)
+                    if error := user.error("q" if kind == "text" else "like"):
+                        log.errors.append(f"{kind}: {error}")
+    except Exception as error:  # whatever it is, it counts as an error of the page
+        log.errors.append(f"{type(error).__name__}: {error}")
 
 
 async def load(
     port: int, users: int, seconds: float, think_s: float, server: psutil.Process
-) -> tuple[Seen, dict[str, int]]:
-    """All users at once for so many seconds; what they saw, and the server's resident bytes as time went by."""
-    seen, resident = Seen(), {"at the start": server.memory_info().rss}
+) -> tuple[Log, dict[str, int]]:
+    """Run all users at once; return their log, and the resident bytes of the server at several times."""
+    log, resident = Log(), {"at the start": server.memory_info().rss}
     begun = monotonic()
-    tasks = [asyncio.create_task(use(port, n, begun + seconds, think_s, seen)) for n in range(users)]
+    tasks = [asyncio.create_task(use(port, n, begun + seconds, think_s, log)) for n in range(users)]
     for after_s in (10.0, seconds / 2):
         await asyncio.sleep(max(0.0, begun + after_s - monotonic()))
         resident[f"after {after_s:.0f} s"] = server.memory_info().rss
     await asyncio.gather(*tasks)
     resident["at the end"] = server.memory_info().rss
-    return seen, resident
+    return log, resident
 
 
 def start(port: int) -> "subprocess.Popen[bytes]":
-    """`cbir app`, once it answers."""
+    """Start `cbir app`, and wait until it responds."""
     command = [sys.executable, "-m", "cbir", "app", "--no-browser", "--port", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    until = monotonic() + _PATIENCE_S
+    until = monotonic() + _TIMEOUT_S
     while monotonic() < until and server.poll() is None:
         try:
             urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5).close()
@@ -165,18 +169,20 @@ def main() -> None:
     server = start(port)
     try:
         process = psutil.Process(server.pid)
-        seen, resident = asyncio.run(load(port, options.users, options.seconds, options.think, process))
+        log, resident = asyncio.run(load(port, options.users, options.seconds, options.think, process))
     finally:
         server.terminate()
         server.wait()
-    print(f"{machine()}; {options.users} users, {options.seconds:.0f} s, {options.think:g} s of thought")
-    every = {**seen.seconds, "all": list(itertools.chain(*seen.seconds.values()))}
-    for kind, seconds in every.items():
+    print(
+        f"{machine()}; {options.users} users, {options.seconds:.0f} s, {options.think:g} s between results and the next query"
+    )
+    by_kind = {**log.seconds, "all": list(itertools.chain(*log.seconds.values()))}
+    for kind, seconds in by_kind.items():
         if seconds:
             p50, p95, worst = np.percentile(seconds, [50, 95, 100])
             print(f"{kind:6} {len(seconds):5,} searches  p50 {p50:.2f} s  p95 {p95:.2f} s  worst {worst:.2f} s")
     print("server's memory: " + ", ".join(f"{size / _MB:,.0f} MB {when}" for when, size in resident.items()))
-    print(f"errors: {len(seen.errors)}", *sorted(set(seen.errors))[:10], sep="\n  ")
+    print(f"errors: {len(log.errors)}", *sorted(set(log.errors))[:10], sep="\n  ")
 
 
 if __name__ == "__main__":

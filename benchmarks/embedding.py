@@ -39,10 +39,11 @@ from cbir.artifacts.images import PackedImage, read_shards, write_shards
 from cbir.core.machine import processor
 from cbir.core.parallel import cores
 from cbir.drawing.draw import sample
-from cbir.encoders import clip, mobilenet
 from cbir.encoders.base import Encoder
 from cbir.encoders.embedding import embed_shards, vector_settings
 from cbir.encoders.exporting import export_towers
+from cbir.encoders.families import open_clip as clip
+from cbir.encoders.families import torchvision as mobilenet
 from cbir.encoders.params import Backend, EncoderParams, Family, Precision
 from cbir.encoders.runtime import Runtime
 from cbir.encoders.vector_cache import VectorCache
