@@ -101,7 +101,7 @@ def _reason(error: Exception) -> str:
         case IsADirectoryError():
             return "expected a file, found a folder"
         case TimeoutError():
-            return f"no answer within {_SILENCE_S:.0f} s"
+            return "the server does not answer"
         case aiohttp.ClientResponseError():
             return f"the server answered {error.status} {error.message}"
         case aiohttp.ClientPayloadError():

@@ -224,12 +224,13 @@ def test_broken_connection_is_resumed(server: FileServer, out: Path, fault: dict
 
 
 def test_stalled_server_times_out_and_is_retried(
-    server: FileServer, out: Path, monkeypatch: pytest.MonkeyPatch
+    server: FileServer, out: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sources, "_SILENCE_S", 0.2)
     url = server.put("/images.zip", Answer(BODY, stall_s=1.0), Answer(BODY))
     assert quickly(url, out, sha256=sha256_of(BODY), attempts=20).read_bytes() == BODY
     assert len(server.hits) >= 2
+    assert "the server does not answer; attempt 2 of 20" in caplog.text
 
 
 @pytest.mark.parametrize("status", [500, 503, 429, 408])
