@@ -1,4 +1,4 @@
-"""Artifacts: what is written is read, the same twice; what is absent, damaged or of another shape is told, not used."""
+"""Artifacts survive a round trip with the same bytes; absent, damaged or mismatched ones are refused with a message."""
 
 import hashlib
 import random
@@ -206,7 +206,7 @@ def test_an_image_more_or_less_changes_its_own_shard_alone(tmp_path, monkeypatch
     assert max(map(len, whole)) <= 80
     for place in (0, 700, 1999):
         less = shards(str(place), [n for n in range(2000) if n != place])
-        # a shard that was cut for its length may be cut elsewhere now, and so may those behind it, until one ends by itself
+        # after a shard that was cut for its length, the following ones may differ, up to the first that ends by its content
         assert len(set(whole) - set(less)) <= 3
 
 
@@ -354,7 +354,7 @@ def test_passports_are_compared_field_by_field_down_to_the_last(tmp_path):
     write_passport(tmp_path, passport)
     found = read_passport(tmp_path)
     assert found == passport
-    check_passport(found, {"preprocessing": {"mean": [0.5]}}, "here")  # fields that are not expected do not count
+    check_passport(found, {"preprocessing": {"mean": [0.5]}}, "here")  # other fields are ignored
     with pytest.raises(
         PassportError, match=r"^here: preprocessing: passport field 'resize_px': expected 232, found 224;"
     ):

@@ -1,4 +1,4 @@
-"""Charts: where their marks stand, in which colours, and that names from data are text in them and nothing else."""
+"""Charts: positions and colours of their marks; names from data are nothing but text."""
 
 import hashlib
 import itertools
@@ -34,29 +34,31 @@ def charts() -> dict[str, str]:
 
 
 def parsed(chart: str) -> Element:
-    """The chart, after what must hold for each: it is one element, well-formed, and every reference has its target."""
+    """The chart, after checking it: one well-formed element in which each reference has a target."""
     root = ElementTree.fromstring(chart)
     assert root.tag == f"{SVG}svg"
-    ids = [one.get("id") for one in root.iter() if one.get("id") is not None]
+    ids = [element.get("id") for element in root.iter() if element.get("id") is not None]
     assert len(ids) == len(set(ids))
-    told = [str(one.get(HREF)).removeprefix("#") for one in root.iter(f"{SVG}use")]
-    told += [name for one in root.iter() for name in re.findall(r"url\(#([^)]*)\)", one.get("clip-path", ""))]
-    assert set(told) == set(ids)
+    targets = [str(element.get(HREF)).removeprefix("#") for element in root.iter(f"{SVG}use")]
+    targets += [
+        name for element in root.iter() for name in re.findall(r"url\(#([^)]*)\)", element.get("clip-path", ""))
+    ]
+    assert set(targets) == set(ids)
     return root
 
 
 def texts(root: Element) -> list[str]:
-    return ["".join(one.itertext()) for one in root.iter(f"{SVG}text")]
+    return ["".join(element.itertext()) for element in root.iter(f"{SVG}text")]
 
 
-def style(one: Element) -> dict[str, str]:
-    pairs = (rule.split(":", 1) for rule in one.get("style", "").split(";") if rule.strip())
+def style(element: Element) -> dict[str, str]:
+    pairs = (rule.split(":", 1) for rule in element.get("style", "").split(";") if rule.strip())
     return {name.strip(): value.strip() for name, value in pairs}
 
 
 def coordinates(path: str, x: float = 0, y: float = 0) -> list[tuple[float, float]]:
     found = re.findall(r"[ML] (\S+) (\S+)", path)
-    return [(float(one) + x, float(other) + y) for one, other in found]
+    return [(float(across) + x, float(down) + y) for across, down in found]
 
 
 def ticks(root: Element, axis: str) -> list[tuple[float, float]]:
@@ -73,51 +75,59 @@ def ticks(root: Element, axis: str) -> list[tuple[float, float]]:
 
 
 def scale(root: Element, axis: str, by: Callable[[float], float] = float) -> Callable[[float], float]:
-    """value -> where it stands in the drawing, worked out from the numbers at the axis."""
+    """value -> its place in the drawing, computed from the tick labels of the axis."""
     (first, at_first), *_, (last, at_last) = sorted(ticks(root, axis))
     step = (at_last - at_first) / (by(last) - by(first))
     return lambda value: at_first + (by(value) - by(first)) * step
 
 
 def drawn(root: Element, colour: str) -> list[Element]:
-    """What stands among the axes in this colour, without the legend."""
-    clipped = [one for one in root.iter() if one.get("clip-path") is not None]
-    inside = [each for one in clipped for each in one.iter() if each.tag in (f"{SVG}path", f"{SVG}use")]
-    return [one for one in inside if f"var({colour})" in style(one).values()]
+    """The marks of this colour inside the axes, without the legend."""
+    clipped = [element for element in root.iter() if element.get("clip-path") is not None]
+    inside = [each for element in clipped for each in element.iter() if each.tag in (f"{SVG}path", f"{SVG}use")]
+    return [element for element in inside if f"var({colour})" in style(element).values()]
 
 
 def marks(root: Element, colour: str) -> list[tuple[float, float]]:
-    """Where markers stand."""
-    uses = [one for one in drawn(root, colour) if one.tag == f"{SVG}use" and "fill-opacity" not in style(one)]
-    return [(float(one.get("x", "")), float(one.get("y", ""))) for one in uses]
+    """The places of markers."""
+    uses = [
+        element
+        for element in drawn(root, colour)
+        if element.tag == f"{SVG}use" and "fill-opacity" not in style(element)
+    ]
+    return [(float(element.get("x", "")), float(element.get("y", ""))) for element in uses]
 
 
 def strokes(root: Element, colour: str, dotted: bool = False) -> list[list[tuple[float, float]]]:
-    found = [one for one in drawn(root, colour) if "stroke" in style(one) and one.tag == f"{SVG}path"]
-    return [coordinates(one.get("d", "")) for one in found if ("stroke-dasharray" in style(one)) == dotted]
+    found = [element for element in drawn(root, colour) if "stroke" in style(element) and element.tag == f"{SVG}path"]
+    return [coordinates(element.get("d", "")) for element in found if ("stroke-dasharray" in style(element)) == dotted]
 
 
 def bands(root: Element, colour: str) -> list[list[tuple[float, float]]]:
-    paths = {f"#{one.get('id')}": one.get("d", "") for one in root.iter(f"{SVG}path")}
+    paths = {f"#{element.get('id')}": element.get("d", "") for element in root.iter(f"{SVG}path")}
     return [
-        coordinates(paths.get(one.get(HREF, ""), one.get("d", "")), float(one.get("x", 0)), float(one.get("y", 0)))
-        for one in drawn(root, colour)
-        if "fill-opacity" in style(one)
+        coordinates(
+            paths.get(element.get(HREF, ""), element.get("d", "")),
+            float(element.get("x", 0)),
+            float(element.get("y", 0)),
+        )
+        for element in drawn(root, colour)
+        if "fill-opacity" in style(element)
     ]
 
 
 def rectangles(root: Element, colour: str) -> list[tuple[float, float, float, float]]:
     """left, right, top, bottom."""
     found = []
-    for one in drawn(root, colour):
-        xs, ys = zip(*coordinates(one.get("d", "")), strict=True)
+    for element in drawn(root, colour):
+        xs, ys = zip(*coordinates(element.get("d", "")), strict=True)
         found.append((min(xs), max(xs), min(ys), max(ys)))
     return found
 
 
 def frame(root: Element) -> tuple[float, float, float, float]:
-    (one,) = root.iter(f"{SVG}rect")
-    left, top, width, height = (float(one.get(name, "")) for name in ("x", "y", "width", "height"))
+    (element,) = root.iter(f"{SVG}rect")
+    left, top, width, height = (float(element.get(name, "")) for name in ("x", "y", "width", "height"))
     return left, left + width, top, top + height
 
 
@@ -144,7 +154,7 @@ def test_each_chart_is_an_svg_element_with_an_accessible_title(charts: dict[str,
 
 def test_ids_are_unique_in_a_page_with_all_charts(charts: dict[str, str]) -> None:
     page = ElementTree.fromstring(f"<body>{''.join(charts.values())}</body>")
-    ids = Counter(one.get("id") for one in page.iter() if one.get("id") is not None)
+    ids = Counter(element.get("id") for element in page.iter() if element.get("id") is not None)
     assert len(ids) > len(charts)
     assert set(ids.values()) == {1}
 
@@ -153,8 +163,8 @@ def test_a_chart_loads_nothing_and_runs_nothing(charts: dict[str, str]) -> None:
     expected = {"svg", "defs", "g", "path", "use", "text", "clipPath", "rect"}
     for chart in charts.values():
         assert {
-            one.tag.removeprefix(SVG) for one in parsed(chart).iter()
-        } == expected  # no <style>: it holds for the page
+            element.tag.removeprefix(SVG) for element in parsed(chart).iter()
+        } == expected  # no <style>: it would apply to the whole page
         assert set(re.findall(r"https?://[^\"]*", chart)) == {
             "http://www.w3.org/2000/svg",
             "http://www.w3.org/1999/xlink",
@@ -167,18 +177,18 @@ def test_every_colour_is_one_of_the_pages(charts: dict[str, str]) -> None:
     for chart in charts.values():
         assert not re.search(r"#[0-9a-fA-F]{3,8}(?![0-9a-fA-F])[;\"]", chart)
         assert set(re.findall(r"var\(([^)]*)\)", chart)) <= known
-        for one in parsed(chart).iter():
-            for name in {"fill", "stroke"} & style(one).keys():
-                assert style(one)[name] == "none" or style(one)[name].startswith("var(--")
+        for element in parsed(chart).iter():
+            for name in {"fill", "stroke"} & style(element).keys():
+                assert style(element)[name] == "none" or style(element)[name].startswith("var(--")
 
 
 def test_nothing_is_black_for_lack_of_a_colour(charts: dict[str, str]) -> None:
     for chart in charts.values():
-        for one in parsed(chart).iter():
-            if one.tag in (f"{SVG}text", f"{SVG}use"):
-                assert style(one)["fill"].startswith("var(--")
-            if one.tag == f"{SVG}path" and one.get("id") is None:
-                assert "fill" in style(one)
+        for element in parsed(chart).iter():
+            if element.tag in (f"{SVG}text", f"{SVG}use"):
+                assert style(element)["fill"].startswith("var(--")
+            if element.tag == f"{SVG}path" and element.get("id") is None:
+                assert "fill" in style(element)
 
 
 def test_the_background_is_that_of_the_page(charts: dict[str, str]) -> None:
@@ -190,9 +200,9 @@ def test_the_background_is_that_of_the_page(charts: dict[str, str]) -> None:
 @pytest.mark.parametrize("number", [0, PALETTE - 1, PALETTE, 2 * PALETTE - 1])
 def test_series_have_the_pages_colours_in_turn(number: int) -> None:
     colour = f"--c{number % PALETTE}"
-    lines = [Series(f"series {one}", [1, 2], [0.5, 0.6]) for one in range(number + 1)]
+    lines = [Series(f"series {n}", [1, 2], [0.5, 0.6]) for n in range(number + 1)]
     assert len(strokes(parsed(line_chart(lines, "title", "x", "y")), colour)) == number // PALETTE + 1
-    dots = [Dot(f"series {one}", 1, 0.95, True) for one in range(number + 1)]
+    dots = [Dot(f"series {n}", 1, 0.95, True) for n in range(number + 1)]
     assert len(marks(parsed(scatter_chart(dots, "title", "x", "y")), colour)) == number // PALETTE + 1
     assert len(rectangles(parsed(bar_chart(BARS, "title", "x", number)), colour)) == len(BARS)
 
@@ -218,14 +228,14 @@ def test_the_same_values_give_the_same_bytes_in_every_process(
     assert done.stdout.strip() == expected
 
 
-# ---- where the marks stand
+# ---- the places of marks
 
 
 def test_the_points_of_a_line_are_at_its_values() -> None:
     root = parsed(line_chart(LINES, "title", "k", "precision"))
     x, y = scale(root, "x"), scale(root, "y")
     for number, line in enumerate(LINES):
-        expected = [near((x(one), y(other))) for one, other in zip(line.xs, line.ys, strict=True)]
+        expected = [near((x(across), y(up))) for across, up in zip(line.xs, line.ys, strict=True)]
         assert strokes(root, f"--c{number}") == [expected]
         assert marks(root, f"--c{number}") == expected
     assert y(1) < y(0)
@@ -237,11 +247,11 @@ def test_a_band_lies_between_the_bounds_of_its_points() -> None:
     x, y = scale(root, "x"), scale(root, "y")
     ((*band,),) = bands(root, "--c0")
     expected = {(x(k), y(bound)) for k, pair in zip(LINES[0].xs, LINES[0].bounds, strict=True) for bound in pair or ()}
-    assert {(round(one, 1), round(other, 1)) for one, other in band} == {
-        (round(one, 1), round(other, 1)) for one, other in expected
+    assert {(round(across, 1), round(down, 1)) for across, down in band} == {
+        (round(across, 1), round(down, 1)) for across, down in expected
     }
     ((*band,),) = bands(root, "--c1")
-    assert {round(one, 1) for one, _ in band} == {round(x(5), 1)}
+    assert {round(across, 1) for across, _ in band} == {round(x(5), 1)}
     assert bands(root, "--c2") == []
 
 
@@ -292,7 +302,7 @@ def test_dots_are_at_their_values_on_a_logarithmic_axis() -> None:
     x, y = scale(root, "x", log10), scale(root, "y")
     assert marks(root, "--c0") == [near((x(0.5), y(0.97)))]
     assert marks(root, "--c1") == [near((x(40), y(0.94)))]
-    ((hollow,),) = [[one] for one in drawn(root, "--c0") if one.tag == f"{SVG}path"]
+    ((hollow,),) = [[element] for element in drawn(root, "--c0") if element.tag == f"{SVG}path"]
     assert style(hollow)["fill"] == "none"
     outline = re.findall(r"(-?[\d.]+) (-?[\d.]+)", hollow.get("d", ""))
     xs, ys = (sorted(float(pair[place]) for pair in outline) for place in (0, 1))
@@ -313,7 +323,7 @@ def test_no_dot_is_outside_the_axes(ys: list[float], first: float, ratio: float)
 
 @pytest.mark.parametrize("span", [(1, 1), (1, 1.2), (0.3, 0.9), (0.08, 20), (0.05, 4), (0.9, 1.1), (0.001, 1000)])
 def test_the_numbers_below_dots_do_not_overlap(span: tuple[float, float]) -> None:
-    root = parsed(scatter_chart([Dot("a", one, 0.95, True) for one in span], "title", "ms", "recall"))
+    root = parsed(scatter_chart([Dot("a", ms, 0.95, True) for ms in span], "title", "ms", "recall"))
     places = sorted((pixel, len(f"{value:g}")) for value, pixel in ticks(root, "x"))
     for (left, n_left), (right, n_right) in itertools.pairwise(places):
         assert right - left >= 5.5 * (n_left + n_right) / 2  # a digit is 6.4 wide
@@ -326,7 +336,7 @@ def test_bars_reach_from_0_to_their_values_in_order() -> None:
     assert [(left, right) for left, right, _, _ in found] == [near((x(0), x(value))) for _, value in BARS]
     middles = [(top + bottom) / 2 for _, _, top, bottom in found]
     assert middles == sorted(middles)
-    names = {"".join(one.itertext()): float(one.get("y", "")) for one in root.iter(f"{SVG}text")}
+    names = {"".join(element.itertext()): float(element.get("y", "")) for element in root.iter(f"{SVG}text")}
     for (name, value), middle in zip(BARS, middles, strict=True):
         assert names[name] == pytest.approx(middle, abs=6)
         assert names[f"{value:.2f}"] == pytest.approx(middle, abs=6)
@@ -344,10 +354,10 @@ def test_changes_reach_to_both_sides_of_0_with_signs() -> None:
     assert (left + right) / 2 == near(x(0))
     assert [near((x(0), bottom)), near((x(0), top))] in strokes(root, "--faint")
     signs = {"-0.400": ("end", x(-0.4) - 3), "-0.050": ("end", x(-0.05) - 3), "+0.200": ("start", x(0.2) + 3)}
-    for one in root.iter(f"{SVG}text"):
-        if one.text in signs:
-            anchor, place = signs.pop(one.text)
-            assert (style(one)["text-anchor"], float(one.get("x", ""))) == (anchor, near(place))
+    for element in root.iter(f"{SVG}text"):
+        if element.text in signs:
+            anchor, place = signs.pop(element.text)
+            assert (style(element)["text-anchor"], float(element.get("x", ""))) == (anchor, near(place))
     assert signs == {}
 
 
@@ -367,9 +377,9 @@ def test_changes_of_any_size_fill_the_axes_around_0(values: list[float]) -> None
 def test_the_values_of_bars_are_inside_the_drawing(name: str, is_change: bool) -> None:
     bars = [(name, 1.0), ("b", -1.0 if is_change else 0.0)]
     root = parsed(bar_chart(bars, "title", "x", is_change=is_change))
-    for one in root.iter(f"{SVG}text"):
-        rules, across = style(one), float(one.get("x", ""))
-        width = 0.5 * float(rules["font-size"].removesuffix("px")) * len("".join(one.itertext()))
+    for element in root.iter(f"{SVG}text"):
+        rules, across = style(element), float(element.get("x", ""))
+        width = 0.5 * float(rules["font-size"].removesuffix("px")) * len("".join(element.itertext()))
         left = across - width * {"start": 0, "middle": 0.5, "end": 1}[rules["text-anchor"]]
         assert 0 <= left <= left + width <= float(str(root.get("width")).removesuffix("pt"))
 
@@ -379,13 +389,13 @@ def test_a_legend_names_each_series_beside_its_colour(draw: Callable[..., str]) 
     names = ["cbir mobilenet", "cbir clip", "tbir clip"]
     series: list[Any] = LINES if draw is line_chart else [Dot(name, 1, 0.95, n != 1) for n, name in enumerate(names)]
     root = parsed(draw(series, "title", "x", "y"))
-    places = {"".join(one.itertext()): float(one.get("y", "")) for one in root.iter(f"{SVG}text")}
+    places = {"".join(element.itertext()): float(element.get("y", "")) for element in root.iter(f"{SVG}text")}
     for number, name in enumerate(names):
-        clipped = {id(one) for one in drawn(root, f"--c{number}")}
+        clipped = {id(element) for element in drawn(root, f"--c{number}")}
         samples = [
-            float(one.get("y", ""))
-            for one in root.iter(f"{SVG}use")
-            if id(one) not in clipped and f"var(--c{number})" in style(one).values()
+            float(element.get("y", ""))
+            for element in root.iter(f"{SVG}use")
+            if id(element) not in clipped and f"var(--c{number})" in style(element).values()
         ]
         assert samples == [pytest.approx(places[name], abs=5)]
 
@@ -466,7 +476,7 @@ def drawn_with(kind: str, names: Sequence[str], title: str) -> str:
 
 def shape(root: Element) -> set[str]:
     """Which elements there are, and which attributes."""
-    return {one.tag for one in root.iter()} | {name for one in root.iter() for name in one.attrib}
+    return {element.tag for element in root.iter()} | {name for element in root.iter() for name in element.attrib}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -497,8 +507,8 @@ def test_a_name_of_any_length_leaves_its_bar_room(name: str) -> None:
     left, right, _, _ = frame(root)
     assert right - left > 70
     assert len(rectangles(root, "--c0")) == 2
-    told = texts(root)
-    assert name.strip() in ("", *told) or any(one.endswith("…") and name.startswith(one[:-1]) for one in told)
+    shown = texts(root)
+    assert name.strip() in ("", *shown) or any(text.endswith("…") and name.startswith(text[:-1]) for text in shown)
 
 
 @pytest.mark.parametrize("name", ["cat", "x" * 40, "a name of some length that has forty let"])

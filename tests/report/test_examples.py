@@ -1,4 +1,4 @@
-"""The queries that a report shows, and what they found, against the known vectors and their definition."""
+"""The example queries of a report and their results, against known vectors."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ ANSWERED = [("cbir", "mobilenet"), ("cbir", "clip"), ("tbir", "clip")]
 
 @pytest.fixture(scope="module", params=["same label", "graded"])
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
-    """Its index misses much, so that what it found is not taken for what exact search did."""
+    """A world whose index misses many neighbours, so that its results differ from those of exact search."""
     made = make_world(tmp_path_factory.mktemp("examples"), graded=request.param == "graded").write("ivf_flat")
     made.evaluate(made.root / "reports", "ivf_flat", search=SearchParams(nprobe=1))
     return made
@@ -49,11 +49,15 @@ def chosen(world: World, collection: JudgedCollection) -> list[Example]:
 
 
 def examples_of(examples: Sequence[Example], task: str, encoder: str, kind: str | None = None) -> list[Example]:
-    return [one for one in examples if (one.task, one.encoder) == (task, encoder) and kind in (None, one.kind)]
+    return [
+        example
+        for example in examples
+        if (example.task, example.encoder) == (task, encoder) and kind in (None, example.kind)
+    ]
 
 
 def ids_of(examples: Sequence[Example]) -> list[str]:
-    return [one.query.query_id for one in examples]
+    return [example.query.query_id for example in examples]
 
 
 def values_of(world: World, task: str, encoder: str) -> dict[str, tuple[float, float]]:
@@ -68,7 +72,7 @@ def values_of(world: World, task: str, encoder: str) -> dict[str, tuple[float, f
 
 
 def most_confused(world: World, task: str, encoder: str) -> list[str]:
-    """Classes by the share of their queries' first ten results that is of one other class, the greatest first."""
+    """Classes by the largest share of another class among the first ten results of their queries, largest first."""
     results: Counter[str] = Counter()
     taken: Counter[tuple[str, str]] = Counter()
     for query in world.queries_of(task):
@@ -86,14 +90,14 @@ def most_confused(world: World, task: str, encoder: str) -> list[str]:
 
 
 def test_each_task_and_encoder_has_examples_of_each_kind(chosen: list[Example]) -> None:
-    assert list(dict.fromkeys((one.task, one.encoder) for one in chosen)) == ANSWERED
+    assert list(dict.fromkeys((example.task, example.encoder) for example in chosen)) == ANSWERED
     for answered in ANSWERED:
-        kinds = [one.kind for one in examples_of(chosen, *answered)]
+        kinds = [example.kind for example in examples_of(chosen, *answered)]
         assert kinds == sorted(kinds, key=ORDER.index)
         assert kinds.count("best") == KINDS["best"]
         assert kinds.count("worst") == KINDS["worst"]
         assert 0 < kinds.count("confused") <= KINDS["confused"]
-    assert len([one for one in chosen if one.kind == SAMPLE and one.task == "cbir"]) == 2 * SAMPLED
+    assert len([example for example in chosen if example.kind == SAMPLE and example.task == "cbir"]) == 2 * SAMPLED
 
 
 @pytest.mark.parametrize("answered", ANSWERED)
@@ -106,13 +110,15 @@ def test_best_and_worst_are_by_map_at_r_then_mrr(
     world: World, chosen: list[Example], answered: tuple[str, str]
 ) -> None:
     values = values_of(world, *answered)
-    best, worst = ([values[one] for one in ids_of(examples_of(chosen, *answered, kind))] for kind in ("best", "worst"))
+    best, worst = (
+        [values[query_id] for query_id in ids_of(examples_of(chosen, *answered, kind))] for kind in ("best", "worst")
+    )
     ranked = sorted(values.values(), reverse=True)
     assert best == ranked[:2]
     assert worst == ranked[:-6:-1]
-    for one in examples_of(chosen, *answered):
-        expected = values.get(one.query.query_id, (None, None))[0]
-        assert one.map_at_r == pytest.approx(expected)
+    for example in examples_of(chosen, *answered):
+        expected = values.get(example.query.query_id, (None, None))[0]
+        assert example.map_at_r == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("answered", ANSWERED)
@@ -135,17 +141,17 @@ def test_confused_examples_are_the_worst_queries_of_confused_classes(
 def test_perfect_queries_are_not_among_the_worst(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     for encoder, found in world.vectors.items():
-        for query in world.queries_of("cbir"):  # each asks with the vector of an image, and only that one is relevant
+        for query in world.queries_of("cbir"):  # each has the vector of an image, and only that image is relevant
             found["queries"][str(query.image_id)] = found["gallery"]["img020"]
         assert world.ranking(encoder, world.queries[0])[0] == "img020"
     world.qrels = {query.query_id: {"img020": 1} for query in world.queries}
     world.write().evaluate(tmp_path / "reports")
     found = choose_examples(JudgedCollection(DataPaths(world.data)), ReportPaths(tmp_path / "reports"), 2, 0)
     for encoder in ("mobilenet", "clip"):
-        kinds = Counter(one.kind for one in examples_of(found, "cbir", encoder))
+        kinds = Counter(example.kind for example in examples_of(found, "cbir", encoder))
         assert kinds["best"] == 2
         assert kinds["worst"] == 0
-        assert all(one.map_at_r in (None, 1.0) for one in examples_of(found, "cbir", encoder))
+        assert all(example.map_at_r in (None, 1.0) for example in examples_of(found, "cbir", encoder))
 
 
 def test_the_same_seed_draws_the_same_and_another_seed_others(
@@ -160,8 +166,10 @@ def test_the_same_seed_draws_the_same_and_another_seed_others(
         samples.add(tuple(ids_of(examples_of(others, "cbir", "clip", SAMPLE))))
         for answered in ANSWERED:
             for kind in ("best", "worst"):
-                told = [[one.map_at_r for one in examples_of(each, *answered, kind)] for each in (chosen, others)]
-                assert told[0] == told[1]
+                values = [
+                    [example.map_at_r for example in examples_of(each, *answered, kind)] for each in (chosen, others)
+                ]
+                assert values[0] == values[1]
     assert len(samples) > 1
 
 
@@ -171,8 +179,8 @@ def test_the_sample_has_the_requested_size_or_all_queries(
 ) -> None:
     found = choose_examples(collection, ReportPaths(world.root / "reports"), sampled, 0)
     for task, encoder in ANSWERED:
-        fixed = [one for one in examples_of(chosen, task, encoder) if one.kind != SAMPLE]
-        assert [one for one in examples_of(found, task, encoder) if one.kind != SAMPLE] == fixed
+        fixed = [example for example in examples_of(chosen, task, encoder) if example.kind != SAMPLE]
+        assert [example for example in examples_of(found, task, encoder) if example.kind != SAMPLE] == fixed
         n_left = len(world.queries_of(task)) - len(fixed)
         assert len(examples_of(found, task, encoder, SAMPLE)) == min(sampled, n_left)
 
@@ -182,8 +190,8 @@ def test_queries_without_relevant_images_are_only_in_the_sample(world: World, co
     unanswerable = {
         query.query_id for query in world.queries if oracles.number_of_relevant(world.relevance(query)) == 0
     }
-    assert {one.query.query_id for one in found if one.map_at_r is None} == unanswerable
-    assert {one.kind for one in found if one.map_at_r is None} == {SAMPLE}
+    assert {example.query.query_id for example in found if example.map_at_r is None} == unanswerable
+    assert {example.kind for example in found if example.map_at_r is None} == {SAMPLE}
 
 
 QUERY = st.fixed_dictionaries(
@@ -218,20 +226,22 @@ def test_each_kind_is_filled_as_far_as_possible(
     def value(query_id: str) -> tuple[float, float]:
         return by_id[query_id]["map_at_r"], by_id[query_id]["mrr"]
 
-    of = {kind: [query_id for query_id in chosen if chosen[query_id] == kind] for kind in ORDER}
-    assert list(chosen) == [query_id for kind in ORDER for query_id in of[kind]]
+    ids_of_kind = {kind: [query_id for query_id in chosen if chosen[query_id] == kind] for kind in ORDER}
+    assert list(chosen) == [query_id for kind in ORDER for query_id in ids_of_kind[kind]]
     judged = [row["query_id"] for row in rows if row["map_at_r"] is not None]
-    good = [value(one) for one in judged if by_id[one]["map_at_r"] > 0]
+    good = [value(query_id) for query_id in judged if by_id[query_id]["map_at_r"] > 0]
     most = min(KINDS["best"], (len(judged) + 1) // 2)  # what is among the worse half is not best
-    assert [value(one) for one in of["best"]] == sorted(good, reverse=True)[:most]
-    left = [one for one in judged if one not in of["best"] and by_id[one]["map_at_r"] < 1]
-    assert [value(one) for one in of["worst"]] == sorted(map(value, left))[: KINDS["worst"]]
-    labels = [by_id[one]["label"] for one in of["confused"]]
+    assert [value(query_id) for query_id in ids_of_kind["best"]] == sorted(good, reverse=True)[:most]
+    left = [query_id for query_id in judged if query_id not in ids_of_kind["best"] and by_id[query_id]["map_at_r"] < 1]
+    assert [value(query_id) for query_id in ids_of_kind["worst"]] == sorted(map(value, left))[: KINDS["worst"]]
+    labels = [by_id[query_id]["label"] for query_id in ids_of_kind["confused"]]
     assert labels == [label for label in dict.fromkeys(confused) if label in labels]
     assert len(labels) <= KINDS["confused"]
-    for one in of["confused"]:
-        assert value(one) == min(value(other) for other in judged if by_id[other]["label"] == by_id[one]["label"])
-    assert len(of[SAMPLE]) == min(sampled, len(rows) - sum(len(of[kind]) for kind in KINDS))
+    for query_id in ids_of_kind["confused"]:
+        assert value(query_id) == min(
+            value(other) for other in judged if by_id[other]["label"] == by_id[query_id]["label"]
+        )
+    assert len(ids_of_kind[SAMPLE]) == min(sampled, len(rows) - sum(len(ids_of_kind[kind]) for kind in KINDS))
 
 
 def test_ties_are_broken_at_random() -> None:
@@ -248,35 +258,37 @@ def test_each_query_is_equally_likely_in_the_sample() -> None:
     assert 50 < min(drawn.values()) <= max(drawn.values()) < 115  # 80 each, give or take four standard deviations
 
 
-# ---- what they asked and found
+# ---- queries and results
 
 
 def test_a_query_is_shown_with_its_image_text_and_label(world: World, chosen: list[Example]) -> None:
     queries = {query.query_id: query for query in world.queries}
-    for one in chosen:
-        query = queries[one.query.query_id]
-        assert one.task == query.task
-        assert one.query == ExampleQuery(query.query_id, query.image_id, query.text, query.label)
+    for example in chosen:
+        query = queries[example.query.query_id]
+        assert example.task == query.task
+        assert example.query == ExampleQuery(query.query_id, query.image_id, query.text, query.label)
 
 
 def test_hits_are_the_first_results_with_scores_and_labels(world: World, chosen: list[Example]) -> None:
     queries = {query.query_id: query for query in world.queries}
-    for one in chosen:
-        query = queries[one.query.query_id]
-        ranking, scores = world.ranking(one.encoder, query)[:MAX_HITS], world.scores(one.encoder, query)
-        assert [hit.image_id for hit in one.hits] == ranking
-        assert [hit.rank for hit in one.hits] == list(range(1, 11))
-        assert [hit.score for hit in one.hits] == pytest.approx([scores[image_id] for image_id in ranking], abs=1e-6)
-        assert [hit.label for hit in one.hits] == [world.gallery[image_id] for image_id in ranking]
-        assert world.own_image(query) not in {hit.image_id for hit in one.hits}
+    for example in chosen:
+        query = queries[example.query.query_id]
+        ranking, scores = world.ranking(example.encoder, query)[:MAX_HITS], world.scores(example.encoder, query)
+        assert [hit.image_id for hit in example.hits] == ranking
+        assert [hit.rank for hit in example.hits] == list(range(1, 11))
+        assert [hit.score for hit in example.hits] == pytest.approx(
+            [scores[image_id] for image_id in ranking], abs=1e-6
+        )
+        assert [hit.label for hit in example.hits] == [world.gallery[image_id] for image_id in ranking]
+        assert world.own_image(query) not in {hit.image_id for hit in example.hits}
 
 
 def test_hits_are_judged_unless_the_query_has_no_relevant_image(world: World, chosen: list[Example]) -> None:
     queries, words = {query.query_id: query for query in world.queries}, Counter[bool | None]()
-    for one in chosen:
-        relevance = world.relevance(queries[one.query.query_id])
+    for example in chosen:
+        relevance = world.relevance(queries[example.query.query_id])
         is_known = oracles.number_of_relevant(relevance) > 0
-        for hit in one.hits:
+        for hit in example.hits:
             assert hit.is_relevant is (oracles.is_relevant(hit.image_id, relevance) if is_known else None)
             words[hit.is_relevant] += 1
     assert words[True] > 20 < words[False]
@@ -284,20 +296,20 @@ def test_hits_are_judged_unless_the_query_has_no_relevant_image(world: World, ch
 
 def test_hits_are_unjudged_where_nothing_is_relevant(world: World, collection: JudgedCollection) -> None:
     found = choose_examples(collection, ReportPaths(world.root / "reports"), 1000, 0)
-    unanswerable = [one for one in found if one.map_at_r is None]
-    assert {one.task for one in unanswerable} == {"cbir", "tbir"}
-    assert {hit.is_relevant for one in unanswerable for hit in one.hits} == {None}
+    unanswerable = [example for example in found if example.map_at_r is None]
+    assert {example.task for example in unanswerable} == {"cbir", "tbir"}
+    assert {hit.is_relevant for example in unanswerable for hit in example.hits} == {None}
 
 
 def test_a_gallery_image_query_does_not_retrieve_itself(world: World, collection: JudgedCollection) -> None:
     inside = [query for query in world.queries_of("cbir") if world.own_image(query) is not None]
     assert len(inside) == 6
-    found = collection.hits(
+    hits = collection.hits(
         ReportPaths(world.root / "reports").run("cbir", "clip", "exact"), [query.query_id for query in inside]
     )
     for query in inside:
-        assert query.image_id not in {hit.image_id for hit in found[query.query_id]}
-        assert len(found[query.query_id]) == MAX_HITS
+        assert query.image_id not in {hit.image_id for hit in hits[query.query_id]}
+        assert len(hits[query.query_id]) == MAX_HITS
         assert collection.query(query.query_id).image_id == query.image_id
 
 
@@ -305,11 +317,11 @@ def test_an_image_relevant_only_to_itself_leaves_hits_unjudged(tmp_path: Path) -
     world = make_world(tmp_path)
     world.qrels = {"mine:img000": {"img000": 1}, "ask01": {"img001": 1}}
     world.write().evaluate(tmp_path / "reports")
-    found = JudgedCollection(DataPaths(world.data)).hits(
+    hits = JudgedCollection(DataPaths(world.data)).hits(
         ReportPaths(tmp_path / "reports").run("cbir", "clip", "exact"), ["mine:img000", "ask01"]
     )
-    assert {hit.is_relevant for hit in found["mine:img000"]} == {None}
-    assert {hit.is_relevant for hit in found["ask01"]} <= {True, False}
+    assert {hit.is_relevant for hit in hits["mine:img000"]} == {None}
+    assert {hit.is_relevant for hit in hits["ask01"]} <= {True, False}
 
 
 def test_hits_are_returned_for_the_given_queries_only(world: World, collection: JudgedCollection) -> None:
@@ -337,16 +349,18 @@ def test_a_gallery_of_few_images_gives_few_results(tmp_path: Path) -> None:
     world = World(tmp_path, few, {"ask00": "c0"}, whole.queries[:1], vectors).write()
     world.evaluate(tmp_path / "reports", params=replace(PARAMS, ks=[1, 5], ann_ks=[1]))
     found = choose_examples(JudgedCollection(DataPaths(world.data)), ReportPaths(tmp_path / "reports"), 5, 0)
-    assert [(one.encoder, [hit.image_id for hit in one.hits]) for one in found] == [
+    assert [(example.encoder, [hit.image_id for hit in example.hits]) for example in found] == [
         (encoder, world.ranking(encoder, world.queries[0])) for encoder in ("mobilenet", "clip")
     ]
 
 
 def test_images_of_examples_are_all_queries_and_hits(world: World, chosen: list[Example]) -> None:
-    expected = {hit.image_id for one in chosen for hit in one.hits}
-    expected |= {one.query.image_id for one in chosen if one.task == "cbir" and one.query.image_id is not None}
+    expected = {hit.image_id for example in chosen for hit in example.hits}
+    expected |= {
+        example.query.image_id for example in chosen if example.task == "cbir" and example.query.image_id is not None
+    }
     assert images_of(chosen) == expected
-    assert images_of([one for one in chosen if one.task == "tbir"]) <= set(world.gallery)
+    assert images_of([example for example in chosen if example.task == "tbir"]) <= set(world.gallery)
     assert images_of([]) == set()
 
 
@@ -368,14 +382,14 @@ def test_without_labels_there_is_only_the_sample(tmp_path: Path) -> None:
     world.gallery = dict.fromkeys(world.gallery)
     world.write().evaluate(tmp_path / "reports")
     found = choose_examples(JudgedCollection(DataPaths(world.data)), ReportPaths(tmp_path / "reports"), 4, 0)
-    assert [(one.task, one.encoder, one.kind) for one in found] == [
+    assert [(example.task, example.encoder, example.kind) for example in found] == [
         (*answered, SAMPLE) for answered in ANSWERED for _ in range(4)
     ]
-    assert {one.map_at_r for one in found} == {None}
-    assert {(hit.label, hit.is_relevant) for one in found for hit in one.hits} == {(None, None)}
+    assert {example.map_at_r for example in found} == {None}
+    assert {(hit.label, hit.is_relevant) for example in found for hit in example.hits} == {(None, None)}
 
 
 def test_an_encoder_that_was_not_evaluated_has_no_examples(world: World, tmp_path: Path) -> None:
     world.evaluate(tmp_path, "ivf_flat", encoders=["mobilenet"])
     found = choose_examples(JudgedCollection(DataPaths(world.data)), ReportPaths(tmp_path), 2, 0)
-    assert {(one.task, one.encoder) for one in found} == {("cbir", "mobilenet")}
+    assert {(example.task, example.encoder) for example in found} == {("cbir", "mobilenet")}

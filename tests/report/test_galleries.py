@@ -1,4 +1,4 @@
-"""The pictures of single queries: which files there are, and what is seen on them, found again by colour and by place."""
+"""The pictures of examples: their files, and their content, recognised by colour and place."""
 
 import re
 from collections import Counter
@@ -69,9 +69,9 @@ def pages(drawn: Path, examples: Sequence[Example]) -> list[tuple[Example, Image
     """Each example with its picture."""
     counts: Counter[str] = Counter()
     found = []
-    for one in examples:
-        folder = f"{one.task}_{one.encoder}"
-        found.append((one, Image.open(drawn / folder / f"{counts[folder]}.png").convert("RGB")))
+    for example in examples:
+        folder = f"{example.task}_{example.encoder}"
+        found.append((example, Image.open(drawn / folder / f"{counts[folder]}.png").convert("RGB")))
         counts[folder] += 1
     return found
 
@@ -88,7 +88,7 @@ class Framed(NamedTuple):
 
 
 def frames(page: Image.Image) -> list[Framed]:
-    """From the left, by the row that has most long strokes of one colour."""
+    """From the left, by the row that has the most long strokes of one colour."""
     pixels = np.asarray(page)
     rows = [[*strokes(row)] for row in pixels]
     top = max(range(len(rows)), key=lambda y: (len(rows[y]), -y))
@@ -140,7 +140,7 @@ def written(world: World, facts: Facts, examples: Sequence[Example], out: Path, 
 def test_each_task_and_encoder_has_numbered_pictures(drawn: Path, examples: list[Example]) -> None:
     assert sorted(path.name for path in drawn.iterdir()) == FOLDERS
     for folder in FOLDERS:
-        n = sum(f"{one.task}_{one.encoder}" == folder for one in examples)
+        n = sum(f"{example.task}_{example.encoder}" == folder for example in examples)
         assert n >= KINDS["best"] + KINDS["worst"] + SAMPLED
         assert {path.name for path in (drawn / folder).iterdir()} == {f"{number}.png" for number in range(n)}
 
@@ -184,37 +184,37 @@ def test_without_examples_there_is_an_empty_folder(world: World, facts: Facts, t
 
 def test_frames_are_green_red_or_grey_by_relevance(world: World, drawn: Path, examples: list[Example]) -> None:
     queries, seen = {query.query_id: query for query in world.queries}, Counter[str]()
-    for one, page in pages(drawn, examples):
-        query = queries[one.query.query_id]
+    for example, page in pages(drawn, examples):
+        query = queries[example.query.query_id]
         relevance = world.relevance(query)
         expected = [
             ("green" if oracles.is_relevant(image_id, relevance) else "red")
             if oracles.number_of_relevant(relevance)
             else "grey"
-            for image_id in world.ranking(one.encoder, query)[:MAX_HITS]
+            for image_id in world.ranking(example.encoder, query)[:MAX_HITS]
         ]
-        asked = ["ink"] if query.image_id is not None else []
-        assert [framed.colour for framed in frames(page)] == asked + expected
+        query_frame = ["ink"] if query.image_id is not None else []
+        assert [framed.colour for framed in frames(page)] == query_frame + expected
         seen += Counter(expected)
     assert min(seen["green"], seen["red"]) > 20
 
 
 def test_hits_of_unjudged_queries_are_framed_grey(world: World, facts: Facts, tmp_path: Path) -> None:
     every = choose_examples(JudgedCollection(DataPaths(world.data)), ReportPaths(world.root / "reports"), 1000, 0)
-    unjudged = [one for one in every if one.map_at_r is None]
+    unjudged = [example for example in every if example.map_at_r is None]
     assert len(unjudged) >= 3
     write_galleries(tmp_path / "out", facts, unjudged, DataPaths(world.data), PX)
-    for one, page in pages(tmp_path / "out", unjudged):
+    for example, page in pages(tmp_path / "out", unjudged):
         colours = [framed.colour for framed in frames(page)]
         assert colours[-MAX_HITS:] == ["grey"] * MAX_HITS
-        assert colours[:-MAX_HITS] == (["ink"] if one.query.image_id is not None else [])
+        assert colours[:-MAX_HITS] == (["ink"] if example.query.image_id is not None else [])
 
 
 def test_frames_hold_the_query_and_the_images_by_rank(world: World, drawn: Path, examples: list[Example]) -> None:
     labels = world.gallery | world.held_out
-    for one, page in pages(drawn, examples):
-        ids = [one.query.image_id] if one.query.image_id is not None else []
-        ids += [hit.image_id for hit in one.hits]
+    for example, page in pages(drawn, examples):
+        ids = [example.query.image_id] if example.query.image_id is not None else []
+        ids += [hit.image_id for hit in example.hits]
         for image_id, framed in zip(ids, frames(page), strict=True):
             assert framed.inside.shape == (PX, PX // 2, 3)  # half as wide as high
             assert framed.inside.mean() == pytest.approx(grey_of(labels[str(image_id)]), abs=2)
@@ -223,11 +223,11 @@ def test_frames_hold_the_query_and_the_images_by_rank(world: World, drawn: Path,
 
 def test_a_text_query_leaves_the_place_of_its_picture_empty(drawn: Path, examples: list[Example]) -> None:
     by_task: dict[str, list[list[int]]] = {"cbir": [], "tbir": []}
-    for one, page in pages(drawn, examples):
-        by_task[one.task].append([framed.left for framed in frames(page)][-MAX_HITS:])
+    for example, page in pages(drawn, examples):
+        by_task[example.task].append([framed.left for framed in frames(page)][-MAX_HITS:])
     assert len({tuple(lefts) for each in by_task.values() for lefts in each}) == 1
-    for one, page in pages(drawn, examples):
-        if one.task == "tbir":
+    for example, page in pages(drawn, examples):
+        if example.task == "tbir":
             first = frames(page)[0]
             below_title = np.asarray(page)[first.top :, : first.left]
             assert (below_title == 255).all()
@@ -258,9 +258,9 @@ def test_pictures_of_any_size_are_side_by_side(
 def test_a_picture_that_no_shard_holds_is_left_out(
     world: World, facts: Facts, examples: list[Example], tmp_path: Path
 ) -> None:
-    one = examples[0]
-    hits = (one.hits[0]._replace(image_id="gone"), *one.hits[1:])
-    gone = replace(one, query=one.query._replace(image_id="gone, too"), hits=hits)
+    example = examples[0]
+    hits = (example.hits[0]._replace(image_id="gone"), *example.hits[1:])
+    gone = replace(example, query=example.query._replace(image_id="gone, too"), hits=hits)
     write_galleries(tmp_path / "out", facts, [gone], DataPaths(world.data), PX)
     ((_, page),) = pages(tmp_path / "out", [gone])
     assert len(frames(page)) == MAX_HITS - 1
@@ -281,15 +281,15 @@ def test_the_first_line_names_kind_metric_and_query(
 ) -> None:
     queries = {query.query_id: query for query in world.queries}
     kinds = Counter[str]()
-    for one, ((_, words, _), *_) in zip(examples, written(world, facts, examples, tmp_path / "out"), strict=True):
-        query = queries[one.query.query_id]
+    for example, ((_, words, _), *_) in zip(examples, written(world, facts, examples, tmp_path / "out"), strict=True):
+        query = queries[example.query.query_id]
         relevance = world.relevance(query)
-        value = oracles.average_precision_at_r(world.ranking(one.encoder, query), relevance)
-        told = "" if np.isnan(value) else f", MAP@R {round(value, 9):.3f}"
-        asked = query.query_id if query.text is None else f"“{query.text}”"
+        value = oracles.average_precision_at_r(world.ranking(example.encoder, query), relevance)
+        metric = "" if np.isnan(value) else f", MAP@R {round(value, 9):.3f}"
+        shown = query.query_id if query.text is None else f"“{query.text}”"
         label = "" if query.label is None else f" ({query.label})"
-        assert words == f"{one.kind}{told}: {asked}{label}"
-        kinds[one.kind] += 1
+        assert words == f"{example.kind}{metric}: {shown}{label}"
+        kinds[example.kind] += 1
     assert kinds[SAMPLE] == len(FOLDERS) * SAMPLED
     assert kinds.keys() == {*KINDS, SAMPLE}
 
@@ -298,11 +298,11 @@ def test_rank_score_judgement_and_class_are_below_each_result(
     world: World, facts: Facts, examples: list[Example], tmp_path: Path
 ) -> None:
     named = replace(facts, names={"c1": "goldfish", "c2": "a name that is longer than there is room"})
-    for one, texts in zip(examples, written(world, named, examples, tmp_path / "out"), strict=True):
+    for example, texts in zip(examples, written(world, named, examples, tmp_path / "out"), strict=True):
         lines = [text for text in texts[1:] if text[1] != "query"]
-        assert len(lines) == 2 * len(one.hits)
-        assert [text[1] for text in texts].count("query") == (one.query.image_id is not None)
-        for hit, (first, second) in zip(one.hits, zip(lines[::2], lines[1::2], strict=True), strict=True):
+        assert len(lines) == 2 * len(example.hits)
+        assert [text[1] for text in texts].count("query") == (example.query.image_id is not None)
+        for hit, (first, second) in zip(example.hits, zip(lines[::2], lines[1::2], strict=True), strict=True):
             word = {True: "relevant", False: "not relevant", None: ""}[hit.is_relevant]
             assert first[1].split() == [f"{hit.rank}.", f"{hit.score:.3f}", *word.split()]
             label = world.gallery[hit.image_id]
@@ -325,19 +325,19 @@ def test_a_results_text_has_its_frames_colour_and_is_below(
             assert name_of(tuple(int(colour[place : place + 2], 16) for place in (1, 3, 5))) == framed.colour
 
 
-def hostile(one: Example, words: str) -> Example:
+def hostile(example: Example, words: str) -> Example:
     """A text query, and results without a class, called so."""
-    query = one.query._replace(query_id=words, text=words, label=words, image_id=None)
-    hits = tuple(hit._replace(label=words if hit.rank % 2 else None) for hit in one.hits)
-    return replace(one, kind="best", query=query, hits=hits)
+    query = example.query._replace(query_id=words, text=words, label=words, image_id=None)
+    hits = tuple(hit._replace(label=words if hit.rank % 2 else None) for hit in example.hits)
+    return replace(example, kind="best", query=query, hits=hits)
 
 
 def test_hostile_names_are_drawn_and_change_no_size(
     world: World, facts: Facts, examples: list[Example], drawn: Path, tmp_path: Path
 ) -> None:
     words = [*HOSTILE.values(), "\ud800", "W" * 300, "\N{COMBINING ACUTE ACCENT}" * 300]
-    every = [hostile(examples[0], one) for one in words]
-    named = replace(facts, names={one: one for one in words})
+    every = [hostile(examples[0], example) for example in words]
+    named = replace(facts, names={example: example for example in words})
     texts = written(world, named, every, tmp_path / "out")
     font = ImageFont.truetype(findfont("DejaVu Sans"), 11)
     with Image.open(drawn / "cbir_clip" / "0.png") as image:
@@ -345,10 +345,10 @@ def test_hostile_names_are_drawn_and_change_no_size(
     for (_, page), each in zip(pages(tmp_path / "out", every), texts, strict=True):
         assert page.size == expected
         assert len(frames(page)) == MAX_HITS
-        for _, told, _ in each:
-            assert told.isprintable()
-        names = [told for (_, top), told, _ in each[1:] if top > each[1][0][1]]
-        judgements = [told for (_, top), told, _ in each[1:] if top == each[1][0][1]]
+        for _, text, _ in each:
+            assert text.isprintable()
+        names = [text for (_, top), text, _ in each[1:] if top > each[1][0][1]]
+        judgements = [text for (_, top), text, _ in each[1:] if top == each[1][0][1]]
         assert len(names) == len(judgements) == MAX_HITS
         assert max(len(re.sub(r"U\+[0-9A-F]{4}", "_", name)) for name in names) <= 18
         places = [framed.left for framed in frames(page)]
@@ -360,7 +360,7 @@ def test_a_hostile_image_query_is_named_by_its_id(
     world: World, facts: Facts, examples: list[Example], tmp_path: Path
 ) -> None:
     words = "a\n\x1b[31m\u202eb/../../c"
-    one = replace(examples[0], query=examples[0].query._replace(query_id=words))
-    ((first, *_),) = written(world, facts, [one], tmp_path / "out")
+    example = replace(examples[0], query=examples[0].query._replace(query_id=words))
+    ((first, *_),) = written(world, facts, [example], tmp_path / "out")
     assert "a U+001B[31mU+202Eb/../../c" in first[1]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["cbir_mobilenet"]

@@ -1,4 +1,4 @@
-"""report.html without a browser: read with a strict reader of HTML, and laid beside report.md and the artifacts."""
+"""report.html, read by a strict reader of HTML and compared with report.md and the artifacts."""
 
 import itertools
 import json
@@ -8,6 +8,7 @@ from base64 import b64decode
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -51,8 +52,8 @@ Table = list[list[str]]
 METRIC = re.compile(r"[a-z_]+(@\d+)?")
 
 
-class Made(NamedTuple):
-    """A world's facts and both its pages."""
+class Pages(NamedTuple):
+    """A world with facts, and its report as HTML, as a tree, and as Markdown."""
 
     reported: Reported
     page: str
@@ -73,7 +74,7 @@ def without_texts(world: World) -> None:
 
 
 def without_images(world: World) -> None:
-    """Only texts ask."""
+    """Leave only text queries."""
     world.queries = world.queries_of("tbir")
     for found in world.vectors.values():
         found["queries"] = {}
@@ -84,9 +85,9 @@ def without_labels(world: World) -> None:
 
 
 def without_map(root: Path) -> Reported:
-    made = reported(root)
-    write_maps(made.world, side=0)
-    return made
+    small = reported(root)
+    write_maps(small.world, side=0)
+    return small
 
 
 WORLDS: dict[str, Callable[[Path], Reported]] = {
@@ -104,39 +105,37 @@ FULL = ("small", "graded", "hostile", "no map")
 
 
 @pytest.fixture(scope="module")
-def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Made]:
-    """Name of a world -> that world, made once."""
-    found: dict[str, Made] = {}
+def pages_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pages]:
+    """Name of a world -> its pages, written once."""
 
-    def made(name: str) -> Made:
-        if name not in found:
-            root = tmp_path_factory.mktemp("html")
-            one = WORLDS[name](root)
-            page = one.write(root / "report.html")
-            found[name] = Made(one, page, read(page), markdown_of(one.facts, root))
-        return found[name]
+    @cache
+    def pages(name: str) -> Pages:
+        root = tmp_path_factory.mktemp("html")
+        world = WORLDS[name](root)
+        page = world.write(root / "report.html")
+        return Pages(world, page, read(page), markdown_of(world.facts, root))
 
-    return made
+    return pages
 
 
 @pytest.fixture(params=[name for name in WORLDS if name != "harmless"])
-def every(request: pytest.FixtureRequest, make: Callable[[str], Made]) -> Made:
-    return make(request.param)
+def every(request: pytest.FixtureRequest, pages_of: Callable[[str], Pages]) -> Pages:
+    return pages_of(request.param)
 
 
 @pytest.fixture(params=FULL)
-def full(request: pytest.FixtureRequest, make: Callable[[str], Made]) -> Made:
-    return make(request.param)
+def full(request: pytest.FixtureRequest, pages_of: Callable[[str], Pages]) -> Pages:
+    return pages_of(request.param)
 
 
 @pytest.fixture
-def small(make: Callable[[str], Made]) -> Made:
-    return make("small")
+def small(pages_of: Callable[[str], Pages]) -> Pages:
+    return pages_of("small")
 
 
 @pytest.fixture
-def hostile(make: Callable[[str], Made]) -> Made:
-    return make("hostile")
+def hostile(pages_of: Callable[[str], Pages]) -> Pages:
+    return pages_of("hostile")
 
 
 def rows_of(table: Element) -> list[Element]:
@@ -148,9 +147,9 @@ def cells_of(row: Element) -> list[Element]:
 
 
 def table_of(table: Element) -> Table:
-    """The text of its cells, without the lines of ceilings in the headline, which report.md tells elsewhere."""
-    found = [[cell.text for cell in cells_of(row)] for row in rows_of(table)]
-    return [row for row in found if not row[0].endswith(", ceiling")]
+    """The text of its cells, without the ceilings of the headline, which report.md shows elsewhere."""
+    rows = [[cell.text for cell in cells_of(row)] for row in rows_of(table)]
+    return [row for row in rows if not row[0].endswith(", ceiling")]
 
 
 def tables_of(tree: Element) -> list[Table]:
@@ -158,20 +157,20 @@ def tables_of(tree: Element) -> list[Table]:
 
 
 def table_below(tree: Element, *header: str) -> Table:
-    """The rows below the one header that begins so."""
-    (found,) = [table for table in tables_of(tree) if tuple(table[0][: len(header)]) == header]
-    return found[1:]
+    """The rows of the only table whose header begins like this."""
+    (table,) = [table for table in tables_of(tree) if tuple(table[0][: len(header)]) == header]
+    return table[1:]
 
 
 def by_id(tree: Element, name: str) -> Element:
-    (found,) = [one for one in tree.walk() if one.attributes.get("id") == name]
-    return found
+    (match,) = [element for element in tree.walk() if element.attributes.get("id") == name]
+    return match
 
 
 def section_of(tree: Element, heading: str) -> Element:
     """The section with this heading."""
-    (found,) = [one for one in tree.all("section") if heading in [head.text for head in one.all("h2")]]
-    return found
+    (match,) = [section for section in tree.all("section") if heading in [head.text for head in section.all("h2")]]
+    return match
 
 
 def pixels(address: str) -> Image.Image:
@@ -181,49 +180,55 @@ def pixels(address: str) -> Image.Image:
 
 
 def is_coloured(image: Image.Image, image_id: str) -> bool:
-    """Whether the picture is that image's one colour, but for what JPEG changes."""
+    """Whether the picture has the one colour of that image, within the error of JPEG."""
     seen = np.asarray(image.convert("RGB")).astype(int)
     return bool((np.abs(seen - colour_of(image_id)) <= 6).all())
 
 
-# --- one file, sound and alone ----------------------------------------------------------------------------------------
+# --- one valid, self-contained file -----------------------------------------------------------------------------------
 
 
-def test_the_page_loads_nothing_from_outside(every: Made) -> None:
-    for one in every.tree.walk():
-        for name, value in one.attributes.items():
+def test_the_page_loads_nothing_from_outside(every: Pages) -> None:
+    for element in every.tree.walk():
+        for name, value in element.attributes.items():
             if name in ("src", "srcset", "action", "poster", "data", "background", "ping", "cite", "formaction"):
-                assert value.startswith("data:image/"), (one.tag, name, value[:80])
+                assert value.startswith("data:image/"), (element.tag, name, value[:80])
             if name in ("href", "xlink:href"):
-                assert value.startswith("#"), (one.tag, name, value[:80])
+                assert value.startswith("#"), (element.tag, name, value[:80])
             if name == "style":
                 assert all(found.startswith("#") for found in re.findall(r"url\(\s*['\"]?([^)]{0,40})", value)), value[
                     :80
                 ]
-        assert one.tag not in ("link", "base", "iframe", "object", "embed", "image", "foreignobject", "animate"), (
-            one.tag
+        assert element.tag not in ("link", "base", "iframe", "object", "embed", "image", "foreignobject", "animate"), (
+            element.tag
         )
     for style in every.tree.all("style"):
         assert "@import" not in style.raw
         for address in re.findall(r"url\(\s*['\"]?([^)]{0,40})", style.raw):
             assert address.startswith("data:image/"), address
-    assert not [one for one in every.tree.all("meta") if "refresh" in one.attributes.get("http-equiv", "").lower()]
+    assert not [
+        element for element in every.tree.all("meta") if "refresh" in element.attributes.get("http-equiv", "").lower()
+    ]
 
 
-def test_the_page_says_what_it_is_and_forbids_the_rest(every: Made) -> None:
+def test_the_page_says_what_it_is_and_forbids_the_rest(every: Pages) -> None:
     assert every.page.startswith("<!doctype html>\n")
     assert every.tree.attributes["lang"] == "en"
     (policy,) = [
-        one.attributes["content"]
-        for one in every.tree.all("meta")
-        if one.attributes.get("http-equiv") == "Content-Security-Policy"
+        element.attributes["content"]
+        for element in every.tree.all("meta")
+        if element.attributes.get("http-equiv") == "Content-Security-Policy"
     ]
     rules = {rule.split()[0]: rule.split()[1:] for rule in policy.split(";") if rule.strip()}
     assert rules["default-src"] == ["'none'"]
     assert rules["img-src"] == ["data:"]
     allowed = {source for sources in rules.values() for source in sources}
-    assert not [one for one in allowed if one not in ("'none'", "'unsafe-inline'", "data:") and "'sha256-" not in one]
-    (title,) = (one for one in every.tree.all("title"))
+    assert not [
+        source
+        for source in allowed
+        if source not in ("'none'", "'unsafe-inline'", "data:") and "'sha256-" not in source
+    ]
+    (title,) = every.tree.all("title")
     (heading,) = every.tree.all("h1")
     assert (
         title.text == heading.text == f"Retrieval report: {displayed(every.reported.facts.summary['dataset'])}".rstrip()
@@ -231,108 +236,110 @@ def test_the_page_says_what_it_is_and_forbids_the_rest(every: Made) -> None:
     assert every.page.index("charset") < 1024
 
 
-def test_ids_are_unique(every: Made) -> None:
-    counts = Counter(one.attributes["id"] for one in every.tree.walk() if "id" in one.attributes)
+def test_ids_are_unique(every: Pages) -> None:
+    counts = Counter(element.attributes["id"] for element in every.tree.walk() if "id" in element.attributes)
     assert [name for name, count in counts.items() if count > 1] == []
 
 
-def test_each_link_and_reference_has_a_target(every: Made) -> None:
-    ids = {one.attributes["id"] for one in every.tree.walk() if "id" in one.attributes}
-    asked = {
+def test_each_link_and_reference_has_a_target(every: Pages) -> None:
+    ids = {element.attributes["id"] for element in every.tree.walk() if "id" in element.attributes}
+    references = {
         value[1:]
-        for one in every.tree.walk()
-        for name, value in one.attributes.items()
+        for element in every.tree.walk()
+        for name, value in element.attributes.items()
         if name in ("href", "xlink:href") and value.startswith("#")
     }
-    asked |= set(re.findall(r"url\(#([^)]*)\)", every.page))
-    asked |= {one.attributes["for"] for one in every.tree.all("label") if "for" in one.attributes}
-    assert sorted(asked - ids) == []
+    references |= set(re.findall(r"url\(#([^)]*)\)", every.page))
+    references |= {element.attributes["for"] for element in every.tree.all("label") if "for" in element.attributes}
+    assert sorted(references - ids) == []
 
 
-def test_every_picture_says_what_it_shows(every: Made) -> None:
-    for one in every.tree.walk():
-        if one.tag == "img":
-            assert one.attributes["alt"].strip(), one.attributes
-            assert int(one.attributes["width"]) > 0
-            assert int(one.attributes["height"]) > 0
-        if one.tag in ("svg", "canvas") or one.attributes.get("role") == "img":
-            assert one.attributes["aria-label"].strip()
+def test_every_picture_says_what_it_shows(every: Pages) -> None:
+    for element in every.tree.walk():
+        if element.tag == "img":
+            assert element.attributes["alt"].strip(), element.attributes
+            assert int(element.attributes["width"]) > 0
+            assert int(element.attributes["height"]) > 0
+        if element.tag in ("svg", "canvas") or element.attributes.get("role") == "img":
+            assert element.attributes["aria-label"].strip()
 
 
-def test_every_control_has_a_name(every: Made) -> None:
+def test_every_control_has_a_name(every: Pages) -> None:
     labels = [label for label in every.tree.all("label") if label.text]
     named = {id(control) for label in labels for control in label.all("select", "input")}
     for control in every.tree.all("select", "input", "button", "textarea"):
         assert id(control) in named or control.attributes.get("aria-label"), control.attributes
 
 
-def test_headings_go_down_one_step_at_a_time(every: Made) -> None:
-    steps = [int(one.tag[1]) for one in every.tree.all("h1", "h2", "h3", "h4", "h5")]
+def test_headings_go_down_one_step_at_a_time(every: Pages) -> None:
+    steps = [int(element.tag[1]) for element in every.tree.all("h1", "h2", "h3", "h4", "h5")]
     assert steps[0] == 1
     assert steps.count(1) == 1
     assert all(after <= before + 1 for before, after in itertools.pairwise(steps))
 
 
-def test_all_rows_of_a_table_are_equally_long(every: Made) -> None:
+def test_all_rows_of_a_table_are_equally_long(every: Pages) -> None:
     for table in every.tree.all("table"):
         assert len(table.all("thead")) == 1
         for row in rows_of(table):
-            assert sum(int(one.attributes.get("colspan", "1")) for one in cells_of(row)) == len(table_of(table)[0])
+            assert sum(int(element.attributes.get("colspan", "1")) for element in cells_of(row)) == len(
+                table_of(table)[0]
+            )
 
 
-def test_no_character_that_turns_or_hides_text_reaches_the_page(every: Made) -> None:
+def test_no_character_that_turns_or_hides_text_reaches_the_page(every: Pages) -> None:
     assert {character for character in every.page if not character.isprintable()} <= {"\n"}
 
 
-def test_the_data_for_scripts_is_json_and_ends_no_script(every: Made) -> None:
+def test_the_data_for_scripts_is_json_and_ends_no_script(every: Pages) -> None:
     for script in every.tree.all("script"):
         if script.attributes.get("type") == "application/json":
-            found = json.loads(script.raw)
+            data = json.loads(script.raw)
             assert not re.search("[<>&]", script.raw)
-            assert json.loads(json.dumps(found)) == found
+            assert json.loads(json.dumps(data)) == data
         else:
             assert script.attributes == {}
     assert len(every.tree.all("script")) == every.page.count("<script") == every.page.count("</script>")
 
 
 @pytest.mark.parametrize("name", ["graded", "hostile"])
-def test_the_same_facts_give_the_same_bytes(make: Callable[[str], Made], name: str, tmp_path: Path) -> None:
-    assert make(name).reported.write(tmp_path / "again.html") == make(name).page
+def test_the_same_facts_give_the_same_bytes(pages_of: Callable[[str], Pages], name: str, tmp_path: Path) -> None:
+    assert pages_of(name).reported.write(tmp_path / "again.html") == pages_of(name).page
 
 
 # --- the same facts as report.md --------------------------------------------------------------------------------------
 
-PICTURED = {("class", "queries"), ("query", "class")}  # the worst of them: charts and queries to look at
+PICTURED = {("class", "queries"), ("query", "class")}  # the worst, which the page shows as charts and examples
 ONLY_HERE = {("parameter", "value"), ("stage", "file")}
 
 
-def test_tables_are_those_of_the_markdown_report(every: Made) -> None:
-    def by_header(found: list[Table]) -> dict[tuple[str, ...], list[Table]]:
+def test_tables_are_those_of_the_markdown_report(every: Pages) -> None:
+    def by_header(all_tables: list[Table]) -> dict[tuple[str, ...], list[Table]]:
         kinds: dict[tuple[str, ...], list[Table]] = {}
-        for table in found:
+        for table in all_tables:
             kinds.setdefault(tuple(table[0]), []).append(table)
         return kinds
 
-    told, shown = by_header(tables(every.markdown)), by_header(tables_of(every.tree))
-    for header, found in told.items():
+    in_markdown, in_page = by_header(tables(every.markdown)), by_header(tables_of(every.tree))
+    for header, expected in in_markdown.items():
         if header[:2] not in PICTURED:
-            here = [table for table in shown.get(header, []) if table not in passports(every)]
-            assert here == found, header
-    more = {header for header in shown if header not in told}
+            here = [table for table in in_page.get(header, []) if table not in passports(every)]
+            assert here == expected, header
+    more = {header for header in in_page if header not in in_markdown}
     assert {header[:2] for header in more} <= ONLY_HERE
 
 
-def passports(made: Made) -> list[Table]:
-    return [table for table in tables_of(made.tree) if table[0] == ["", "mobilenet", "clip"] and table[1][0] == "kind"]
+def passports(pages: Pages) -> list[Table]:
+    return [table for table in tables_of(pages.tree) if table[0] == ["", "mobilenet", "clip"] and table[1][0] == "kind"]
 
 
 def said(markdown: str) -> list[str]:
-    """The texts of report.md that stand in no table."""
-    found = []
+    """The texts of report.md outside its tables."""
+    sentences = []
     for before, token in itertools.pairwise(parsed(markdown)):
         if token.type == "inline" and before.type not in ("th_open", "td_open"):
-            found.append(" ".join(flowing(token).split()))
-    return found
+            sentences.append(" ".join(flowing(token).split()))
+    return sentences
 
 
 def flowing(token: Token) -> str:
@@ -343,32 +350,34 @@ def flowing(token: Token) -> str:
     "beginning",
     ["Data set", "Machine:", "Git revision:", "DVC:", "No ", "There ", "All images were decoded", "... and "],
 )
-def test_sentences_on_the_run_are_those_of_the_markdown_report(every: Made, beginning: str) -> None:
-    here = [one.text for one in every.tree.all("p", "li")]
+def test_sentences_on_the_run_are_those_of_the_markdown_report(every: Pages, beginning: str) -> None:
+    here = [element.text for element in every.tree.all("p", "li")]
     for text in said(every.markdown):
         if text.startswith(beginning):
             assert text in here
 
 
-def test_verdict_and_notes_are_those_of_the_markdown_report(every: Made) -> None:
-    told = said(every.markdown)
-    (found,) = [one.text for one in every.tree.all("p") if "verdict" in one.classes]
-    assert found == " ".join(verdict(every.reported.facts))
-    assert found in told
-    shown = [one.text for one in every.tree.all("p") if "note" in one.classes]
-    assert shown == [text for text in told if text.startswith(("Read this first:", "Note:"))]
+def test_verdict_and_notes_are_those_of_the_markdown_report(every: Pages) -> None:
+    sentences = said(every.markdown)
+    (first,) = [element.text for element in every.tree.all("p") if "verdict" in element.classes]
+    assert first == " ".join(verdict(every.reported.facts))
+    assert first in sentences
+    shown = [element.text for element in every.tree.all("p") if "note" in element.classes]
+    assert shown == [text for text in sentences if text.startswith(("Read this first:", "Note:"))]
     assert len(shown) == len(notes(every.reported.facts))
 
 
-def test_notes_come_before_the_verdict_and_tables(every: Made) -> None:
+def test_notes_come_before_the_verdict_and_tables(every: Pages) -> None:
     texts = [
-        one for one in every.tree.all("p", "table") if one.tag == "table" or {"note", "verdict"} & set(one.classes)
+        element
+        for element in every.tree.all("p", "table")
+        if element.tag == "table" or {"note", "verdict"} & set(element.classes)
     ]
-    places = [place for place, one in enumerate(texts) if "note" in one.classes]
+    places = [place for place, element in enumerate(texts) if "note" in element.classes]
     assert places == list(range(len(places)))
 
 
-def test_headline_metrics_are_those_of_the_artifacts(full: Made) -> None:
+def test_headline_metrics_are_those_of_the_artifacts(full: Pages) -> None:
     metrics, intervals = full.reported.facts.metrics, full.reported.facts.intervals
     answered = [("cbir", "mobilenet"), ("cbir", "clip"), ("tbir", "clip")]
     (table,) = by_id(full.tree, "headline").all("table")
@@ -391,9 +400,9 @@ def test_headline_metrics_are_those_of_the_artifacts(full: Made) -> None:
             assert f"{name}, ceiling" not in rows
 
 
-def test_a_metric_in_a_heading_links_to_its_definition(every: Made) -> None:
+def test_a_metric_in_a_heading_links_to_its_definition(every: Pages) -> None:
     definitions = read_json(every.reported.reports.definitions)
-    families = {one["family"].removesuffix("@k") for one in definitions.values()}
+    families = {definition["family"].removesuffix("@k") for definition in definitions.values()}
     for table in every.tree.all("table"):
         if table_of(table)[0][0] in ("parameter", "stage"):
             continue
@@ -401,24 +410,28 @@ def test_a_metric_in_a_heading_links_to_its_definition(every: Made) -> None:
         for row, head in heads:
             if "ceiling" in row.classes:
                 continue
-            in_thead = any(row is one for thead in table.all("thead") for one in rows_of(thead))
+            in_thead = any(row is element for thead in table.all("thead") for element in rows_of(thead))
             words = [word.group() for word in METRIC.finditer(head.text)] if in_thead else [head.text]
             named = [word for word in words if word in definitions or (word in families and word == head.text)]
             links = [link for link in head.all("a") if link.text in named]
             assert [link.text for link in links] == named, head.text
             for link in links:
-                aims = [one for one in every.tree.walk() if one.attributes.get("id") == link.attributes["href"][1:]]
+                aims = [
+                    element
+                    for element in every.tree.walk()
+                    if element.attributes.get("id") == link.attributes["href"][1:]
+                ]
                 assert [aim.tag for aim in aims] == ["dt"], link.attributes["href"]
                 assert aims[0].text.removesuffix("@k") == link.text.partition("@")[0]
 
 
-def test_each_metric_is_defined_with_its_other_names(small: Made) -> None:
+def test_each_metric_is_defined_with_its_other_names(small: Pages) -> None:
     definitions = read_json(small.reported.reports.definitions)
     (listed,) = by_id(small.tree, "definitions").all("dl")
-    terms, told = listed.all("dt"), listed.all("dd")
-    found = {term.text: text.text for term, text in zip(terms, told, strict=True)}
-    assert set(found) == {one["family"] for one in definitions.values()}
-    for family, text in found.items():
+    terms, texts = listed.all("dt"), listed.all("dd")
+    texts_by_family = {term.text: text.text for term, text in zip(terms, texts, strict=True)}
+    assert set(texts_by_family) == {definition["family"] for definition in definitions.values()}
+    for family, text in texts_by_family.items():
         defined = FAMILIES[family]
         assert text.startswith(defined.definition)
         assert defined.denominator in text
@@ -435,19 +448,19 @@ def test_a_loss_of_zero_has_no_sign() -> None:
 # --- pictures ---------------------------------------------------------------------------------------------------------
 
 
-def test_every_example_shows_its_query_and_its_results_in_order(full: Made) -> None:
+def test_every_example_shows_its_query_and_its_results_in_order(full: Pages) -> None:
     facts, examples = full.reported.facts, full.reported.examples
     articles = full.tree.all("article")
     assert len(articles) == len(examples) > 20
     for article, example in zip(articles, examples, strict=True):
-        (asked,) = [one for one in article.all("div") if "query" in one.classes]
+        (query,) = [div for div in article.all("div") if "query" in div.classes]
         if example.query.image_id is None:
-            (quote,) = asked.all("blockquote")
+            (quote,) = query.all("blockquote")
             assert quote.text == displayed(example.query.text, 300)
         else:
-            (image,) = asked.all("img")
+            (image,) = query.all("img")
             assert is_coloured(pixels(image.attributes["src"]), example.query.image_id)
-        words = asked.text
+        words = query.text
         assert f"{example.task} {example.encoder}, {example.kind}" in words
         assert displayed(example.query.query_id, 80) in words
         if example.map_at_r is not None:
@@ -464,11 +477,11 @@ def test_every_example_shows_its_query_and_its_results_in_order(full: Made) -> N
                 word == "not relevant",
             )
             assert image.attributes["alt"].endswith(f", {word}" if word else displayed(facts.class_name(hit.label)))
-            shown = hit.image_id if not hit.label else facts.names.get(hit.label, hit.label)
-            assert displayed(shown, 40) in result.text
+            name = hit.image_id if not hit.label else facts.names.get(hit.label, hit.label)
+            assert displayed(name, 40) in result.text
 
 
-def test_examples_are_best_worst_confused_and_a_sample(small: Made) -> None:
+def test_examples_are_best_worst_confused_and_a_sample(small: Pages) -> None:
     per_query = pq.read_table(small.reported.reports.per_query).to_pylist()
     for task, encoder in (("cbir", "mobilenet"), ("cbir", "clip"), ("tbir", "clip")):
         values = sorted(
@@ -476,30 +489,32 @@ def test_examples_are_best_worst_confused_and_a_sample(small: Made) -> None:
             for row in per_query
             if (row["task"], row["encoder"], row["search"]) == (task, encoder, "exact") and row["map_at_r"] is not None
         )
-        shown: dict[str, list[float]] = {}
+        values_of_kind: dict[str, list[float]] = {}
         for article in small.tree.all("article"):
             if (article.attributes["data-task"], article.attributes["data-encoder"]) == (task, encoder):
-                found = re.search(r"map_at_r ([0-9.]+)", article.text)
-                shown.setdefault(article.attributes["data-kind"], []).append(float(found[1]) if found else -1.0)
-        assert list(shown) == ["best", "worst", "confused", "sample"]
-        assert shown["best"] == [round(value, 3) for value in values[: -len(shown["best"]) - 1 : -1]]
-        assert shown["worst"] == [round(value, 3) for value in values[: len(shown["worst"])]]
-        assert len(shown["sample"]) == small.reported.sampled
+                match = re.search(r"map_at_r ([0-9.]+)", article.text)
+                values_of_kind.setdefault(article.attributes["data-kind"], []).append(
+                    float(match[1]) if match else -1.0
+                )
+        assert list(values_of_kind) == ["best", "worst", "confused", "sample"]
+        assert values_of_kind["best"] == [round(value, 3) for value in values[: -len(values_of_kind["best"]) - 1 : -1]]
+        assert values_of_kind["worst"] == [round(value, 3) for value in values[: len(values_of_kind["worst"])]]
+        assert len(values_of_kind["sample"]) == small.reported.sampled
 
 
-def test_a_larger_sample_adds_only_its_queries_and_pictures(small: Made, tmp_path: Path) -> None:
+def test_a_larger_sample_adds_only_its_queries_and_pictures(small: Pages, tmp_path: Path) -> None:
     larger = replace(small.reported, sampled=50)
     page = larger.write(tmp_path / "larger.html")
     articles = read(page).all("article")
-    asked = [(one.attributes["data-task"], one.attributes["data-encoder"]) for one in articles]
-    assert Counter(asked) == {("cbir", "mobilenet"): 22, ("cbir", "clip"): 22, ("tbir", "clip"): 14}
+    places = [(article.attributes["data-task"], article.attributes["data-encoder"]) for article in articles]
+    assert Counter(places) == {("cbir", "mobilenet"): 22, ("cbir", "clip"): 22, ("tbir", "clip"): 14}
     more = len(articles) - len(small.tree.all("article"))
     largest = max(len(image.attributes["src"]) for image in small.tree.all("img"))
     assert 0 < len(page) - len(small.page) < more * 11 * (largest + 1000)
     assert len(page) < 2_000_000
 
 
-def test_no_thumbnail_is_larger_than_thumbnail_px(small: Made, tmp_path: Path) -> None:
+def test_no_thumbnail_is_larger_than_thumbnail_px(small: Pages, tmp_path: Path) -> None:
     page = read(replace(small.reported, thumbnail_px=24).write(tmp_path / "smaller.html"))
     for tree, px in ((small.tree, PICTURE_PX), (page, 24)):
         for image in tree.all("img"):
@@ -507,89 +522,93 @@ def test_no_thumbnail_is_larger_than_thumbnail_px(small: Made, tmp_path: Path) -
             assert pixels(image.attributes["src"]).size == size == (px, px)
 
 
-def test_the_map_has_each_point_with_class_and_tile(full: Made) -> None:
-    world, figures = full.reported.world, [one for one in full.tree.all("figure") if "map" in one.classes]
+def test_the_map_has_each_point_with_class_and_tile(full: Pages) -> None:
+    world, maps = full.reported.world, [figure for figure in full.tree.all("figure") if "map" in figure.classes]
     addresses = re.findall(r"\.sheet-(\d+) \{ background-image: url\(([^)]*)\)", full.page)
-    if not figures:
+    if not maps:
         assert "There is no map" in section_of(full.tree, "Map of the gallery").text
         assert addresses == []
         return
-    assert [figure.text.split(":")[0] for figure in figures] == ["mobilenet", "clip"]
+    assert [map_.text.split(":")[0] for map_ in maps] == ["mobilenet", "clip"]
     assert [number for number, _ in addresses] == ["0"]  # both maps are of the same images
     sheet = pixels(addresses[0][1])
-    for encoder, one in zip(("mobilenet", "clip"), figures, strict=True):
+    for encoder, map_ in zip(("mobilenet", "clip"), maps, strict=True):
         rows = pq.read_table(world.data / "map" / f"{encoder}.parquet").to_pylist()
         assert len(rows) == MAP_SIDE**2
-        (script,) = one.all("script")
+        (script,) = map_.all("script")
         data = json.loads(script.raw)
         assert [point[:2] for point in data["points"]] == [[round(row["x"], 3), round(row["y"], 3)] for row in rows]
-        told = [data["names"][point[2]] for point in data["points"]]
-        assert told == [displayed(class_on_map(row["label"], full.reported.facts)) for row in rows]
+        names = [data["names"][point[2]] for point in data["points"]]
+        assert names == [displayed(class_on_map(row["label"], full.reported.facts)) for row in rows]
         assert data["ids"] == [displayed(row["image_id"]) for row in rows]
-        (tile,) = [span for span in one.all("span") if "sheet-0" in span.classes]
+        (tile,) = [span for span in map_.all("span") if "sheet-0" in span.classes]
         px, columns = int(tile.attributes["data-tile"]), int(tile.attributes["data-columns"])
         for number, row in enumerate(rows):
             left, top = number % columns * px, number // columns * px
             assert is_coloured(sheet.crop((left + 4, top + 4, left + px - 4, top + px - 4)), row["image_id"])
 
 
-def test_duplicates_are_shown_side_by_side(make: Callable[[str], Made]) -> None:
-    made = make("hostile")
-    ids = {one.split()[0]: one for one in (*made.reported.world.gallery, *made.reported.world.held_out)}
-    asked = next(one.query_id for one in made.reported.world.queries if one.image_id == ids[COPY])
-    (table,) = [one for one in by_id(made.tree, "duplicates").all("table") if table_of(one)[0][0] == "query"]
+def test_duplicates_are_shown_side_by_side(pages_of: Callable[[str], Pages]) -> None:
+    pages = pages_of("hostile")
+    ids = {
+        image_id.split()[0]: image_id for image_id in (*pages.reported.world.gallery, *pages.reported.world.held_out)
+    }
+    query_id = next(query.query_id for query in pages.reported.world.queries if query.image_id == ids[COPY])
+    (table,) = [
+        element for element in by_id(pages.tree, "duplicates").all("table") if table_of(element)[0][0] == "query"
+    ]
     rows = rows_of(table)[1:]
     assert [[cell.text for cell in cells_of(row)] for row in rows] == [
-        [displayed(asked), displayed(ids[COPIED]), by, likeness]
+        [displayed(query_id), displayed(ids[COPIED]), by, likeness]
         for by, likeness in (("clip", "1.000"), ("mobilenet", "1.000"), ("pixels", "0.000"))
     ]
     for row in rows:
         left, right = row.all("img")
         assert is_coloured(pixels(left.attributes["src"]), ids[COPY])
         assert is_coloured(pixels(right.attributes["src"]), ids[COPIED])
-        assert displayed(asked) in left.attributes["alt"]
+        assert displayed(query_id) in left.attributes["alt"]
         assert displayed(ids[COPIED]) in right.attributes["alt"]
-    assert "(0 by bytes, 1 by pixels, 1 by mobilenet, 1 by clip)" in by_id(made.tree, "duplicates").text
+    assert "(0 by bytes, 1 by pixels, 1 by mobilenet, 1 by clip)" in by_id(pages.tree, "duplicates").text
 
 
 # --- charts -----------------------------------------------------------------------------------------------------------
 
 
-def charts(made: Made) -> dict[str, list[str]]:
+def charts(pages: Pages) -> dict[str, list[str]]:
     """Name of a chart -> the texts in it."""
-    drawn = [one for one in made.tree.all("svg") if "chart" in one.classes]
-    found = {one.attributes["aria-label"]: [text.text for text in one.all("text")] for one in drawn}
-    assert len(found) == len(drawn)
-    return found
+    elements = [element for element in pages.tree.all("svg") if "chart" in element.classes]
+    texts = {element.attributes["aria-label"]: [text.text for text in element.all("text")] for element in elements}
+    assert len(texts) == len(elements)
+    return texts
 
 
-def test_charts_name_themselves_their_axes_and_their_lines(small: Made) -> None:
-    found = charts(small)
+def test_charts_name_themselves_their_axes_and_their_lines(small: Pages) -> None:
+    texts_of = charts(small)
     for family in ("precision", "recall"):
-        texts = found[f"{family}@k with exact search"]
+        texts = texts_of[f"{family}@k with exact search"]
         assert {f"{family}@k with exact search", "k", family, "cbir mobilenet", "cbir clip", "tbir clip"} <= set(texts)
-    (searched,) = [name for name in found if "over search time" in name]
-    assert {"median time of one search, ms", "ann_recall@10"} <= set(found[searched])
+    (over_time,) = [name for name in texts_of if "over search time" in name]
+    assert {"median time of one search, ms", "ann_recall@10"} <= set(texts_of[over_time])
 
 
-def test_class_charts_show_worst_and_best_with_values(full: Made) -> None:
+def test_class_charts_show_worst_and_best_with_values(full: Pages) -> None:
     facts = full.reported.facts
     classes = pq.read_table(full.reported.reports.classes).to_pylist()
-    found = charts(full)
+    texts_of = charts(full)
     for task, encoder in facts.evaluated:
         rows = [row for row in classes if (row["task"], row["encoder"]) == (task, encoder)]
-        told = [
-            found[name]
+        drawn = [
+            texts_of[name]
             for name in (f"{task} {encoder}: worst classes", f"{task} {encoder}: best classes")
-            if name in found
+            if name in texts_of
         ]
-        shown = [text for texts in told for text in texts]
-        assert told
+        all_texts = [text for texts in drawn for text in texts]
+        assert drawn
         for row in rows:
             if row["precision@10"] is not None and len(rows) <= 16:
                 beginning = displayed(facts.class_name(row["label"]), 40)[:20]
-                assert any(text.startswith(beginning.strip()) for text in shown)
-                assert f"{row['precision@10']:.2f}" in shown
+                assert any(text.startswith(beginning.strip()) for text in all_texts)
+                assert f"{row['precision@10']:.2f}" in all_texts
 
 
 @pytest.mark.parametrize(
@@ -605,62 +624,64 @@ def test_long_class_names_leave_room_for_their_bars(letter: str, tmp_path: Path)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # matplotlib's, that it could not lay out the chart
         warnings.filterwarnings("ignore", "Glyph")
-        made = worded(tmp_path, [f"{letter * 60}{number:02d}" for number in range(len(WORDS))])
-        made.write(tmp_path / "report.html")
+        pages = worded(tmp_path, [f"{letter * 60}{number:02d}" for number in range(len(WORDS))])
+        pages.write(tmp_path / "report.html")
 
 
 # --- where the figures come from --------------------------------------------------------------------------------------
 
 
-def test_revision_changed_and_differing_files_are_named(hostile: Made) -> None:
+def test_revision_changed_and_differing_files_are_named(hostile: Pages) -> None:
     past = hostile.reported.facts.provenance
-    (revision,) = [one.text for one in by_id(hostile.tree, "run").all("li") if one.text.startswith("Git revision:")]
+    (revision,) = [
+        element.text for element in by_id(hostile.tree, "run").all("li") if element.text.startswith("Git revision:")
+    ]
     named = ", ".join(displayed(path) for path in past.changed[:10])
     assert revision == " ".join(
         f"Git revision: {past.revision}, with uncommitted changes in {named} and 7 more files.".split()
     )
-    (lock,) = [one.text for one in by_id(hostile.tree, "run").all("li") if one.text.startswith("DVC:")]
+    (lock,) = [element.text for element in by_id(hostile.tree, "run").all("li") if element.text.startswith("DVC:")]
     named = ", ".join(displayed(path) for path in past.differing)
     assert lock == " ".join(
         f"DVC: missing, or different from dvc.lock: {named}; to update them, run dvc repro.".split()
     )
 
 
-def test_one_more_file_is_in_the_singular(small: Made, tmp_path: Path) -> None:
+def test_one_more_file_is_in_the_singular(small: Pages, tmp_path: Path) -> None:
     past = Provenance("0123", tuple(f"cbir/{number:02d}.py" for number in range(11)), {}, (), ())
-    made = replace(small.reported, facts=replace(small.reported.facts, provenance=past))
-    page, markdown = made.write(tmp_path / "report.html"), markdown_of(made.facts, tmp_path)
+    pages = replace(small.reported, facts=replace(small.reported.facts, provenance=past))
+    page, markdown = pages.write(tmp_path / "report.html"), markdown_of(pages.facts, tmp_path)
     for text in (by_id(read(page), "run").text, " ".join(markdown.split())):
         assert "cbir/09.py and 1 more file." in text.replace("\\", "")
 
 
-def test_all_parameters_passports_and_outputs_are_listed(hostile: Made) -> None:
+def test_all_parameters_passports_and_outputs_are_listed(hostile: Pages) -> None:
     facts = hostile.reported.facts
     assert table_below(hostile.tree, "parameter", "value") == [
         [displayed(name), displayed(value, 300)] for name, value in flatten(facts.provenance.params).items()
     ]
     assert table_below(hostile.tree, "stage", "file") == [
-        [displayed(one.stage), displayed(one.path), one.md5, "0.0 MB"] for one in facts.provenance.outputs
+        [displayed(output.stage), displayed(output.path), output.md5, "0.0 MB"] for output in facts.provenance.outputs
     ]
-    (found,) = passports(hostile)
-    told = {row[0]: row[1:] for row in found[1:]}
-    assert told["kind"] == ["flat", "flat"]
+    (table,) = passports(hostile)
+    passport = {row[0]: row[1:] for row in table[1:]}
+    assert passport["kind"] == ["flat", "flat"]
     weights = [facts.vectors(name)["weights_sha256"] for name in ("mobilenet", "clip")]
-    assert told["vectors.weights_sha256"] == weights
-    assert told["vectors.origin"] == [displayed(hostile.reported.world.origin)] * 2
-    assert len(told) == len(found) - 1 == len(flatten(facts.passports["clip"]))
+    assert passport["vectors.weights_sha256"] == weights
+    assert passport["vectors.origin"] == [displayed(hostile.reported.world.origin)] * 2
+    assert len(passport) == len(table) - 1 == len(flatten(facts.passports["clip"]))
 
 
-def test_missing_git_lock_and_timings_are_reported(small: Made) -> None:
+def test_missing_git_lock_and_timings_are_reported(small: Pages) -> None:
     text = by_id(small.tree, "run").text
     assert "Machine: unknown." in text
     assert "Git revision: unknown (fatal: not a git repository" in text
     assert "DVC: dvc.lock is absent or empty." in text
-    assert [one.text for one in by_id(small.tree, "run").all("summary")] == ["Passports of indexes and vectors"]
+    assert [element.text for element in by_id(small.tree, "run").all("summary")] == ["Passports of indexes and vectors"]
     assert "No stage was timed." in by_id(small.tree, "timings").text
 
 
-def test_timings_are_human_readable(hostile: Made) -> None:
+def test_timings_are_human_readable(hostile: Pages) -> None:
     rows = table_below(hostile.tree, "stage", "time")
     assert rows == [
         [stage, "1 min 15 s", "12.3 s", "1,234 MB", "1,234 vectors from the cache"]
@@ -671,37 +692,39 @@ def test_timings_are_human_readable(hostile: Made) -> None:
 # --- little to report -------------------------------------------------------------------------------------------------
 
 
-def test_without_queries_the_page_says_so(make: Callable[[str], Made]) -> None:
-    made = make("no queries")
-    text = made.tree.text
+def test_without_queries_the_page_says_so(pages_of: Callable[[str], Pages]) -> None:
+    pages = pages_of("no queries")
+    text = pages.tree.text
     assert "The query list is empty, so there are no metrics." in text
     for task in TASKS:
         assert f"There are no {task} queries." in text
-    assert made.tree.all("article") == []
-    assert made.tree.all("form") == []
-    assert [one.attributes["aria-label"] for one in made.tree.all("canvas")]  # the map needs none
+    assert pages.tree.all("article") == []
+    assert pages.tree.all("form") == []
+    assert [element.attributes["aria-label"] for element in pages.tree.all("canvas")]  # the map needs none
 
 
-def test_without_text_queries_only_the_text_task_is_empty(make: Callable[[str], Made]) -> None:
-    made = make("no texts")
-    assert "There are no tbir queries." in made.tree.text
-    assert {one.attributes["data-task"] for one in made.tree.all("article")} == {"cbir"}
-    assert "There are no cbir queries." not in made.tree.text
+def test_without_text_queries_only_the_text_task_is_empty(pages_of: Callable[[str], Pages]) -> None:
+    pages = pages_of("no texts")
+    assert "There are no tbir queries." in pages.tree.text
+    assert {element.attributes["data-task"] for element in pages.tree.all("article")} == {"cbir"}
+    assert "There are no cbir queries." not in pages.tree.text
 
 
-def test_without_image_queries_only_the_image_task_is_empty(make: Callable[[str], Made]) -> None:
-    made = make("no images")
-    assert "There are no cbir queries." in made.tree.text
-    assert {one.attributes["data-task"] for one in made.tree.all("article")} == {"tbir"}
+def test_without_image_queries_only_the_image_task_is_empty(pages_of: Callable[[str], Pages]) -> None:
+    pages = pages_of("no images")
+    assert "There are no cbir queries." in pages.tree.text
+    assert {element.attributes["data-task"] for element in pages.tree.all("article")} == {"tbir"}
 
 
-def test_without_labels_results_are_unjudged(make: Callable[[str], Made]) -> None:
-    made = make("no labels")
-    assert made.tree.text.count("No query has a relevant image: for metrics, provide class folders") == 2
-    results = made.tree.all("li")
-    assert {word for one in results for word in one.classes} == {"unjudged"}
-    assert {one.attributes["data-result"].strip() for one in made.tree.all("article")} == {""}
-    assert not re.search(r"\b(relevant|not relevant)\b", " ".join(one.text for one in made.tree.all("article")))
+def test_without_labels_results_are_unjudged(pages_of: Callable[[str], Pages]) -> None:
+    pages = pages_of("no labels")
+    assert pages.tree.text.count("No query has a relevant image: for metrics, provide class folders") == 2
+    results = pages.tree.all("li")
+    assert {word for element in results for word in element.classes} == {"unjudged"}
+    assert {element.attributes["data-result"].strip() for element in pages.tree.all("article")} == {""}
+    assert not re.search(
+        r"\b(relevant|not relevant)\b", " ".join(element.text for element in pages.tree.all("article"))
+    )
 
 
 def test_a_large_quarantine_is_cut_and_counted(tmp_path: Path) -> None:
@@ -731,23 +754,23 @@ def test_an_approximate_index_that_is_no_faster_is_noted(tmp_path: Path) -> None
 # --- text from data ---------------------------------------------------------------------------------------------------
 
 
-def test_hostile_text_gives_the_same_elements_as_harmless_text(make: Callable[[str], Made]) -> None:
-    hostile, harmless = make("hostile"), make("harmless")
+def test_hostile_text_gives_the_same_elements_as_harmless_text(pages_of: Callable[[str], Pages]) -> None:
+    hostile, harmless = pages_of("hostile"), pages_of("harmless")
     assert structure(hostile.tree) == structure(harmless.tree)
     assert hostile.page.count("</script") == harmless.page.count("</script")
 
 
-def test_charts_of_hostile_text_have_no_additional_elements(make: Callable[[str], Made]) -> None:
-    def inside(made: Made) -> Iterator[tuple[str, ...]]:
-        for chart in made.tree.all("svg"):
-            yield from ((one.tag, *sorted(one.attributes)) for one in chart.walk())
+def test_charts_of_hostile_text_have_no_additional_elements(pages_of: Callable[[str], Pages]) -> None:
+    def inside(pages: Pages) -> Iterator[tuple[str, ...]]:
+        for chart in pages.tree.all("svg"):
+            yield from ((element.tag, *sorted(element.attributes)) for element in chart.walk())
 
-    hostile, harmless = make("hostile"), make("harmless")
+    hostile, harmless = pages_of("hostile"), pages_of("harmless")
     assert set(inside(hostile)) == set(inside(harmless))
-    assert [one.tag for one in hostile.tree.all("svg")] == [one.tag for one in harmless.tree.all("svg")]
+    assert [element.tag for element in hostile.tree.all("svg")] == [element.tag for element in harmless.tree.all("svg")]
 
 
-def test_hostile_text_is_displayed_as_text(hostile: Made) -> None:
+def test_hostile_text_is_displayed_as_text(hostile: Pages) -> None:
     quarantine = hostile.reported.facts.quarantine
     assert table_below(hostile.tree, "image", "reason") == [
         [displayed(row["source"]), displayed(row["reason"]), displayed(row["detail"])] for row in quarantine
@@ -760,29 +783,32 @@ def test_hostile_text_is_displayed_as_text(hostile: Made) -> None:
         assert article.attributes["data-label"] == displayed(hostile.reported.facts.class_name(example.query.label))
 
 
-def test_no_attribute_holds_a_script(hostile: Made) -> None:
-    for one in hostile.tree.walk():
-        for name, value in one.attributes.items():
+def test_no_attribute_holds_a_script(hostile: Pages) -> None:
+    for element in hostile.tree.walk():
+        for name, value in element.attributes.items():
             assert not name.startswith("on"), name
             if "alert" in value:
-                assert name in ("alt", "data-label", "title"), (one.tag, name)
+                assert name in ("alt", "data-label", "title"), (element.tag, name)
             assert not re.match(r"\s*(javascript|vbscript):", value, re.I)
 
 
-def test_the_text_of_a_long_label_is_cut_everywhere(hostile: Made) -> None:
+def test_the_text_of_a_long_label_is_cut_everywhere(hostile: Pages) -> None:
     assert "x" * 300 not in hostile.page
     assert "|&lt;" * 150 not in hostile.page
     values = [
-        value for one in hostile.tree.walk() for name, value in one.attributes.items() if name in ("alt", "data-label")
+        value
+        for element in hostile.tree.walk()
+        for name, value in element.attributes.items()
+        if name in ("alt", "data-label")
     ]
     assert max(map(len, values)) < 300
 
 
-def test_hostile_text_does_not_enlarge_the_page_much(make: Callable[[str], Made]) -> None:
-    assert len(make("hostile").page) < 1.3 * len(make("harmless").page)
+def test_hostile_text_does_not_enlarge_the_page_much(pages_of: Callable[[str], Pages]) -> None:
+    assert len(pages_of("hostile").page) < 1.3 * len(pages_of("harmless").page)
 
 
-def test_intervals_are_explained_as_in_the_markdown_report(small: Made) -> None:
+def test_intervals_are_explained_as_in_the_markdown_report(small: Pages) -> None:
     (told,) = [text for text in said(small.markdown) if text.startswith("Brackets contain the 95 % interval")]
-    here = [one.text for one in by_id(small.tree, "definitions").all("p")]
+    here = [element.text for element in by_id(small.tree, "definitions").all("p")]
     assert any(text.startswith(told.removesuffix(".")) for text in here)

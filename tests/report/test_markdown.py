@@ -46,7 +46,7 @@ def page(facts: Facts, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def table_of(page: str, *header: str) -> list[list[str]]:
-    """The rows below the one header that begins so."""
+    """The rows of the only table whose header begins like this."""
     (found,) = [table for table in tables(page) if tuple(table[0][: len(header)]) == header]
     return found[1:]
 
@@ -68,7 +68,7 @@ def shown(value: float | None, interval: list[float] | None = None) -> str:
 
 
 def all_shown(values: dict[str, float], intervals: dict[str, list[float]], names: Iterable[str]) -> list[str]:
-    """Every one of these figures has a value; an interval where there are enough classes."""
+    """Each of these metrics has a value, and an interval if there are enough classes."""
     return [shown(values[name], intervals.get(name)) for name in names]
 
 
@@ -148,7 +148,7 @@ def test_each_task_shows_all_metrics_in_the_files_order(
         [e, *all_shown(facts.metrics.of_task(task)[e], facts.intervals.of_task(task)[e], WHOLE)] for e in encoders
     ]
     n_shown = (len(by_k[0]) - 2) * len(FAMILIES) + len(WHOLE)
-    assert n_shown == len(facts.metrics.of_task(task)[encoders[0]])  # nothing in metrics.json is left unsaid
+    assert n_shown == len(facts.metrics.of_task(task)[encoders[0]])  # nothing in metrics.json is left out
 
 
 def test_subsets_of_text_queries_are_shown_separately(facts: Facts, page: str) -> None:

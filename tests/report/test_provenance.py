@@ -1,4 +1,4 @@
-"""Where a report's figures come from, told of real git repositories and of a dvc.lock that is written by hand."""
+"""The provenance of a report, read from real git repositories and handwritten dvc.lock files."""
 
 import hashlib
 import os
@@ -53,8 +53,8 @@ def put(root: Path, name: str, text: str = "") -> Path:
     return path
 
 
-def made(root: Path) -> Path:
-    """A repository with one commit, as this project's is laid out."""
+def new_repository(root: Path) -> Path:
+    """A repository with one commit and the folders of this project."""
     for name in (*TRACKED, *OTHERS):
         put(root, name, "" if name == "dvc.lock" else name)
     git(root, "init", "-q")
@@ -65,7 +65,7 @@ def made(root: Path) -> Path:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    return made(tmp_path / "repository")
+    return new_repository(tmp_path / "repository")
 
 
 # ---- git
@@ -126,7 +126,7 @@ def test_a_hostile_name_is_kept_unchanged(repository: Path) -> None:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made(tmp_path_factory.mktemp("shared"))
+    return new_repository(tmp_path_factory.mktemp("shared"))
 
 
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=50)
@@ -154,43 +154,43 @@ def test_a_name_that_is_not_utf_8_is_accepted(repository: Path) -> None:
 def test_without_a_commit_the_revision_is_unknown_with_a_reason(tmp_path: Path) -> None:
     put(tmp_path, "cbir/a.py")
     git(tmp_path, "init", "-q")
-    found = read_provenance(tmp_path)
-    assert (found.revision, found.changed) == (None, ())
+    result = read_provenance(tmp_path)
+    assert (result.revision, result.changed) == (None, ())
     assert re.fullmatch(
-        r"unknown \(fatal: your current branch .* does not have any commits yet\)", found.git_description
+        r"unknown \(fatal: your current branch .* does not have any commits yet\)", result.git_description
     )
 
 
 def test_outside_a_repository_the_revision_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     put(tmp_path, "cbir/a.py")
-    found = read_provenance(tmp_path)
-    assert (found.revision, found.changed) == (None, ())
-    assert found.git_description.startswith("unknown (fatal: not a git repository")
+    result = read_provenance(tmp_path)
+    assert (result.revision, result.changed) == (None, ())
+    assert result.git_description.startswith("unknown (fatal: not a git repository")
 
 
 def test_an_enclosing_repository_without_the_run_is_not_used(repository: Path) -> None:
     put(repository, ".gitignore", "project")
     put(repository, "project/dvc.yaml")
     put(repository, "project/cbir/a.py")
-    found = read_provenance(repository / "project")
-    assert found.revision is None
-    assert "did not match any file" in found.git_description
+    result = read_provenance(repository / "project")
+    assert result.revision is None
+    assert "did not match any file" in result.git_description
 
 
 def test_without_git_dvc_lock_is_still_read(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock(repository, {"one": {"params": {"params.yaml": {"a": 1}}}})
     monkeypatch.setenv("PATH", str(tmp_path))
-    found = read_provenance(repository)
-    assert (found.revision, found.params) == (None, {"a": 1})
-    assert found.git_description == "unknown (git: No such file or directory)"
+    result = read_provenance(repository)
+    assert (result.revision, result.params) == (None, {"a": 1})
+    assert result.git_description == "unknown (git: No such file or directory)"
 
 
 def test_unknown_changes_are_reported_with_a_reason(repository: Path) -> None:
     with mock.patch.object(provenance, "_RUNS", (":(nonsense)x",)):
-        found = read_provenance(repository)
-    assert found.revision is not None
-    assert found.git_description.startswith(f"{found.revision}, with unknown uncommitted changes (fatal: ")
+        result = read_provenance(repository)
+    assert result.revision is not None
+    assert result.git_description.startswith(f"{result.revision}, with unknown uncommitted changes (fatal: ")
 
 
 def test_commit_and_changes_are_described() -> None:
@@ -223,9 +223,9 @@ def test_the_working_folder_works_as_root(repository: Path, monkeypatch: pytest.
     content = put(repository, "data/a.json", "one").read_bytes()
     lock(repository, {"one": {"outs": [out("data/a.json", content), out("data/README.md", b"other")]}})
     monkeypatch.chdir(repository)
-    told = read_provenance(Path("data").parent)
-    assert told == read_provenance(repository)
-    assert (told.changed, told.differing) == (("cbir/a.py",), ("data/README.md",))
+    relative = read_provenance(Path("data").parent)
+    assert relative == read_provenance(repository)
+    assert (relative.changed, relative.differing) == (("cbir/a.py",), ("data/README.md",))
 
 
 def test_all_code_and_settings_in_dvc_yaml_are_checked() -> None:

@@ -47,7 +47,7 @@ pytestmark = needs_chromium
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Reported, Path]]:
-    """small, hostile or harmless -> that world and its page, made once."""
+    """small, hostile or harmless -> that world and its page, written once."""
     worlds: dict[str, Callable[[Path], Reported]] = {
         "small": reported,
         "hostile": lambda root: worded(root, WORDS),
@@ -83,7 +83,7 @@ at_both_widths = pytest.mark.parametrize("width", WIDTHS)
 
 @contextmanager
 def opened(browser: Browser, path: Path, width: int = 1000, scheme: Any = "light", **options: Any) -> Iterator[Page]:
-    """The page, offline; at the end, what it said and whom it asked is looked at."""
+    """Open the page offline; at the end, check its messages and requests."""
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True, accept_downloads=False, **options
     )
@@ -215,7 +215,7 @@ def test_a_metric_leads_to_its_definition(
 def test_links_lead_to_sections_inside_a_frame_too(
     browser: Browser, make: Callable[[str], tuple[Reported, Path]], tmp_path: Path
 ) -> None:
-    """`cbir app` shows the page as the text of a frame: there, an address that is only "#x" is one of the app's."""
+    """`cbir app` shows the page in a frame with srcdoc, where a link to "#x" would load the app."""
     framing = tmp_path / "framing.html"
     text = escape(make("small")[1].read_text(encoding="utf-8"))
     framing.write_text(f'<iframe style="width: 900px; height: 700px" srcdoc="{text}"></iframe>', encoding="utf-8")
@@ -231,7 +231,7 @@ def test_links_lead_to_sections_inside_a_frame_too(
 
 
 def fits(example: Example, facts: Facts, task: str, encoder: str, kind: str, result: str, word: str) -> bool:
-    """What the filters promise, told once more."""
+    """The definition of the filters."""
     first = example.hits[0].is_relevant
     wanted = {
         "": True,
@@ -289,7 +289,7 @@ def test_each_combination_of_filters_shows_and_counts_its_matches(
         assert shown == expected, values
         assert told == f"{len(expected)} of {len(examples)}" + ("" if expected else ": no match")
         sizes.add(len(expected))
-    assert len(sizes) > 15  # the combinations are told apart
+    assert len(sizes) > 15  # the combinations differ
 
 
 def test_filters_work_by_mouse_and_keyboard(browser: Browser, make: Callable[[str], tuple[Reported, Path]]) -> None:

@@ -97,8 +97,8 @@ def test_images_come_in_the_order_of_the_shards_each_once(shards: Path, kind: Ca
 @settings(deadline=None, max_examples=30)
 @given(places=st.sets(st.integers(0, N_IMAGES - 1), max_size=12), strangers=st.sets(st.text(max_size=3), max_size=3))
 def test_any_choice_is_found_and_nothing_else(shards: Path, places: set[int], strangers: set[str]) -> None:
-    asked = {NAMES[place] for place in places} | strangers
-    assert [image_id for image_id, _ in read_images(shards, asked)] == [NAMES[place] for place in sorted(places)]
+    wanted = {NAMES[place] for place in places} | strangers
+    assert [image_id for image_id, _ in read_images(shards, wanted)] == [NAMES[place] for place in sorted(places)]
 
 
 @pytest.mark.parametrize("ids", [[], ["image"], ["image 400", "Image 000", "", "image 000 "]])
@@ -115,7 +115,7 @@ def test_no_shards_hold_nothing(tmp_path: Path, ids: list[str]) -> None:
 
 
 def test_only_needed_row_groups_are_read_once_and_lazily(shards: Path) -> None:
-    asked = [0, 5, 63, 149, 300, 399]  # of the shards 0, 0, 0, 0, 2, 2
+    wanted = [0, 5, 63, 149, 300, 399]  # of the shards 0, 0, 0, 0, 2, 2
     read: list[int] = []
     read_row_group = pq.ParquetFile.read_row_group
 
@@ -125,10 +125,10 @@ def test_only_needed_row_groups_are_read_once_and_lazily(shards: Path) -> None:
         return read_row_group(file, group, **options)
 
     with mock.patch.object(pq.ParquetFile, "read_row_group", noted):
-        found = read_images(shards, [NAMES[place] for place in asked])
+        found = read_images(shards, [NAMES[place] for place in wanted])
         next(found)
         assert read == [0]
-        assert len(list(found)) == len(asked) - 1
+        assert len(list(found)) == len(wanted) - 1
     assert read == [0, 2, 0, 1]
 
 
@@ -238,14 +238,14 @@ def with_comment(kind: str, comment: str) -> bytes:
     image = Image.new("RGB", (40, 40), "teal")
     if kind == "JPEG":
         return saved(image, "JPEG", comment=comment)
-    told = PngImagePlugin.PngInfo()
-    told.add_itxt("comment", comment)
-    return saved(image, "PNG", pnginfo=told)
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt("comment", comment)
+    return saved(image, "PNG", pnginfo=info)
 
 
 @pytest.mark.parametrize(("kind", "length"), [("JPEG", 60_000), ("PNG", 60_000), ("PNG", 70_000)])
 def test_metadata_of_files_is_left_out(tmp_path: Path, kind: str, length: int) -> None:
-    """A comment that is longer than a JPEG allows stands in a PNG now and then."""
+    """Some PNGs have a comment that is longer than a JPEG allows."""
     folder = put(tmp_path / "images", {"a": with_comment(kind, "x" * length)})
     assert len(read_thumbnails(folder, ["a"], 32)["a"].uri) < 2000
 

@@ -40,7 +40,7 @@ def of_kind(facts: Facts, kind: str) -> Facts:
 
 
 def slower(facts: Facts, **index_ms: float) -> Facts:
-    """Exact search takes 2 ms, the index of each encoder so many."""
+    """Exact search takes 2 ms, the index of each encoder the given time, or 1 ms."""
     times = {
         encoder: {modality: search_times(index_ms.get(f"{encoder}_{modality}", 1.0), 2.0) for modality in by}
         for encoder, by in facts.latency.encoders.items()
@@ -95,13 +95,13 @@ def three(value: float) -> str:
     return f"{round(value, 9):.3f}"
 
 
-def checked(told: list[str]) -> list[str]:
+def checked(sentences: list[str]) -> list[str]:
     """The verdict, after what must hold for each."""
-    assert 1 <= len(told) <= 3
-    for sentence in told:
+    assert 1 <= len(sentences) <= 3
+    for sentence in sentences:
         assert re.fullmatch(r"[A-Z][^\n]*[^ ,;]\.", sentence)
         assert not re.search(r"None|nan|map_at_r -|  |\{|\}", sentence)
-    return told
+    return sentences
 
 
 # ---- the whole
@@ -133,10 +133,10 @@ def test_other_ks_are_named(tmp_path: Path) -> None:
         f"For {per_cent(tbir['success@3'])} of the text queries, clip's first 3 results include a relevant image; "
         f"its top 7 results are {per_cent(tbir['precision@7'])} relevant."
     )
-    assert f"at least {share(0.5)} of the 5 exact neighbours," in told_of_index(found, 0.5)
+    assert f"at least {share(0.5)} of the 5 exact neighbours," in sentence_on_index(found, 0.5)
 
 
-def told_of_index(facts: Facts, recall: float) -> str:
+def sentence_on_index(facts: Facts, recall: float) -> str:
     askers = {(one.encoder, one.query_kind): recall for one in facts.index_metrics}
     return verdict(of_kind(with_index_metric(facts, "ann", "ann_recall@5", askers), "hnsw"))[-1]
 
@@ -163,9 +163,9 @@ def test_without_text_queries_the_verdict_has_no_sentence_on_them(tmp_path: Path
     world = make_world(tmp_path)
     world.queries = world.queries_of("cbir")
     del world.vectors["clip"]["texts"]
-    told = checked(verdict(of_kind(finish(world.write()), kind)))
-    assert [sentence.split()[0] for sentence in told] == ["For", "The"]
-    assert told[0].startswith("For image queries, clip's ")
+    sentences = checked(verdict(of_kind(finish(world.write()), kind)))
+    assert [sentence.split()[0] for sentence in sentences] == ["For", "The"]
+    assert sentences[0].startswith("For image queries, clip's ")
 
 
 @pytest.mark.parametrize("kind", ["flat", "ivf_flat"])
@@ -174,9 +174,9 @@ def test_without_image_queries_the_verdict_has_no_sentence_on_them(tmp_path: Pat
     world.queries = world.queries_of("tbir")
     for found in world.vectors.values():
         found["queries"] = {}
-    told = checked(verdict(of_kind(finish(world.write()), kind)))
-    assert re.fullmatch("For .* of the text queries", told[0].split(",")[0])
-    assert len(told) == 2
+    sentences = checked(verdict(of_kind(finish(world.write()), kind)))
+    assert re.fullmatch("For .* of the text queries", sentences[0].split(",")[0])
+    assert len(sentences) == 2
 
 
 def test_image_queries_without_relevant_images_are_left_out(tmp_path: Path) -> None:
@@ -370,5 +370,5 @@ def test_two_kinds_of_indexes_are_both_named(ivf: Facts) -> None:
 
 def test_an_index_with_full_recall_finds_all(ivf: Facts) -> None:
     every = {(one.encoder, one.query_kind): 1.0 for one in ivf.index_metrics}
-    told = verdict(with_index_metric(ivf, "ann", "ann_recall@10", every))[-1]
-    assert told.startswith("The ivf_flat index finds all of the 10 exact neighbours, at ")
+    sentences = verdict(with_index_metric(ivf, "ann", "ann_recall@10", every))[-1]
+    assert sentences.startswith("The ivf_flat index finds all of the 10 exact neighbours, at ")

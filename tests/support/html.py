@@ -14,7 +14,7 @@ def displayed(text: Any, most: int = 200) -> str:
 
 
 _VOID = {"meta", "img", "input", "br", "hr", "link", "source", "col", "area", "base", "embed", "track", "wbr"}
-# A start tag ends those elements that stand open in front of it.
+# the open elements that a start tag ends
 _ENDS = {
     "li": {"li"},
     "option": {"option"},
@@ -46,21 +46,21 @@ _BLOCKS = {
 
 @dataclass
 class Element:
-    """tag, attributes and what is inside: elements and texts."""
+    """An element with its child elements and texts."""
 
     tag: str
     attributes: dict[str, str]
     inside: list["Element | str"] = field(default_factory=list)
 
     def walk(self) -> Iterator["Element"]:
-        """This one and all below, in the order of the page."""
+        """Yield this element and all below it, in the order of the page."""
         yield self
         for child in self.inside:
             if isinstance(child, Element):
                 yield from child.walk()
 
     def all(self, *tags: str) -> list["Element"]:
-        """Those below with one of these tags."""
+        """Return the elements below it with one of these tags."""
         return [one for one in self.walk() if one is not self and one.tag in tags]
 
     @property
@@ -69,17 +69,17 @@ class Element:
 
     @property
     def raw(self) -> str:
-        """The text as it is written."""
+        """The text with its white space."""
         return "".join(child if isinstance(child, str) else child.raw for child in self.inside)
 
     @property
     def text(self) -> str:
-        """The text as a browser flows it: white space is one space."""
+        """The text as a browser shows it, with single spaces."""
         return " ".join(self.raw.split())
 
 
 class _Reader(HTMLParser):
-    """Builds the tree; a tag that is not closed, or closes nothing, is an error here and not mended as browsers do."""
+    """Builds the tree, and fails on a tag that is not closed or closes nothing."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -124,7 +124,7 @@ class _Reader(HTMLParser):
 
 
 def read(page: str) -> Element:
-    """The page as a tree."""
+    """Return the page as a tree."""
     reader = _Reader()
     reader.feed(page)
     reader.close()
@@ -134,7 +134,7 @@ def read(page: str) -> Element:
 
 
 def structure(tree: Element) -> list[tuple[str, ...]]:
-    """Every element with the names of its attributes, but for the inside of charts: their ticks depend on the texts' widths."""
+    """Return tag and attribute names of all elements outside charts, whose ticks depend on the widths of texts."""
     found = [(tree.tag, *sorted(tree.attributes))]
     if "chart" not in tree.classes:
         for child in tree.inside:

@@ -1,4 +1,4 @@
-"""Small worlds with pictures, maps, duplicates and a past, their report.html, and a reader of HTML that minds every tag."""
+"""Small worlds with pictures, maps, duplicates and provenance, and their report.html."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,18 +24,18 @@ from tests.support import world as worlds
 from tests.support.finished import HOSTILE, finish
 from tests.support.world import DIMS, World, make_world
 
-MAP_SIDE = 7  # the map is a grid of so many images a side
+MAP_SIDE = 7  # images on each side of the grid that is the map
 PICTURE_PX = 64
-COPY, COPIED = "ask01", "img005"  # a query that is in the gallery, too
+COPY, COPIED = "ask01", "img005"  # a query and the gallery image that it is a copy of
 WORDS = tuple(sorted(HOSTILE.values()))
-# What shows as nothing stays so, and the others are called by their rank: whatever is sorted stands in the same order.
+# Blank words stay blank, the others are replaced by their rank, so that both lists sort alike.
 HARMLESS = tuple(word if not word.strip() else f"w{rank:02d}" for rank, word in enumerate(WORDS))
 STAGE = {"wall_s": 75.0, "cpu_s": 12.34, "peak_mb": 1234}
 
 
 @dataclass
 class Reported:
-    """A world with its facts and what the page of it is made of."""
+    """A world with its facts, and the settings of its page."""
 
     world: World
     facts: Facts
@@ -61,7 +61,7 @@ class Reported:
         return choose_examples(self.collection, self.reports, self.sampled, self.seed)
 
     def write(self, out: Path) -> str:
-        """Write report.html as the stage does; return it."""
+        """Write report.html as the stage does, and return its text."""
         write_html(out, self.facts, self.collection, self.examples, self.data, self.reports, self.thumbnail_px)
         return out.read_text(encoding="utf-8")
 
@@ -70,15 +70,15 @@ class Reported:
 
 
 def colour_of(image_id: str) -> tuple[int, int, int]:
-    """Every image is one colour, its own."""
+    """The colour of an image, which differs from that of any other."""
     red, green, blue = shake_256(image_id.encode()).digest(3)
     return red, green, blue
 
 
 def write_maps(world: World, side: int = MAP_SIDE, names: Sequence[str | None] | None = None) -> None:
-    """Write each encoder's map, the first images of the gallery as a grid from top left, row by row.
+    """Write a map for each encoder: the first images of the gallery as a grid, row by row from the top left.
 
-    names : what people call the class of each, its label where nothing is said.
+    names : of the class of each image; None for its label.
     """
     ids = list(world.gallery)[: side * side]
     labels = [world.gallery[one] for one in ids]
@@ -97,7 +97,7 @@ def write_maps(world: World, side: int = MAP_SIDE, names: Sequence[str | None] |
 
 
 def reported(root: Path, change: Callable[[World], object] = lambda world: None, **options: Any) -> Reported:
-    """The small world of `tests.support.world.make_world`, changed, with its map; every image one colour."""
+    """Return the world of `tests.support.world.make_world`, changed, with a map; each image has one colour."""
     with mock.patch.object(worlds, "_packed", _coloured):
         world = make_world(root, **options)
         change(world)
@@ -107,10 +107,10 @@ def reported(root: Path, change: Callable[[World], object] = lambda world: None,
 
 
 def worded(root: Path, words: Sequence[str]) -> Reported:
-    """A world in which every text is one of `words`: labels, their names, captions, ids, what is in quarantine, the past.
+    """Return a world in which each text is one of `words`: labels, names, captions, ids, quarantine and provenance.
 
-    words : of the same length as WORDS.  Two worlds of words that sort alike have the same shape.  One image query has copies
-    in the gallery.
+    words : as many as WORDS.  Worlds whose words sort alike have pages of the same structure.  One image query has a copy in
+    the gallery.
     """
     n = len(words)
     labels = tuple(words[2 * number % n] for number in range(8))  # every other one, and
@@ -151,7 +151,7 @@ def worded(root: Path, words: Sequence[str]) -> Reported:
 
 
 def _rename(world: World, words: Sequence[str]) -> None:
-    """Give every image, query and caption a word more; what is sorted stays in its order."""
+    """Append a word to each image, query and caption, without changing their order."""
     known = [*world.gallery, *(one for one in world.held_out if one not in world.gallery)]
     ids = {one: f"{one} {words[number % len(words)]}" for number, one in enumerate(known)}
     queries = {one.query_id: f"{one.query_id} {words[n % len(words)]}" for n, one in enumerate(world.queries)}
@@ -185,5 +185,5 @@ def _coloured(row: tuple[str, str | None]) -> PackedImage:
 
 
 def class_on_map(label: str | None, facts: Facts) -> str:
-    """What the map calls an image's class: as people call it, without the label."""
+    """Return the name of an image's class on the map, without its label."""
     return "no class" if label is None else facts.names.get(label, label).strip() or "(blank)"
