@@ -37,6 +37,6 @@ def run(options: argparse.Namespace) -> None:
     table = Table(box=box.SIMPLE)
     for head in ("file", "shape", "type"):
         table.add_column(head, justify="right" if head == "shape" else "left", overflow="fold")
-    for array in export_npy(DataPaths().root, options.out, [options.encoder] if options.encoder else ENCODERS):
+    for array in export_npy(DataPaths(), options.out, [options.encoder] if options.encoder else ENCODERS):
         table.add_row(Text(str(array.path)), " x ".join(f"{side:,}" for side in array.shape), str(array.dtype))
     Console().print(table)

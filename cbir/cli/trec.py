@@ -21,9 +21,9 @@ def run(options: argparse.Namespace) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from cbir.export.trec import export  # faiss takes seconds
+    from cbir.export.trec import export  # takes a second
 
-    files = export(DataPaths().root, ReportPaths().root, options.out)
+    files = export(DataPaths(), ReportPaths(), options.out)
     table = Table(box=box.SIMPLE)
     for head in ("file", "lines", "scores lowered to break ties"):
         table.add_column(head, justify="left" if head == "file" else "right", overflow="fold")

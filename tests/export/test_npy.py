@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.vectors import read_passport, write_passport
 from cbir.cli import main as cli
 from cbir.core.errors import ConfigError, DataError, PassportError
@@ -48,7 +49,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(scope="module")
 def exported(world: World) -> dict[str, np.ndarray]:
-    export_npy(world.data, world.root / "out")
+    export_npy(DataPaths(world.data), world.root / "out")
     return loaded(world.root / "out")
 
 
@@ -136,7 +137,7 @@ def test_no_more_than_a_part_is_written_at_once(world: World, tmp_path: Path, mo
 
     write = export._write
     monkeypatch.setattr(export, "_write", watched)
-    export_npy(world.data, tmp_path)
+    export_npy(DataPaths(world.data), tmp_path)
     assert blocks["clip_gallery.npy"] == [70, 70, 70, 70]
     assert max(blocks["gallery_ids.npy"]) == 30
     assert loaded(tmp_path)["gallery_ids.npy"].tolist() == list(world.gallery)
@@ -147,9 +148,9 @@ def test_no_more_than_a_part_is_written_at_once(world: World, tmp_path: Path, mo
 
 @pytest.mark.parametrize("encoder", DIMS)
 def test_one_encoder_alone_leaves_no_file_of_the_other(world: World, tmp_path: Path, encoder: str) -> None:
-    export_npy(world.data, tmp_path)
+    export_npy(DataPaths(world.data), tmp_path)
     (tmp_path / "mine.npy").write_bytes(b"")
-    written = export_npy(world.data, tmp_path, [encoder])
+    written = export_npy(DataPaths(world.data), tmp_path, [encoder])
     other = "mobilenet" if encoder == "clip" else "clip"
     expected = {name for name in FILES if not name.startswith(other)} - {"texts_ids.npy"}
     expected |= {"texts_ids.npy"} if encoder == "clip" else set()
@@ -164,7 +165,7 @@ def test_hostile_ids_come_back_as_they_are(tmp_path: Path) -> None:
     labels = [*HOSTILE[1:], None]
     world = small_world(tmp_path, dict(zip(HOSTILE, labels, strict=True)), tuple(f"asked {name}" for name in HOSTILE))
     world.write()
-    export_npy(world.data, tmp_path / "out")
+    export_npy(DataPaths(world.data), tmp_path / "out")
     found = loaded(tmp_path / "out")
     assert found["gallery_ids.npy"].tolist() == HOSTILE
     assert found["gallery_labels.npy"].tolist() == [label or "" for label in labels]
@@ -175,9 +176,9 @@ def test_hostile_ids_come_back_as_they_are(tmp_path: Path) -> None:
 def test_an_id_whose_end_numpy_would_lose_is_refused(tmp_path: Path) -> None:
     world = small_world(tmp_path, {"a\0": None}).write()
     with pytest.raises(
-        DataError, match=r"gallery_ids\.npy: expected texts that NumPy can keep, found one that ends with"
+        DataError, match=r"gallery_ids\.npy: expected texts that NumPy can store, found one that ends with"
     ):
-        export_npy(world.data, tmp_path / "out")
+        export_npy(DataPaths(world.data), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -186,14 +187,14 @@ def test_ids_that_would_fill_the_disk_are_refused(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(export, "MAX_TEXT_BYTES", 20_000)
     told = r"gallery_ids\.npy: expected at most .* GiB, found 2 texts of up to 3,000 characters, .* part-\*\.parquet"
     with pytest.raises(DataError, match=told):
-        export_npy(world.data, tmp_path / "out")
+        export_npy(DataPaths(world.data), tmp_path / "out")
     monkeypatch.setattr(export, "MAX_TEXT_BYTES", 24_000)
-    export_npy(world.data, tmp_path / "out")
+    export_npy(DataPaths(world.data), tmp_path / "out")
 
 
 def test_a_gallery_without_labels_has_no_categories(tmp_path: Path) -> None:
     world = small_world(tmp_path, {"a": None, "b": None}).write()
-    export_npy(world.data, tmp_path / "out")
+    export_npy(DataPaths(world.data), tmp_path / "out")
     found = loaded(tmp_path / "out")
     assert found["gallery_labels.npy"].tolist() == ["", ""]
     assert found["categories.npy"].shape == (0,)
@@ -203,7 +204,7 @@ def test_a_gallery_without_labels_has_no_categories(tmp_path: Path) -> None:
 
 def test_no_queries_make_empty_files(tmp_path: Path) -> None:
     world = small_world(tmp_path, {"a": "x"}, ()).write()
-    export_npy(world.data, tmp_path / "out")
+    export_npy(DataPaths(world.data), tmp_path / "out")
     assert loaded(tmp_path / "out")["mobilenet_queries.npy"].shape == (0, DIMS["mobilenet"])
     assert loaded(tmp_path / "out")["queries_ids.npy"].shape == (0,)
 
@@ -213,7 +214,7 @@ def test_a_class_whose_vectors_cancel_out_is_refused(tmp_path: Path) -> None:
     world.vectors["clip"]["gallery"]["b"] = -world.vectors["clip"]["gallery"]["a"]
     world.write()
     with pytest.raises(DataError, match="clip: the vectors of class 'x' cancel out: it has no mean vector"):
-        export_npy(world.data, tmp_path / "out")
+        export_npy(DataPaths(world.data), tmp_path / "out")
 
 
 # ---- refusals
@@ -221,15 +222,15 @@ def test_a_class_whose_vectors_cancel_out_is_refused(tmp_path: Path) -> None:
 
 def test_without_a_run_it_says_so(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"passport\.json is not here: run `dvc repro`"):
-        export_npy(tmp_path / "data", tmp_path / "out")
+        export_npy(DataPaths(tmp_path / "data"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_vectors_of_other_images_are_refused(tmp_path: Path) -> None:
     world = small_world(tmp_path, {"a": "x", "b": "x"}).write()
     replace(world, gallery={"a": "x"}, vectors={}).write()
-    with pytest.raises(DataError, match=r"gallery: no image 'b', though it has a vector: run `dvc repro`"):
-        export_npy(world.data, tmp_path / "out")
+    with pytest.raises(DataError, match=r"gallery: expected the image 'b', which has a vector, found none: run `dvc repro`"):
+        export_npy(DataPaths(world.data), tmp_path / "out")
 
 
 def test_encoders_with_other_rows_are_refused(tmp_path: Path) -> None:
@@ -239,8 +240,8 @@ def test_encoders_with_other_rows_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         PassportError, match=r"clip/gallery: expected the ids of mobilenet, found others: run `dvc repro`"
     ):
-        export_npy(world.data, tmp_path / "out")
-    export_npy(world.data, tmp_path / "out", ["clip"])
+        export_npy(DataPaths(world.data), tmp_path / "out")
+    export_npy(DataPaths(world.data), tmp_path / "out", ["clip"])
     assert loaded(tmp_path / "out")["gallery_ids.npy"].tolist() == ["b", "a"]
 
 
@@ -249,14 +250,14 @@ def test_vectors_under_another_encoders_name_are_refused(tmp_path: Path) -> None
     folder = world.embeddings / "clip" / "queries"
     write_passport(folder, read_passport(folder) | {"encoder": "mobilenet"})
     with pytest.raises(PassportError, match="passport field 'encoder': expected 'clip', found 'mobilenet'"):
-        export_npy(world.data, tmp_path / "out")
+        export_npy(DataPaths(world.data), tmp_path / "out")
 
 
 @pytest.mark.parametrize("out", ["a file", "a file/below"])
 def test_a_place_that_is_no_folder_is_refused(world: World, tmp_path: Path, out: str) -> None:
     (tmp_path / "a file").write_text("mine")
     with pytest.raises(ConfigError, match=r"--out: expected a folder to write into, found .*a file"):
-        export_npy(world.data, tmp_path / out)
+        export_npy(DataPaths(world.data), tmp_path / out)
     assert (tmp_path / "a file").read_text() == "mine"
 
 

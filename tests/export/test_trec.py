@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.cli import main as cli
 from cbir.core.errors import CbirError, ConfigError, DataError
 from cbir.core.files import read_json, write_json
@@ -106,7 +107,7 @@ def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     root = tmp_path_factory.mktemp(request.param)
     world = hostile(tied(make_world(root, graded="graded" in request.param))).write()
     metrics = world.evaluate(root / "reports", params=DEEP if "deep" in request.param else PARAMS)
-    return Done(world, metrics, export(world.data, root / "reports", root / "trec"), root / "trec")
+    return Done(world, metrics, export(DataPaths(world.data), ReportPaths(root / "reports"), root / "trec"), root / "trec")
 
 
 def measures(ks: Iterable[int]) -> dict[str, ir_measures.measures.Measure]:
@@ -212,7 +213,7 @@ def test_qrels_hold_what_is_relevant_but_the_querys_own_image(done: Done) -> Non
 
 
 def test_the_files_are_the_same_bytes_again_and_nothing_else_lies_there(done: Done, tmp_path: Path) -> None:
-    export(done.world.data, done.reports, tmp_path)
+    export(DataPaths(done.world.data), ReportPaths(done.reports), tmp_path)
     names = ["cbir.qrels", "cbir_clip_exact.run", "cbir_clip_index.run", "cbir_mobilenet_exact.run"]
     names += ["cbir_mobilenet_index.run", "tbir.qrels", "tbir_clip_exact.run", "tbir_clip_index.run"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
@@ -224,7 +225,7 @@ def test_the_files_are_the_same_bytes_again_and_nothing_else_lies_there(done: Do
 def test_files_of_an_earlier_run_go_and_others_stay(done: Done, tmp_path: Path) -> None:
     for name in ("tbir_mobilenet_index.run", "mine.run"):
         (tmp_path / name).write_text("")
-    written = export(done.world.data, done.reports, tmp_path)
+    written = export(DataPaths(done.world.data), ReportPaths(done.reports), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"mine.run", *(one.path.name for one in written)}
 
 
@@ -240,7 +241,7 @@ def test_a_write_that_fails_leaves_the_earlier_file(
 
     monkeypatch.setattr(Relevance, "of", failing)
     with pytest.raises((RuntimeError, StopIteration)):
-        export(done.world.data, done.reports, tmp_path)
+        export(DataPaths(done.world.data), ReportPaths(done.reports), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["cbir.qrels"]
     assert (tmp_path / "cbir.qrels").read_text() == "earlier"
 
@@ -249,12 +250,12 @@ def test_runs_over_other_data_are_not_written(done: Done, tmp_path: Path) -> Non
     collection = read_json(done.reports / "test_collection.json")
     write_json(tmp_path / "test_collection.json", collection)
     with pytest.raises(DataError, match=r"runs holds no run: run `dvc repro`"):
-        export(done.world.data, tmp_path, tmp_path / "trec")
+        export(DataPaths(done.world.data), ReportPaths(tmp_path), tmp_path / "trec")
     write_json(tmp_path / "test_collection.json", collection | {"queries": {"rows": 1, "sha256": "0"}})
-    with pytest.raises(DataError, match=r"expected runs over the queries of today's data, found other queries: run"):
-        export(done.world.data, tmp_path, tmp_path / "trec")
+    with pytest.raises(DataError, match=r"expected runs over the present queries of data/, found other queries: run"):
+        export(DataPaths(done.world.data), ReportPaths(tmp_path), tmp_path / "trec")
     with pytest.raises(DataError, match=r"test_collection\.json is not here: run `dvc repro`"):
-        export(done.world.data, tmp_path / "none", tmp_path / "trec")
+        export(DataPaths(done.world.data), ReportPaths(tmp_path / "none"), tmp_path / "trec")
     assert not (tmp_path / "trec").exists()
 
 
@@ -262,7 +263,7 @@ def test_a_file_where_the_folder_should_be_is_told(done: Done, tmp_path: Path) -
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(ConfigError, match=r"--out: expected a folder to write into, found .*file.*: (Not|File) "):
-            export(done.world.data, done.reports, out)
+            export(DataPaths(done.world.data), ReportPaths(done.reports), out)
 
 
 def test_the_command_writes_and_says_where(
