@@ -1,4 +1,4 @@
-"""`cbir export npy`: what notebooks read is what the pipeline holds, row by row, and no pickle."""
+"""`cbir export npy`: the files hold the vectors of the pipeline, row by row, and no pickle."""
 
 import re
 from dataclasses import replace
@@ -78,7 +78,7 @@ def _one_picture_for_every_label(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- the files
 
 
-def test_every_file_is_there_and_none_else(exported: dict[str, np.ndarray]) -> None:
+def test_exactly_the_documented_files_are_written(exported: dict[str, np.ndarray]) -> None:
     assert exported.keys() == FILES
 
 
@@ -93,7 +93,7 @@ def test_the_rows_are_the_stored_vectors_of_their_ids(world: World, exported: di
     assert exported["gallery_ids.npy"].tolist() == list(world.gallery)
 
 
-def test_labels_stand_beside_the_gallerys_ids(world: World, exported: dict[str, np.ndarray]) -> None:
+def test_labels_belong_to_the_gallery_ids(world: World, exported: dict[str, np.ndarray]) -> None:
     labels = exported["gallery_labels.npy"].tolist()
     assert labels == [label or "" for label in world.gallery.values()]
     assert labels.count("") == 8
@@ -110,7 +110,7 @@ def test_a_category_is_the_unit_mean_of_its_class(world: World, exported: dict[s
             np.testing.assert_allclose(row, mean / np.linalg.norm(mean), atol=1e-6)
 
 
-def test_a_file_is_what_numpy_itself_would_save(world: World, exported: dict[str, np.ndarray], tmp_path: Path) -> None:
+def test_files_equal_those_of_numpy_save(world: World, exported: dict[str, np.ndarray], tmp_path: Path) -> None:
     for name, array in exported.items():
         np.save(tmp_path / name, array, allow_pickle=False)
         assert (tmp_path / name).read_bytes() == (world.root / "out" / name).read_bytes(), name
@@ -121,7 +121,7 @@ def test_the_vectors_can_be_memory_mapped(world: World, exported: dict[str, np.n
     np.testing.assert_array_equal(mapped, exported["clip_gallery.npy"])
 
 
-def test_no_more_than_a_part_is_written_at_once(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_most_one_part_is_written_at_once(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "_BLOCK_ROWS", 30)
     blocks: dict[str, list[int]] = {}
 
@@ -147,7 +147,7 @@ def test_no_more_than_a_part_is_written_at_once(world: World, tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("encoder", DIMS)
-def test_one_encoder_alone_leaves_no_file_of_the_other(world: World, tmp_path: Path, encoder: str) -> None:
+def test_exporting_one_encoder_deletes_the_files_of_the_other(world: World, tmp_path: Path, encoder: str) -> None:
     export_npy(DataPaths(world.data), tmp_path)
     (tmp_path / "mine.npy").write_bytes(b"")
     written = export_npy(DataPaths(world.data), tmp_path, [encoder])
@@ -161,7 +161,7 @@ def test_one_encoder_alone_leaves_no_file_of_the_other(world: World, tmp_path: P
 # ---- odd ids and galleries
 
 
-def test_hostile_ids_come_back_as_they_are(tmp_path: Path) -> None:
+def test_hostile_ids_are_read_back_unchanged(tmp_path: Path) -> None:
     labels = [*HOSTILE[1:], None]
     world = small_world(tmp_path, dict(zip(HOSTILE, labels, strict=True)), tuple(f"asked {name}" for name in HOSTILE))
     world.write()
@@ -173,7 +173,7 @@ def test_hostile_ids_come_back_as_they_are(tmp_path: Path) -> None:
     assert found["queries_ids.npy"].tolist() == [f"asked {name}" for name in HOSTILE]
 
 
-def test_an_id_whose_end_numpy_would_lose_is_refused(tmp_path: Path) -> None:
+def test_an_id_that_ends_with_a_zero_character_is_refused(tmp_path: Path) -> None:
     world = small_world(tmp_path, {"a\0": None}).write()
     with pytest.raises(
         DataError, match=r"gallery_ids\.npy: expected texts that NumPy can store, found one that ends with"
@@ -202,7 +202,7 @@ def test_a_gallery_without_labels_has_no_categories(tmp_path: Path) -> None:
     assert not any(array.dtype.hasobject for array in found.values())
 
 
-def test_no_queries_make_empty_files(tmp_path: Path) -> None:
+def test_without_queries_files_are_empty(tmp_path: Path) -> None:
     world = small_world(tmp_path, {"a": "x"}, ()).write()
     export_npy(DataPaths(world.data), tmp_path / "out")
     assert loaded(tmp_path / "out")["mobilenet_queries.npy"].shape == (0, DIMS["mobilenet"])
@@ -220,7 +220,7 @@ def test_a_class_whose_vectors_cancel_out_is_refused(tmp_path: Path) -> None:
 # ---- refusals
 
 
-def test_without_a_run_it_says_so(tmp_path: Path) -> None:
+def test_without_a_run_the_export_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"passport\.json is not here: run `dvc repro`"):
         export_npy(DataPaths(tmp_path / "data"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -229,11 +229,13 @@ def test_without_a_run_it_says_so(tmp_path: Path) -> None:
 def test_vectors_of_other_images_are_refused(tmp_path: Path) -> None:
     world = small_world(tmp_path, {"a": "x", "b": "x"}).write()
     replace(world, gallery={"a": "x"}, vectors={}).write()
-    with pytest.raises(DataError, match=r"gallery: expected the image 'b', which has a vector, found none: run `dvc repro`"):
+    with pytest.raises(
+        DataError, match=r"gallery: expected the image 'b', which has a vector, found none: run `dvc repro`"
+    ):
         export_npy(DataPaths(world.data), tmp_path / "out")
 
 
-def test_encoders_with_other_rows_are_refused(tmp_path: Path) -> None:
+def test_encoders_with_different_images_are_refused(tmp_path: Path) -> None:
     world = small_world(tmp_path, {"a": "x", "b": "x"})
     world.vectors["clip"]["gallery"] = dict(reversed(world.vectors["clip"]["gallery"].items()))
     world.write()
@@ -254,7 +256,7 @@ def test_vectors_under_another_encoders_name_are_refused(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("out", ["a file", "a file/below"])
-def test_a_place_that_is_no_folder_is_refused(world: World, tmp_path: Path, out: str) -> None:
+def test_an_output_path_that_is_no_folder_is_refused(world: World, tmp_path: Path, out: str) -> None:
     (tmp_path / "a file").write_text("mine")
     with pytest.raises(ConfigError, match=r"--out: expected a folder to write into, found .*a file"):
         export_npy(DataPaths(world.data), tmp_path / out)
@@ -264,7 +266,7 @@ def test_a_place_that_is_no_folder_is_refused(world: World, tmp_path: Path, out:
 # ---- the command
 
 
-def test_the_command_shows_every_file_with_its_shape(
+def test_the_command_lists_each_file_with_its_shape(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -279,7 +281,7 @@ def test_the_command_shows_every_file_with_its_shape(
     assert "[red]/elsewhere/mobilenet_gallery.npy" in capsys.readouterr().out
 
 
-def test_the_command_tells_a_mistake_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_refuses_a_wrong_path_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match=r"^error: data/embeddings/mobilenet/gallery/passport.json is not here: run"):
         cli.main(["export", "npy"])
