@@ -46,7 +46,7 @@ mutants: setup
 lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy cbir stages
+	$(BIN)/mypy cbir stages benchmarks
 	$(BIN)/lint-imports
 
 docs: setup

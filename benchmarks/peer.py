@@ -1,9 +1,9 @@
-"""clip-retrieval 2.45 and this pipeline on the same images with the same weights of CLIP ViT-B/32, whole processes in turn.
+"""Compare with clip-retrieval 2.45 on the same images with the same CLIP ViT-B/32 weights, in alternating processes.
 
     python -m benchmarks.peer --environment FOLDER --source archive.zip
 
-clip-retrieval wants older libraries than this project, so it gets an environment of its own in FOLDER, made when it is not
-there (some GB).  Each is run over n and over 2 n images: the difference is the steady state, without start-up.
+clip-retrieval needs older libraries than this project, so it has its own environment in FOLDER, which is created when it does
+not exist (some GB).  Each runs over n and over 2 n images; the difference is the steady state, without start-up.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from cbir.core.parallel import cores
 from cbir.encoders.families.open_clip import WEIGHTS
 
 PINS = ("clip-retrieval==2.45.0", "setuptools<70")  # its clip-anytorch takes `packaging` from pkg_resources
-_THEIRS = """
+_CLIP_RETRIEVAL = """
 import sys
 from clip_retrieval import clip_inference
 if __name__ == "__main__":  # it starts processes of its own
@@ -33,7 +33,7 @@ if __name__ == "__main__":  # it starts processes of its own
 
 
 def environment(folder: Path) -> Path:
-    """The Python of an environment with clip-retrieval, made when it is not there."""
+    """Return the Python of an environment with clip-retrieval, which is created when it does not exist."""
     python = folder / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
@@ -42,28 +42,28 @@ def environment(folder: Path) -> Path:
 
 
 def seconds(command: Sequence[str | Path]) -> float:
-    """Of the whole process."""
+    """Run a command and return its wall time."""
     begun = perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return perf_counter() - begun
 
 
-def cosines(work: Path, theirs: Path) -> np.ndarray:
-    """Of the vectors of each image, (n,) float64; clip-retrieval keeps them in float16, in the order of the file names."""
-    ours = np.concatenate(list(read_parts(work / "out")[1])).astype(np.float64)
-    other = np.concatenate([np.load(path, allow_pickle=False) for path in sorted(theirs.glob("img_emb/*.npy"))])
-    found = other.astype(np.float64)
-    return np.asarray((ours * found).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(found, axis=1))
+def cosines(work: Path, peer_out: Path) -> np.ndarray:
+    """The cosine between the two vectors of each image, (n,) float64; clip-retrieval stores float16, ordered by file name."""
+    vectors = np.concatenate(list(read_parts(work / "out")[1])).astype(np.float64)
+    peer = np.concatenate([np.load(path, allow_pickle=False) for path in sorted(peer_out.glob("img_emb/*.npy"))])
+    peer = peer.astype(np.float64)
+    return np.asarray((vectors * peer).sum(1) / np.linalg.norm(vectors, axis=1) / np.linalg.norm(peer, axis=1))
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--environment", type=Path, required=True)
-    parser.add_argument("--source", type=Path, help="a zip archive of JPEGs; drawings where none is given")
+    parser.add_argument("--source", type=Path, help="a zip archive of JPEGs (default: drawings)")
     parser.add_argument("--images", type=int, default=320)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batch", type=int, default=32, help="of clip-retrieval; this pipeline takes its own")
+    parser.add_argument("--batch", type=int, default=32, help="batch size of clip-retrieval; cbir uses its default")
     options = parser.parse_args()
     python, sizes = environment(options.environment.resolve()), (options.images, 2 * options.images)
     with tempfile.TemporaryDirectory() as folder:
@@ -77,18 +77,24 @@ def main() -> None:
             fetch("clip", work / "clip")
         for number, size in ((number, size) for number in range(options.rounds) for size in sizes):
             work = Path(folder) / str(size)
-            theirs = work / f"theirs {number}"
-            given = [work / "files", theirs, work / "clip" / WEIGHTS, str(options.batch), str(cores())]
-            spent.setdefault(("clip-retrieval", size), []).append(seconds([python, "-c", _THEIRS, *given]))
-            ours = [sys.executable, "-m", "benchmarks.alone", "clip", work, "cpu", "fp32"]
-            spent.setdefault(("cbir", size), []).append(seconds(ours))
-        least = cosines(Path(folder) / str(sizes[1]), theirs).min()
+            peer_out = work / f"clip-retrieval {number}"
+            arguments: list[str | Path] = [
+                work / "files",
+                peer_out,
+                work / "clip" / WEIGHTS,
+                str(options.batch),
+                str(cores()),
+            ]
+            spent.setdefault(("clip-retrieval", size), []).append(seconds([python, "-c", _CLIP_RETRIEVAL, *arguments]))
+            command: list[str | Path] = [sys.executable, "-m", "benchmarks.alone", "clip", work, "cpu", "fp32"]
+            spent.setdefault(("cbir", size), []).append(seconds(command))
+        least = cosines(Path(folder) / str(sizes[1]), peer_out).min()
     print(f"Machine: {machine()}. {sizes[1]} images, median of {options.rounds} rounds in turn, images/s.\n")
     print("| | with start-up | steady |\n|---|---:|---:|")
     for name in ("clip-retrieval", "cbir"):
         once, twice = (statistics.median(spent[name, size]) for size in sizes)
         print(f"| {name} | {sizes[1] / twice:.1f} | {sizes[0] / (twice - once):.1f} |")
-    print(f"\nLeast cosine between the two of an image: {least:.7f}")
+    print(f"\nLowest cosine between the two vectors of an image: {least:.7f}")
 
 
 if __name__ == "__main__":

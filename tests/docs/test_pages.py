@@ -90,6 +90,12 @@ def test_the_query_list_of_the_manual_is_one(tmp_path: Path) -> None:
     assert {query.task for query in read_query_file(path)} == {"cbir", "tbir"}
 
 
+def test_every_benchmark_is_documented() -> None:
+    text = (ROOT / "benchmarks/README.md").read_text(encoding="utf-8")
+    scripts = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"__init__", "alone"}
+    assert [name for name in sorted(scripts) if f"python -m benchmarks.{name}" not in text] == []
+
+
 def test_every_named_file_exists() -> None:
     names = set(re.findall(r"`((?:cbir|conf|stages|tests|benchmarks|docs)/[\w./-]*)`", MANUAL))
     assert [name for name in sorted(names) if not (ROOT / name).exists()] == []
