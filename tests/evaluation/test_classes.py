@@ -1,4 +1,4 @@
-"""What is said of classes, against plain loops: prototypes, votes, means, confusions."""
+"""Evaluation by class against plain loops: prototypes, votes, means, confusions."""
 
 import math
 from collections import Counter
@@ -27,23 +27,23 @@ from tests.support.world import make_world, unit
 LABELS = ["ant", "bee", "cat", "dog"]
 
 
-def world(seed: int, n: int = 60, asked: int = 25) -> tuple[Classes, np.ndarray, np.ndarray, np.ndarray]:
-    """Classes of a gallery with some labels missing, its vectors, those of the queries, and the classes asked for."""
+def world(seed: int, n: int = 60, n_queries: int = 25) -> tuple[Classes, np.ndarray, np.ndarray, np.ndarray]:
+    """Classes of a gallery with some labels missing, its vectors, the vectors of the queries, and their classes."""
     rng = np.random.default_rng(seed)
     labels = [LABELS[number] if number < 4 else None for number in rng.integers(0, 5, n)]
     classes = Classes.of(pa.array(labels, pa.string()))
-    wanted = classes.of_queries(pa.array([*rng.choice(LABELS, asked - 2), None, "yak"], pa.string()))
-    return classes, unit(rng.normal(size=(n, 6))), unit(rng.normal(size=(asked, 6))), wanted
+    query_classes = classes.of_queries(pa.array([*rng.choice(LABELS, n_queries - 2), None, "yak"], pa.string()))
+    return classes, unit(rng.normal(size=(n, 6))), unit(rng.normal(size=(n_queries, 6))), query_classes
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_classes_are_ranked_by_the_cosine_to_their_mean_vector(seed: int) -> None:
-    classes, gallery, queries, wanted = world(seed)
+    classes, gallery, queries, query_classes = world(seed)
     sums = prototypes([gallery[:25], gallery[25:]], classes, 6)
-    nobody = np.full(len(queries), MISSING)
-    ranks = rank_by_prototype(queries, sums, sizes_of(classes), wanted, nobody, nobody)
+    no_own = np.full(len(queries), MISSING)
+    ranks = rank_by_prototype(queries, sums, sizes_of(classes), query_classes, no_own, no_own)
     means = sums / np.linalg.norm(sums, axis=1, keepdims=True)
-    for query, number, rank in zip(queries, wanted, ranks, strict=True):
+    for query, number, rank in zip(queries, query_classes, ranks, strict=True):
         if number == MISSING:
             assert math.isnan(rank)
         else:
@@ -53,10 +53,10 @@ def test_classes_are_ranked_by_the_cosine_to_their_mean_vector(seed: int) -> Non
 def test_the_own_image_is_excluded_from_the_class_mean() -> None:
     classes, gallery, _, _ = world(7)
     own = np.flatnonzero(classes.of_gallery != MISSING)[:10]
-    wanted = classes.of_gallery[own]
+    query_classes = classes.of_gallery[own]
     sums = prototypes([gallery], classes, 6)
-    ranks = rank_by_prototype(gallery[own], sums, sizes_of(classes), wanted, own, wanted)
-    for position, number, rank in zip(own, wanted, ranks, strict=True):
+    ranks = rank_by_prototype(gallery[own], sums, sizes_of(classes), query_classes, own, query_classes)
+    for position, number, rank in zip(own, query_classes, ranks, strict=True):
         scores = []
         for other in range(len(classes.labels)):
             rows = [row for row in range(len(gallery)) if classes.of_gallery[row] == other and row != position]
@@ -80,28 +80,28 @@ def sizes_of(classes: Classes) -> np.ndarray:
 
 @settings(deadline=None)
 @given(st.lists(st.integers(-1, 3), min_size=1, max_size=8), st.integers(0, 3), st.randoms())
-def test_votes_are_counted(neighbours: list[int], wanted: int, random: object) -> None:
+def test_votes_are_counted(neighbours: list[int], query_classes: int, random: object) -> None:
     scores = np.sort(np.random.default_rng(len(neighbours)).random(len(neighbours)))[::-1].astype(np.float32)
-    rank = rank_by_votes(scores[None], np.array([neighbours]), np.array([wanted]))[0]
-    votes = Counter(one for one in neighbours if one != MISSING)
-    sums = {one: sum(float(s) for s, n in zip(scores, neighbours, strict=True) if n == one) for one in votes}
-    order = sorted(votes, key=lambda one: (-votes[one], -sums[one]))
-    assert rank == (order.index(wanted) + 1 if wanted in votes else math.inf)
+    rank = rank_by_votes(scores[None], np.array([neighbours]), np.array([query_classes]))[0]
+    votes = Counter(number for number in neighbours if number != MISSING)
+    sums = {number: sum(float(s) for s, n in zip(scores, neighbours, strict=True) if n == number) for number in votes}
+    order = sorted(votes, key=lambda number: (-votes[number], -sums[number]))
+    assert rank == (order.index(query_classes) + 1 if query_classes in votes else math.inf)
 
 
 def test_the_winner_of_the_vote_is_that_of_scikit_learn() -> None:
-    classes, gallery, queries, wanted = world(3, n=200, asked=80)
+    classes, gallery, queries, query_classes = world(3, n=200, n_queries=80)
     labelled = classes.of_gallery != MISSING
     gallery, of_gallery = gallery[labelled], classes.of_gallery[labelled]
-    theirs = KNeighborsClassifier(9, metric="cosine").fit(gallery, of_gallery)
+    reference = KNeighborsClassifier(9, metric="cosine").fit(gallery, of_gallery)
     products = queries @ gallery.T
     near = np.argsort(-products, axis=1)[:, :9]
-    ranks = rank_by_votes(np.take_along_axis(products, near, 1), of_gallery[near], wanted)
+    ranks = rank_by_votes(np.take_along_axis(products, near, 1), of_gallery[near], query_classes)
     compared = 0
-    for row in np.flatnonzero(wanted != MISSING):
+    for row in np.flatnonzero(query_classes != MISSING):
         first, second = [count for _, count in Counter([*of_gallery[near[row]].tolist(), -5, -6]).most_common(2)]
         if first > second:
-            assert (ranks[row] == 1) == (theirs.predict(queries[row : row + 1])[0] == wanted[row])
+            assert (ranks[row] == 1) == (reference.predict(queries[row : row + 1])[0] == query_classes[row])
             compared += 1
     assert compared > 40
 
@@ -124,8 +124,8 @@ def test_accuracy_is_1_within_the_first_k() -> None:
 
 def test_confusions_are_shares_of_all_results() -> None:
     found = np.array([[0, 1, 1, MISSING], [2, 2, 0, 0], [1, 1, 1, 1], [3, 3, 3, 3]])
-    wanted = np.array([0, 0, 1, MISSING])
-    assert confusions(found, wanted, 4) == [(0, 1, 2 / 8), (0, 2, 2 / 8)]
+    query_classes = np.array([0, 0, 1, MISSING])
+    assert confusions(found, query_classes, 4) == [(0, 1, 2 / 8), (0, 2, 2 / 8)]
 
 
 def test_means_of_classes_leave_out_what_is_undefined() -> None:
@@ -143,13 +143,14 @@ def test_evaluate_writes_tables_of_classes_and_confusions(tmp_path: pytest.TempP
     assert {row["label"] for row in table} == {f"c{n}" for n in range(8)}
     for row in table:
         of_class = [
-            one
-            for one in rows
-            if one["search"] == "exact"
-            and (one["task"], one["encoder"], one["label"]) == (row["task"], row["encoder"], row["label"])
+            of_query
+            for of_query in rows
+            if of_query["search"] == "exact"
+            and (of_query["task"], of_query["encoder"], of_query["label"])
+            == (row["task"], row["encoder"], row["label"])
         ]
         assert row["queries"] == len(of_class)
-        assert row["map_at_r"] == pytest.approx(sum(one["map_at_r"] for one in of_class) / len(of_class))
+        assert row["map_at_r"] == pytest.approx(sum(of_query["map_at_r"] for of_query in of_class) / len(of_class))
     for row in read_confusions(made.root / "out" / "confusions.parquet").to_pylist():
         assert row["label"] != row["found"]
         assert 0 < row["share"] <= 1

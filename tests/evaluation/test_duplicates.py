@@ -1,4 +1,4 @@
-"""Queries that stand in the gallery too: found by their bytes, their pixels, their vectors, and by nothing else."""
+"""Queries that are also in the gallery: detected by their bytes, their pixels or their vectors."""
 
 from dataclasses import replace
 from io import BytesIO
@@ -28,7 +28,7 @@ from cbir.evaluation.duplicates import (
 from tests.support import world as worlds
 from tests.support.world import PARAMS, World, make_world
 
-NOBODY = np.full(100, MISSING, np.int64)
+NO_OWN = np.full(100, MISSING, np.int64)
 
 
 def jpeg(image: Image.Image, quality: int = 95) -> bytes:
@@ -41,8 +41,8 @@ def pictures(*images: bytes) -> Pictures:
     packed = [encode_for_packing(image, 10**6, 512) for image in images]
     table = pa.table(
         {
-            "sha256": pa.array([one.sha256 for one in packed], pa.string()),
-            "fingerprint": pa.array([one.fingerprint for one in packed], pa.binary(256)),
+            "sha256": pa.array([image.sha256 for image in packed], pa.string()),
+            "fingerprint": pa.array([image.fingerprint for image in packed], pa.binary(256)),
         }
     )
     return Pictures.of(table)
@@ -50,43 +50,43 @@ def pictures(*images: bytes) -> Pictures:
 
 @pytest.fixture(scope="module")
 def drawings() -> list[Image.Image]:
-    return [Image.open(BytesIO(image)).convert("RGB") for image in drawn(30)]
+    return [Image.open(BytesIO(image)).convert("RGB") for image in draw_images(30)]
 
 
-def drawn(number: int) -> list[bytes]:
+def draw_images(count: int) -> list[bytes]:
     rng = np.random.default_rng(0)
-    found = []
-    for _ in range(number):
+    images = []
+    for _ in range(count):
         smooth = Image.fromarray(rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)).resize(
             (96, 80), Image.Resampling.BICUBIC
         )
-        found.append(jpeg(smooth))
-    return found
+        images.append(jpeg(smooth))
+    return images
 
 
 def test_copies_of_a_file_are_duplicates_except_the_own_image() -> None:
-    one, two, three = drawn(3)
-    gallery = pictures(one, two, one, three)
-    assert list(same_bytes(pictures(one, three), gallery, NOBODY[:2])) == [
+    first, second, third = draw_images(3)
+    gallery = pictures(first, second, first, third)
+    assert list(same_bytes(pictures(first, third), gallery, NO_OWN[:2])) == [
         *(DuplicatePair(0, 0, "bytes", 1.0), DuplicatePair(0, 2, "bytes", 1.0), DuplicatePair(1, 3, "bytes", 1.0))
     ]
     own = np.array([2, 3])
-    assert list(same_bytes(pictures(one, three), gallery, own)) == [DuplicatePair(0, 0, "bytes", 1.0)]
+    assert list(same_bytes(pictures(first, third), gallery, own)) == [DuplicatePair(0, 0, "bytes", 1.0)]
 
 
-@pytest.mark.parametrize("way", ["compressed anew", "half as large", "larger", "as PNG"])
+@pytest.mark.parametrize("way", ["recompressed", "half as large", "larger", "as PNG"])
 def test_a_copy_is_detected_by_its_pixels_alone(drawings: list[Image.Image], way: str) -> None:
     copies = {
-        "compressed anew": lambda image: jpeg(image, 40),
+        "recompressed": lambda image: jpeg(image, 40),
         "half as large": lambda image: jpeg(image.resize((48, 40), Image.Resampling.BICUBIC)),
         "larger": lambda image: jpeg(image.resize((300, 250), Image.Resampling.LANCZOS)),
         "as PNG": lambda image: (file := BytesIO(), image.save(file, "PNG"))[0].getvalue(),
     }
-    asked = pictures(*(copies[way](image) for image in drawings))
-    found = list(same_pixels(asked, pictures(*map(jpeg, drawings)), NOBODY[: len(drawings)]))
+    queries = pictures(*(copies[way](image) for image in drawings))
+    found = list(same_pixels(queries, pictures(*map(jpeg, drawings)), NO_OWN[: len(drawings)]))
     assert [(pair.query, pair.position) for pair in found] == [(n, n) for n in range(len(drawings))]
     assert all(0 <= pair.likeness <= NEAR_GREYS for pair in found)
-    assert list(same_pixels(asked, pictures(*map(jpeg, drawings)), np.arange(len(drawings)))) == []
+    assert list(same_pixels(queries, pictures(*map(jpeg, drawings)), np.arange(len(drawings)))) == []
 
 
 def test_pixels_are_compared_as_by_the_definition() -> None:
@@ -94,12 +94,12 @@ def test_pixels_are_compared_as_by_the_definition() -> None:
     base = rng.integers(0, 256, (40, 256))
     near = np.clip(base + rng.integers(-7, 8, base.shape), 0, 255)
     digests = pa.array([str(n) for n in range(40)])
-    asked, gallery = Pictures(digests, near.astype(np.uint8)), Pictures(digests, base.astype(np.uint8))
+    queries, gallery = Pictures(digests, near.astype(np.uint8)), Pictures(digests, base.astype(np.uint8))
     differences = np.sqrt(((near[:, None].astype(float) - base) ** 2).mean(2))
     expected = [(int(q), int(p), differences[q, p]) for q, p in np.argwhere(differences <= NEAR_GREYS)]
-    found = [(pair.query, pair.position, pair.likeness) for pair in same_pixels(asked, gallery, NOBODY[:40])]
-    assert [one[:2] for one in found] == [one[:2] for one in expected]
-    assert [one[2] for one in found] == pytest.approx([one[2] for one in expected])
+    found = [(pair.query, pair.position, pair.likeness) for pair in same_pixels(queries, gallery, NO_OWN[:40])]
+    assert [pair[:2] for pair in found] == [pair[:2] for pair in expected]
+    assert [pair[2] for pair in found] == pytest.approx([pair[2] for pair in expected])
     assert 0 < len(found) < 40
 
 
@@ -112,23 +112,23 @@ def test_vectors_are_near_from_the_given_cosine_on() -> None:
 
 def test_pictures_without_contrast_are_duplicates_by_bytes_only() -> None:
     plain = [jpeg(Image.new("RGB", (64, 64), colour)) for colour in ("white", (254, 255, 255), (255, 255, 250))]
-    asked, gallery = pictures(plain[0]), pictures(*plain)
-    assert list(same_pixels(asked, gallery, NOBODY[:1])) == []
-    assert [pair.position for pair in same_bytes(asked, gallery, NOBODY[:1])] == [0]
+    queries, gallery = pictures(plain[0]), pictures(*plain)
+    assert list(same_pixels(queries, gallery, NO_OWN[:1])) == []
+    assert [pair.position for pair in same_bytes(queries, gallery, NO_OWN[:1])] == [0]
     dots = []
-    for place in range(0, 60, 6):  # small things on white, each elsewhere
+    for place in range(0, 60, 6):  # small squares on white, each at another position
         image = Image.new("RGB", (256, 256), "white")
         image.paste("black", (4 * place, 100, 4 * place + 12, 112))
         dots.append(jpeg(image))
-    found = [(pair.query, pair.position) for pair in same_pixels(pictures(*dots), pictures(*dots), NOBODY[:10])]
+    found = [(pair.query, pair.position) for pair in same_pixels(pictures(*dots), pictures(*dots), NO_OWN[:10])]
     assert found == [(n, n) for n in range(10)]
 
 
 def test_copies_of_one_picture_are_counted_up_to_a_bound() -> None:
-    (one,) = drawn(1)
-    asked, gallery = pictures(one, one), pictures(*[one] * (MAX_COPIES + 5))
+    (picture,) = draw_images(1)
+    queries, gallery = pictures(picture, picture), pictures(*[picture] * (MAX_COPIES + 5))
     for find in (same_bytes, same_pixels):
-        found = [(pair.query, pair.position) for pair in find(asked, gallery, np.array([3, MISSING]))]
+        found = [(pair.query, pair.position) for pair in find(queries, gallery, np.array([3, MISSING]))]
         others = [n for n in range(MAX_COPIES + 1) if n != 3]
         assert found == [*((0, n) for n in others), *((1, n) for n in range(MAX_COPIES))]
 
@@ -140,16 +140,16 @@ def test_near_vectors_need_similar_fingerprints(drawings: list[Image.Image], way
         "cut": lambda number: drawings[number].crop((2, 2, 94, 78)),
         "another": lambda number: drawings[number - 1],
     }
-    asked = pictures(*(jpeg(change[way](number)) for number in range(len(drawings))))
+    queries = pictures(*(jpeg(change[way](number)) for number in range(len(drawings))))
     gallery = pictures(*map(jpeg, drawings))
     found = [
-        similar_pixels(DuplicatePair(number, number, "clip", 1.0), asked, gallery) for number in range(len(drawings))
+        similar_pixels(DuplicatePair(number, number, "clip", 1.0), queries, gallery) for number in range(len(drawings))
     ]
     assert found == [way != "another"] * len(drawings)
 
 
-def test_an_encoder_that_tells_no_images_apart_finds_no_duplicates() -> None:
-    """As a CLIP with random weights: all its cosines are nearly 1."""
+def test_an_encoder_with_random_weights_detects_no_duplicates() -> None:
+    """All its cosines are nearly 1, as those of CLIP with random weights are."""
     positions = np.tile(np.arange(MAX_COPIES + 1), (2, 1))
     scores = np.full(positions.shape, 0.9999, np.float32)
     scores[1, -1] = 0.5
@@ -157,11 +157,11 @@ def test_an_encoder_that_tells_no_images_apart_finds_no_duplicates() -> None:
     assert found == [(1, n) for n in range(MAX_COPIES)]
 
 
-def test_nothing_to_compare_finds_nothing() -> None:
-    none, one = pictures(), pictures(*drawn(1))
-    for asked, gallery in ((none, one), (one, none), (none, none)):
-        own = NOBODY[: len(asked.digests)]
-        assert [*same_bytes(asked, gallery, own), *same_pixels(asked, gallery, own)] == []
+def test_without_pictures_there_are_no_duplicates() -> None:
+    empty, single = pictures(), pictures(*draw_images(1))
+    for queries, gallery in ((empty, single), (single, empty), (empty, empty)):
+        own = NO_OWN[: len(queries.digests)]
+        assert [*same_bytes(queries, gallery, own), *same_pixels(queries, gallery, own)] == []
 
 
 # --- in the report ----------------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ def test_nothing_to_compare_finds_nothing() -> None:
 
 @pytest.fixture
 def leaking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Two held-out images are copies of gallery images: ask00 as a file, ask01 in mobilenet's vectors alone."""
+    """Two held-out images are copies of gallery images: ask00 as a file, ask01 only by mobilenet's vectors."""
     world = make_world(tmp_path)
     packed = worlds._packed
 
@@ -180,12 +180,12 @@ def leaking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
     monkeypatch.setattr(worlds, "_packed", copied)
     world.vectors["mobilenet"]["queries"]["ask01"] = world.vectors["mobilenet"]["gallery"]["img005"]
-    # as near, but another picture
+    # as near, but of another picture
     world.vectors["clip"]["queries"]["ask02"] = world.vectors["clip"]["gallery"]["img006"]
     return world.write()
 
 
-def test_duplicates_are_listed_counted_and_figures_given_without_them(leaking: World, tmp_path: Path) -> None:
+def test_duplicates_are_listed_counted_and_excluded_from_further_means(leaking: World, tmp_path: Path) -> None:
     metrics = leaking.evaluate(tmp_path / "out")
     rows = read_duplicates(tmp_path / "out" / "duplicates.parquet").to_pylist()
     assert [(row["query_id"], row["image_id"], row["found_by"]) for row in rows] == [

@@ -42,17 +42,17 @@ from tests.support.world import DIMS, KINDS, PARAMS, World, make_world, smallest
 
 KS, ANN_KS = PARAMS.ks, PARAMS.ann_ks
 DEPTH = 100  # of the runs, where evaluate.run_depth is null
-ANSWERED = [("cbir", "mobilenet"), ("cbir", "clip"), ("tbir", "clip")]
+EVALUATED = [("cbir", "mobilenet"), ("cbir", "clip"), ("tbir", "clip")]
 NARROW = {"ivf_flat": SearchParams(nprobe=1), "ivf_pq": SearchParams(nprobe=2), "hnsw": SearchParams(ef_search=1)}
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 each_search = pytest.mark.parametrize("kind", [*KINDS, "by_grade"])
-each_answer = pytest.mark.parametrize(("task", "encoder"), ANSWERED)
+each_evaluation = pytest.mark.parametrize(("task", "encoder"), EVALUATED)
 
 
 @dataclasses.dataclass(frozen=True)
 class Done:
-    """A world, and what evaluating it left."""
+    """A world that has been evaluated into `out`."""
 
     world: World
     out: Path
@@ -60,10 +60,10 @@ class Done:
 
     def run(self, task: str, encoder: str, suffix: str = "") -> dict[str, list[tuple[str, int, float]]]:
         """query_id -> (image_id, rank, score), in the order of the file."""
-        found: dict[str, list[tuple[str, int, float]]] = {}
+        results: dict[str, list[tuple[str, int, float]]] = {}
         for row in read_run(self.out / "runs" / f"run_{task}_{encoder}{suffix}.parquet").to_pylist():
-            found.setdefault(row["query_id"], []).append((row["image_id"], row["rank"], row["score"]))
-        return found
+            results.setdefault(row["query_id"], []).append((row["image_id"], row["rank"], row["score"]))
+        return results
 
     def per_query(self, task: str, encoder: str, searched: str) -> dict[str, dict[str, Any]]:
         rows = pq.read_table(self.out / "per_query.parquet").to_pylist()
@@ -85,8 +85,8 @@ def by_grade(tmp_path_factory: pytest.TempPathFactory) -> Done:
 
 @pytest.fixture(params=["by_label", "by_grade"])
 def done(request: pytest.FixtureRequest) -> Done:
-    found: Done = request.getfixturevalue(request.param)
-    return found
+    evaluated: Done = request.getfixturevalue(request.param)
+    return evaluated
 
 
 @pytest.fixture(scope="module")
@@ -95,11 +95,11 @@ def approximate(by_label: Done, by_grade: Done) -> dict[str, Done]:
 
     And the world by grade, searched by the flat index.
     """
-    world, found = by_label.world, {"by_grade": by_grade}
+    world, evaluated = by_label.world, {"by_grade": by_grade}
     for kind in KINDS:
         out = world.root / f"out_{kind}"
-        found[kind] = Done(world, out, world.evaluate(out, kind, search=NARROW.get(kind, SearchParams())))
-    return found
+        evaluated[kind] = Done(world, out, world.evaluate(out, kind, search=NARROW.get(kind, SearchParams())))
+    return evaluated
 
 
 def naive(world: World, task: str, encoder: str) -> dict[str, dict[str, float]]:
@@ -110,8 +110,8 @@ def naive(world: World, task: str, encoder: str) -> dict[str, dict[str, float]]:
     }
 
 
-def askers(world: World, task: str) -> dict[str, list[Query]]:
-    """The queries by what the index holds of them."""
+def by_kind_of_query(world: World, task: str) -> dict[str, list[Query]]:
+    """The queries by the names that metrics.json has for their kinds."""
     if task == "tbir":
         return {"text": world.queries_of(task)}
     inside = [query for query in world.queries_of(task) if world.own_image(query) is not None]
@@ -120,12 +120,12 @@ def askers(world: World, task: str) -> dict[str, list[Query]]:
 
 def mean_of(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Over the queries that have a value."""
-    found = {}
+    means = {}
     for name in rows[0]:
         values = [row[name] for row in rows if not math.isnan(row[name])]
         if values:
-            found[name] = sum(values) / len(values)
-    return found
+            means[name] = sum(values) / len(values)
+    return means
 
 
 def subset(params: EvaluateParams, **changes: Any) -> EvaluateParams:
@@ -143,21 +143,21 @@ def test_the_world_has_no_near_ties(by_label: Done) -> None:
     assert smallest_gap(by_label.world) > 5e-7
 
 
-@each_answer
+@each_evaluation
 def test_means_equal_the_naive_metrics_of_the_full_ranking(done: Done, task: str, encoder: str) -> None:
     expected = mean_of(list(naive(done.world, task, encoder).values()))
-    found = done.metrics[task][encoder]
-    assert list(found) == list(expected)
-    assert found == pytest.approx(expected, abs=1e-9)
-    assert 0.1 < found["precision@10"] < 0.9  # or the world would tell nothing
+    means = done.metrics[task][encoder]
+    assert list(means) == list(expected)
+    assert means == pytest.approx(expected, abs=1e-9)
+    assert 0.1 < means["precision@10"] < 0.9  # otherwise the comparison would show nothing
 
 
-@each_answer
+@each_evaluation
 def test_every_querys_values_equal_the_naive_metrics(done: Done, task: str, encoder: str) -> None:
-    expected, found = naive(done.world, task, encoder), done.per_query(task, encoder, "exact")
-    assert list(found) == list(expected)
+    expected, rows = naive(done.world, task, encoder), done.per_query(task, encoder, "exact")
+    assert list(rows) == list(expected)
     for query in done.world.queries_of(task):
-        row = found[query.query_id]
+        row = rows[query.query_id]
         values = [math.nan if row[name] is None else row[name] for name in expected[query.query_id]]
         np.testing.assert_allclose(values, list(expected[query.query_id].values()), rtol=0, atol=1e-9)
         assert (row["subset"], row["label"]) == (query.subset, query.label)
@@ -166,13 +166,15 @@ def test_every_querys_values_equal_the_naive_metrics(done: Done, task: str, enco
 def test_queries_without_relevant_images_are_counted_and_have_no_value(done: Done) -> None:
     counts = {}
     for task in ("cbir", "tbir"):
-        lone = {
+        without_relevant = {
             query.query_id for query in done.world.queries_of(task) if not any(done.world.relevance(query).values())
         }
-        counts[task] = len(lone)
+        counts[task] = len(without_relevant)
         rows = done.per_query(task, "clip", "exact")
-        assert {query_id for query_id, row in rows.items() if row["mrr"] is None} == lone
-        assert all(rows[query_id][name] is None for query_id in lone for name in ("precision@1", "ndcg@10", "map"))
+        assert {query_id for query_id, row in rows.items() if row["mrr"] is None} == without_relevant
+        assert all(
+            rows[query_id][name] is None for query_id in without_relevant for name in ("precision@1", "ndcg@10", "map")
+        )
     assert done.metrics["data"]["queries_without_relevant"] == counts
     assert counts == ({"cbir": 2, "tbir": 1} if done.world.qrels is None else {"cbir": 1, "tbir": 1})
 
@@ -195,10 +197,10 @@ def test_a_subset_within_a_subset_counts_in_both(tmp_path: Path) -> None:
     texts = [query for query in world.queries if query.task == "tbir"]
     placed = {query.query_id: parts[number % len(parts)] for number, query in enumerate(texts)}
     world.queries = [replace(query, subset=placed.get(query.query_id)) for query in world.queries]
-    found = world.write().evaluate(tmp_path / "out")["subsets"]["tbir"]["clip"]
-    assert list(found) == ["captions", "captions/seen", "captions/seen/twice", "captions/unseen"]
+    subsets = world.write().evaluate(tmp_path / "out")["subsets"]["tbir"]["clip"]
+    assert list(subsets) == ["captions", "captions/seen", "captions/seen/twice", "captions/unseen"]
     values = naive(world, "tbir", "clip")
-    for name, means in found.items():
+    for name, means in subsets.items():
         within = [id_ for id_, part in placed.items() if part and (part == name or part.startswith(f"{name}/"))]
         assert means == pytest.approx(mean_of([values[id_] for id_ in within]), abs=1e-9)
 
@@ -244,7 +246,7 @@ def test_an_encoder_without_text_answers_no_text_query(by_label: Done) -> None:
 # --- runs -------------------------------------------------------------------------------------------------------------
 
 
-@each_answer
+@each_evaluation
 @pytest.mark.parametrize("suffix", ["", "_exact"], ids=["flat index", "exact"])
 def test_runs_hold_the_plain_ranking_to_their_depth(done: Done, task: str, encoder: str, suffix: str) -> None:
     run = done.run(task, encoder, suffix)
@@ -272,15 +274,15 @@ def test_a_run_may_be_as_deep_as_the_gallery(by_label: Done, tmp_path: Path) -> 
     by_label.world.evaluate(tmp_path, params=subset(PARAMS, run_depth=n - 1))
     deep = Done(by_label.world, tmp_path, {})
     for query in by_label.world.queries_of("cbir"):
-        found = [image_id for image_id, _, _ in deep.run("cbir", "clip")[query.query_id]]
-        assert found == by_label.world.ranking("clip", query)[: n - 1]
+        ranked = [image_id for image_id, _, _ in deep.run("cbir", "clip")[query.query_id]]
+        assert ranked == by_label.world.ranking("clip", query)[: n - 1]
 
 
 def test_metrics_do_not_depend_on_the_depth_of_the_runs(by_label: Done, tmp_path: Path) -> None:
-    found = by_label.world.evaluate(tmp_path, params=subset(PARAMS, run_depth=60))
+    metrics = by_label.world.evaluate(tmp_path, params=subset(PARAMS, run_depth=60))
     for name in ("cbir", "tbir", "subsets", "ceilings", "chance"):
-        assert found[name] == by_label.metrics[name]
-    assert {name: value for name, value in found["ann"]["clip"]["image"].items() if name != "mrr"} == {
+        assert metrics[name] == by_label.metrics[name]
+    assert {name: value for name, value in metrics["ann"]["clip"]["image"].items() if name != "mrr"} == {
         name: value for name, value in by_label.metrics["ann"]["clip"]["image"].items() if name != "mrr"
     }
 
@@ -289,13 +291,13 @@ def test_metrics_do_not_depend_on_the_depth_of_the_runs(by_label: Done, tmp_path
 
 
 @each_search
-@each_answer
+@each_evaluation
 def test_metrics_of_the_index_are_those_of_its_run(
     approximate: dict[str, Done], kind: str, task: str, encoder: str
 ) -> None:
     done = approximate[kind]
     run, exact = done.run(task, encoder), naive(done.world, task, encoder)
-    for who, queries in askers(done.world, task).items():
+    for kind_of_query, queries in by_kind_of_query(done.world, task).items():
         rows, costs = [], []
         for query in queries:
             ranked = [image_id for image_id, _, _ in run.get(query.query_id, [])]
@@ -303,16 +305,16 @@ def test_metrics_of_the_index_are_those_of_its_run(
             rows.append({name: value for name, value in values.items() if "@" in name or name == "mrr"})
             precisions = {name: value for name, value in rows[-1].items() if name.startswith("precision@")}
             costs.append({name: exact[query.query_id][name] - value for name, value in precisions.items()})
-        found, cost = (done.metrics[name][encoder][who] for name in ("ann", "ann_cost"))
-        assert list(found) == [*rows[0], "map_at_r", *(f"ann_recall@{k}" for k in ANN_KS)]
-        expected, lost = mean_of(rows), mean_of(costs)
-        assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-9)
-        assert {name: cost[name] for name in lost} == pytest.approx(lost, abs=1e-9)
-        assert set(cost) == {*lost, "map_at_r"}
+        means, cost = (done.metrics[name][encoder][kind_of_query] for name in ("ann", "ann_cost"))
+        assert list(means) == [*rows[0], "map_at_r", *(f"ann_recall@{k}" for k in ANN_KS)]
+        expected, expected_cost = mean_of(rows), mean_of(costs)
+        assert {name: means[name] for name in expected} == pytest.approx(expected, abs=1e-9)
+        assert {name: cost[name] for name in expected_cost} == pytest.approx(expected_cost, abs=1e-9)
+        assert set(cost) == {*expected_cost, "map_at_r"}
 
 
 @each_search
-@each_answer
+@each_evaluation
 def test_map_at_r_of_the_index_needs_r_results(
     approximate: dict[str, Done], kind: str, task: str, encoder: str
 ) -> None:
@@ -320,27 +322,27 @@ def test_map_at_r_of_the_index_needs_r_results(
     world, rows = done.world, done.per_query(task, encoder, "index")
     for query in world.queries_of(task):
         wide = 2 ** math.ceil(math.log2(max(1, oracles.number_of_relevant(world.relevance(query)))))
-        kept = by_faiss(world, kind, encoder, [query], wide)[0]
-        expected = oracles.all_metrics(kept, world.relevance(query), KS)["map_at_r"]
-        told = rows[query.query_id]["map_at_r"]
-        assert math.isnan(expected) if told is None else told == pytest.approx(expected, abs=1e-9)
+        ranked = by_faiss(world, kind, encoder, [query], wide)[0]
+        expected = oracles.all_metrics(ranked, world.relevance(query), KS)["map_at_r"]
+        value = rows[query.query_id]["map_at_r"]
+        assert math.isnan(expected) if value is None else value == pytest.approx(expected, abs=1e-9)
 
 
 def test_the_index_has_no_map_at_r_beyond_the_maximum(by_label: Done, tmp_path: Path) -> None:
     with mock.patch.object(index_search, "_MAX_R", 10):
-        found = by_label.world.evaluate(tmp_path)
-    assert "map_at_r" not in found["ann"]["clip"]["image"]
-    assert "map_at_r" in found["cbir"]["clip"]
+        metrics = by_label.world.evaluate(tmp_path)
+    assert "map_at_r" not in metrics["ann"]["clip"]["image"]
+    assert "map_at_r" in metrics["cbir"]["clip"]
 
 
 @each_search
-@each_answer
+@each_evaluation
 @pytest.mark.parametrize("suffix", ["", "_exact"], ids=["index", "exact"])
 def test_trec_eval_of_a_run_gives_the_reported_metrics(
     approximate: dict[str, Done], kind: str, task: str, encoder: str, suffix: str
 ) -> None:
     done = approximate[kind]
-    # As preprocess leaves them, and as the run is: of gallery images, without the query's own.
+    # As preprocess writes them, and as in the run: gallery images without the query's own.
     qrels = {query.query_id: done.world.relevance(query) for query in done.world.queries_of(task)}
     qrels = {query_id: grades for query_id, grades in qrels.items() if any(grades.values())}
     run = {q: {image_id: score for image_id, _, score in rows} for q, rows in done.run(task, encoder, suffix).items()}
@@ -352,37 +354,37 @@ def test_trec_eval_of_a_run_gives_the_reported_metrics(
     compared = 0
     for result in ir_measures.pytrec_eval.iter_calc(list(names), qrels, run):
         if suffix and result.measure == ir_measures.RR:
-            continue  # ours looks at the whole gallery
+            continue  # ours is over the whole gallery
         assert rows[result.query_id][names[result.measure]] == pytest.approx(result.value, abs=1e-9), result
         compared += 1
     assert compared == len(qrels) * (len(names) - bool(suffix))
 
 
 def faiss_search(path: Path, vectors: NDArray[np.float32], k: int, params: SearchParams) -> NDArray[np.int64]:
-    """As FAISS's own documentation does it, without cbir.index.search."""
+    """As in the documentation of FAISS, without cbir.index.search."""
     index = faiss.read_index(str(path))
     if params.nprobe:
         index.nprobe = params.nprobe
     if params.ef_search:
         index.hnsw.efSearch = max(k, params.ef_search)
-    found: NDArray[np.int64] = index.search(vectors, k)[1]
-    return found
+    positions: NDArray[np.int64] = index.search(vectors, k)[1]
+    return positions
 
 
 def by_faiss(world: World, kind: str, encoder: str, queries: Sequence[Query], k: int) -> list[list[str]]:
-    """The first k images that FAISS itself returns to each query, its own left out."""
+    """The first k images that FAISS itself returns for each query, without its own."""
     ids = list(world.gallery)
     path = world.indexes("flat" if kind == "by_grade" else kind) / encoder / "index.faiss"
     vectors = np.stack([world.vector(encoder, query) for query in queries])
-    found = faiss_search(path, vectors, k + (queries[0].task == "cbir"), NARROW.get(kind, SearchParams()))
+    positions = faiss_search(path, vectors, k + (queries[0].task == "cbir"), NARROW.get(kind, SearchParams()))
     return [
         [ids[position] for position in row if position != -1 and ids[position] != world.own_image(query)][:k]
-        for query, row in zip(queries, found, strict=True)
+        for query, row in zip(queries, positions, strict=True)
     ]
 
 
 @each_kind
-@each_answer
+@each_evaluation
 def test_ann_recall_is_the_overlap_with_the_exact_neighbours(
     approximate: dict[str, Done], kind: str, task: str, encoder: str
 ) -> None:
@@ -390,13 +392,13 @@ def test_ann_recall_is_the_overlap_with_the_exact_neighbours(
     world, queries = done.world, done.world.queries_of(task)
     for k in ANN_KS:
         shares = []
-        for query, kept in zip(queries, by_faiss(world, kind, encoder, queries, k), strict=True):
-            shares.append(len(set(kept) & set(world.ranking(encoder, query)[:k])) / k)
+        for query, ranked in zip(queries, by_faiss(world, kind, encoder, queries, k), strict=True):
+            shares.append(len(set(ranked) & set(world.ranking(encoder, query)[:k])) / k)
         by_query = dict(zip([query.query_id for query in queries], shares, strict=True))
-        for who, asked in askers(world, task).items():
-            told = done.metrics["ann"][encoder][who][f"ann_recall@{k}"]
-            assert told == pytest.approx(np.mean([by_query[query.query_id] for query in asked]), abs=1e-9)
-            assert (told == 1) if kind == "flat" else (told > 0)
+        for kind_of_query, of_kind in by_kind_of_query(world, task).items():
+            recall = done.metrics["ann"][encoder][kind_of_query][f"ann_recall@{k}"]
+            assert recall == pytest.approx(np.mean([by_query[query.query_id] for query in of_kind]), abs=1e-9)
+            assert (recall == 1) if kind == "flat" else (recall > 0)
         rows = done.per_query(task, encoder, "index")
         assert [rows[query.query_id][f"ann_recall@{k}"] for query in queries] == pytest.approx(shares, abs=1e-9)
 
@@ -404,14 +406,14 @@ def test_ann_recall_is_the_overlap_with_the_exact_neighbours(
 def test_the_narrowed_indexes_do_lose_neighbours(approximate: dict[str, Done]) -> None:
     for kind in NARROW:
         assert approximate[kind].metrics["ann"]["clip"]["image"]["ann_recall@50"] < 0.9
-        assert approximate[kind].metrics["cbir"] == approximate["flat"].metrics["cbir"]  # the encoder's own stay
+        assert approximate[kind].metrics["cbir"] == approximate["flat"].metrics["cbir"]  # by exact search
 
 
 def test_ann_recall_may_look_deeper_than_the_runs(by_label: Done, tmp_path: Path) -> None:
     n = len(by_label.world.gallery)
     params = subset(PARAMS, ann_ks=[61, n - 1], run_depth=60)
-    found = by_label.world.evaluate(tmp_path, params=params)["ann"]["clip"]["image"]
-    assert (found["ann_recall@61"], found[f"ann_recall@{n - 1}"]) == (1, 1)
+    values = by_label.world.evaluate(tmp_path, params=params)["ann"]["clip"]["image"]
+    assert (values["ann_recall@61"], values[f"ann_recall@{n - 1}"]) == (1, 1)
 
 
 # --- duplicates and the query's own image -----------------------------------------------------------------------------
@@ -419,13 +421,13 @@ def test_ann_recall_may_look_deeper_than_the_runs(by_label: Done, tmp_path: Path
 
 @pytest.fixture(scope="module")
 def twins(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """Each gallery image five times over, under other ids and in other places; every image query is one of them."""
+    """Five copies of each gallery image under other ids and at other positions; each image query is one of them."""
     world = make_world(tmp_path_factory.mktemp("twins"))
     ids = list(world.gallery)
-    for found in world.vectors.values():
-        rows = [found["gallery"][ids[position % 56]] for position in range(len(ids))]
-        found["gallery"] = dict(zip(ids, rows, strict=True))
-        found["queries"] = {image_id: found["gallery"][image_id] for image_id in ids[::13]}
+    for vectors in world.vectors.values():
+        rows = [vectors["gallery"][ids[position % 56]] for position in range(len(ids))]
+        vectors["gallery"] = dict(zip(ids, rows, strict=True))
+        vectors["queries"] = {image_id: vectors["gallery"][image_id] for image_id in ids[::13]}
     world.queries = [
         *(Query(image_id, "cbir", image_id, None, world.gallery[image_id]) for image_id in ids[::13]),
         *world.queries_of("tbir"),
@@ -441,25 +443,25 @@ def test_copies_of_the_own_image_rank_first(twins: World, kind: str, tmp_path: P
     for encoder in DIMS:
         exact, indexed = done.run("cbir", encoder, "_exact"), done.run("cbir", encoder)
         for query in twins.queries_of("cbir"):
-            place = ids.index(query.query_id)
-            others = [ids[p] for p in range(place % 56, 280, 56) if p != place]  # some before it, some after
+            position = ids.index(query.query_id)
+            others = [ids[p] for p in range(position % 56, 280, 56) if p != position]  # some before it, some after
             assert [image_id for image_id, _, _ in exact[query.query_id][:4]] == others
             assert [score for _, _, score in exact[query.query_id][:4]] == pytest.approx([1] * 4, abs=1e-6)
-            found = [image_id for image_id, _, _ in indexed[query.query_id]]
-            assert query.query_id not in found
+            ranked = [image_id for image_id, _, _ in indexed[query.query_id]]
+            assert query.query_id not in ranked
             if kind in ("flat", "ivf_flat"):
-                assert set(found[:4]) == set(others)
+                assert set(ranked[:4]) == set(others)
 
 
 def test_ann_recall_of_exact_search_is_1_among_copies(twins: World, tmp_path: Path) -> None:
     params = subset(PARAMS, ann_ks=[1, 2, 3, 7, 50])  # amid the twins
-    found = twins.evaluate(tmp_path, params=params)["ann"]
-    for values in (*found["clip"].values(), *found["mobilenet"].values()):
+    ann = twins.evaluate(tmp_path, params=params)["ann"]
+    for values in (*ann["clip"].values(), *ann["mobilenet"].values()):
         assert [values[f"ann_recall@{k}"] for k in params.ann_ks] == [1.0] * 5
 
 
 def test_neighbours_that_differ_by_rounding_only_count_as_found(tmp_path: Path) -> None:
-    """All images lie within float32 rounding of one another: FAISS orders them otherwise than exact search."""
+    """All images are within float32 rounding of each other, and FAISS ranks them in another order than exact search."""
     world = make_world(tmp_path)
     rng = np.random.default_rng(3)
     for encoder, found in world.vectors.items():
@@ -473,10 +475,10 @@ def test_neighbours_that_differ_by_rounding_only_count_as_found(tmp_path: Path) 
 
 
 def test_metrics_with_twins_equal_the_naive_ones(twins: World, tmp_path: Path) -> None:
-    found = twins.evaluate(tmp_path)
-    for task, encoder in ANSWERED:
+    metrics = twins.evaluate(tmp_path)
+    for task, encoder in EVALUATED:
         expected = mean_of(list(naive(twins, task, encoder).values()))
-        assert found[task][encoder] == pytest.approx(expected, abs=1e-9)
+        assert metrics[task][encoder] == pytest.approx(expected, abs=1e-9)
 
 
 # --- blocks, memory, bytes --------------------------------------------------------------------------------------------
@@ -504,14 +506,16 @@ def test_results_do_not_depend_on_the_size_of_blocks(
     whole = approximate[kind]
     for name, value in limits.items():
         monkeypatch.setattr(index_search if name == "_BATCH_QUERIES" else exact_search, name, value)
-    found = Done(whole.world, tmp_path, whole.world.evaluate(tmp_path, kind, search=NARROW.get(kind, SearchParams())))
-    assert found.metrics == whole.metrics
+    evaluated = Done(
+        whole.world, tmp_path, whole.world.evaluate(tmp_path, kind, search=NARROW.get(kind, SearchParams()))
+    )
+    assert evaluated.metrics == whole.metrics
     names = {path.name for path in (whole.out / "runs").iterdir()}
     assert {path.name for path in (tmp_path / "runs").iterdir()} == names
     for name in names:
         before, after = read_run(whole.out / "runs" / name), read_run(tmp_path / "runs" / name)
         assert after.drop_columns("score").equals(before.drop_columns("score")), name
-        # FAISS adds up a few queries otherwise than many: the last bits differ.
+        # FAISS adds up few queries in another order than many: the last bits differ.
         np.testing.assert_allclose(after["score"], before["score"], rtol=0, atol=0 if "exact" in name else 3e-7)
 
 
@@ -528,19 +532,20 @@ def test_the_number_of_threads_changes_no_byte(approximate: dict[str, Done], kin
 
 
 def test_all_batches_of_a_task_are_searched_equally_deep(by_label: Done, tmp_path: Path) -> None:
-    """Beyond ef_search, an HNSW index searches as wide as it is asked to reach: 200 and 201 are two searches."""
-    asked: list[tuple[int, int]] = []
+    """Beyond ef_search, the width of an HNSW search is k: searches for 200 and for 201 differ."""
+    searches: list[tuple[int, int]] = []
 
-    def noted(index: Any, vectors: NDArray[np.float32], k: int, *rest: Any) -> Any:
-        asked.append((len(vectors), k))
+    def recorded(index: Any, vectors: NDArray[np.float32], k: int, *rest: Any) -> Any:
+        searches.append((len(vectors), k))
         return search(index, vectors, k, *rest)
 
     from cbir.index.search import search
 
-    with mock.patch.multiple(index_search, _BATCH_QUERIES=4, search=noted):
+    with mock.patch.multiple(index_search, _BATCH_QUERIES=4, search=recorded):
         by_label.world.evaluate(tmp_path, "hnsw", subset(PARAMS, ann_ks=[200], run_depth=200), encoders=["clip"])
-    asked = [(n, k) for n, k in asked if k >= 200]  # map_at_r asks less deep
-    assert asked == [(4, 201)] * 5 + [(2, 201)] + [(4, 200)] * 3 + [(2, 200)]  # 22 image queries, then 14 text queries
+    searches = [(n, k) for n, k in searches if k >= 200]  # the searches for map_at_r are less deep
+    # 22 image queries, then 14 text queries
+    assert searches == [(4, 201)] * 5 + [(2, 201)] + [(4, 200)] * 3 + [(2, 200)]
 
 
 @pytest.fixture(scope="module")
@@ -557,13 +562,13 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Collection, TaskQue
     table = pa.Table.from_pylist(queries, QUERY_SCHEMA)
     labels = pa.array([f"c{number % 400}" for number in range(60_000)])
     relevance = Relevance(pa.array(ids), labels, table, QRELS_SCHEMA.empty_table())
-    asked = TaskQueries(
+    task_queries = TaskQueries(
         table["query_id"].to_pylist(), table, unit(rng.normal(size=(1000, 32))), np.full(1000, MISSING, np.int64)
     )
     index = build_index([rows], 60_000, 32, "flat", BuildParams(), threads=2)
     return (
         Collection(pa.array(ids), relevance, table, Classes.of(labels), {}),
-        asked,
+        task_queries,
         open_vectors(folder, "clip", "gallery"),
         index,
     )
@@ -572,33 +577,33 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Collection, TaskQue
 def test_memory_never_holds_the_scores_of_all_queries(
     large: tuple[Collection, TaskQueries, Any, Any],
 ) -> None:
-    gallery, asked, vectors, index = large
+    collection, queries, vectors, index = large
     params = subset(PARAMS, ks=[1, 10], ann_ks=[10])
     tracemalloc.start()
     try:
-        answers = evaluate_task(asked, gallery, vectors, index, SearchParams(), params, 100, 2, "evaluate")
+        searches = evaluate_task(queries, collection, vectors, index, SearchParams(), params, 100, 2, "evaluate")
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert answers["exact"].positions.shape == (1000, 100)
-    assert answers["index"].values["ann_recall@10"].min() == 1
+    assert searches["exact"].positions.shape == (1000, 100)
+    assert searches["index"].values["ann_recall@10"].min() == 1
     assert peak < 1000 * 60_000 * 4 / 3
 
 
 # --- how sure, and of what --------------------------------------------------------------------------------------------
 
 
-@each_answer
+@each_evaluation
 def test_intervals_are_of_the_values_of_each_query(done: Done, task: str, encoder: str) -> None:
     intervals = read_json(done.out / "intervals.json")
     rows = list(done.per_query(task, encoder, "exact").values())
     classes = classes_of([row["label"] for row in rows])
-    for name, found in intervals[task][encoder].items():
+    for name, bounds in intervals[task][encoder].items():
         values = np.array([[np.nan if row[name] is None else row[name]] for row in rows])
         (expected,) = interval_of_means(values, classes, PARAMS.resamples, PARAMS.seed)
         assert expected is not None
-        assert found == pytest.approx([expected.low, expected.high], abs=1e-6)
-        assert found[0] <= done.metrics[task][encoder][name] <= found[1]
+        assert bounds == pytest.approx([expected.low, expected.high], abs=1e-6)
+        assert bounds[0] <= done.metrics[task][encoder][name] <= bounds[1]
     assert set(intervals[task][encoder]) == set(done.metrics[task][encoder])
     assert intervals["about"] == {"level": 0.95, "resamples": PARAMS.resamples, "seed": PARAMS.seed, "drawn": "classes"}
 
@@ -608,19 +613,19 @@ def test_every_metric_has_definition_ceiling_and_number_of_queries(done: Done) -
     groups = [*done.metrics["cbir"].values(), *done.metrics["tbir"].values(), *done.metrics["categories"].values()]
     names = {name for values in groups for name in values}
     assert set(definitions) == names | {f"ann_recall@{k}" for k in ANN_KS}
-    for name, found in definitions.items():
-        assert found["definition"]
-        assert found["denominator"]
-        for task, of_task in found["tasks"].items():
+    for name, definition in definitions.items():
+        assert definition["definition"]
+        assert definition["denominator"]
+        for task, of_task in definition["tasks"].items():
             rows = done.per_query(task, "clip", "index" if name.startswith("ann_") else "exact")
             assert of_task["queries"] == sum(row[name] is not None for row in rows.values()), name
             assert of_task["ceiling"] == done.metrics["ceilings"][task].get(name, 1.0)
     assert definitions["recall@10"]["also_called"] == {"trec_eval": "recall_10", "ir-measures": "R@10"}
 
 
-def test_the_test_collection_is_told_by_its_rows_and_contents(by_label: Done, tmp_path: Path) -> None:
+def test_the_test_collection_is_identified_by_rows_and_contents(by_label: Done, tmp_path: Path) -> None:
     found = read_json(by_label.out / "test_collection.json")
-    assert {name: one["rows"] for name, one in found.items()} == {
+    assert {name: part["rows"] for name, part in found.items()} == {
         "gallery": 280,
         "queries": 36,
         "query images": 22,
@@ -764,7 +769,7 @@ def test_the_depth_is_100_or_a_smaller_gallery() -> None:
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> World:
-    """A world to spoil."""
+    """A world to damage."""
     world = make_world(tmp_path)
     world.queries = world.queries[:10]
     return world.write()

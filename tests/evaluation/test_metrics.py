@@ -24,14 +24,14 @@ reproducible = settings(deadline=None, derandomize=True)
 
 
 def ranks_of(cases: Sequence[Case]) -> RelevantRanks:
-    """What the metrics see of (ranked, relevance) pairs; shorter runs are filled up with nothing relevant."""
+    """The relevant ranks of (ranked, relevance) pairs; shorter runs are padded with images that are not relevant."""
     depth = max(len(ranked) for ranked, _ in cases)
     rows = [[relevance.get(image, 0) for image in ranked] + [0] * (depth - len(ranked)) for ranked, relevance in cases]
     return RelevantRanks.from_relevance(rows, ideal=[list(relevance.values()) for _, relevance in cases])
 
 
 def random_case(rng: np.random.Generator) -> Case:
-    """A run of up to 60 of 80 images, of which few to many are relevant, with grades up to 4."""
+    """A run of up to 60 of 80 images, with a varying share of relevant ones and grades up to 4."""
     images = [f"image{i:02d}" for i in range(80)]
     density = rng.choice([0.02, 0.1, 0.5])
     grades = np.where(rng.random(80) < density, rng.integers(1, 5, 80), 0)
@@ -43,7 +43,7 @@ def random_case(rng: np.random.Generator) -> Case:
 
 HITS_1_AND_3 = RelevantRanks.from_relevance([[1, 0, 1, 0, 0]], ideal=[[1] * 5])
 GRADED = RelevantRanks.from_relevance([[0, 3, 0, 1]], ideal=[[1, 3, 2]])  # the image of grade 2 is not retrieved
-NOTHING_FOUND = RelevantRanks.from_relevance([[0, 0, 0]], ideal=[[1, 2]])
+NOTHING_RETRIEVED = RelevantRanks.from_relevance([[0, 0, 0]], ideal=[[1, 2]])
 PERFECT = RelevantRanks.from_relevance([[3, 2, 1, 0]], ideal=[[1, 2, 3]])
 
 
@@ -75,14 +75,14 @@ PERFECT = RelevantRanks.from_relevance([[3, 2, 1, 0]], ideal=[[1, 2, 3]])
         (GRADED, "ndcg_at_k", 1, 0),
         (GRADED, "ndcg_at_k", 2, (3 / log2(3)) / (3 + 2 / log2(3))),
         (GRADED, "ndcg_at_k", 4, (3 / log2(3) + 1 / log2(5)) / (3 + 2 / log2(3) + 1 / log2(4))),
-        (NOTHING_FOUND, "precision_at_k", 3, 0),
-        (NOTHING_FOUND, "success_at_k", 3, 0),
-        (NOTHING_FOUND, "recall_at_k", 3, 0),
-        (NOTHING_FOUND, "ndcg_at_k", 3, 0),
-        (NOTHING_FOUND, "r_precision", None, 0),
-        (NOTHING_FOUND, "average_precision", None, 0),
-        (NOTHING_FOUND, "average_precision_at_r", None, 0),
-        (NOTHING_FOUND, "reciprocal_rank", None, 0),
+        (NOTHING_RETRIEVED, "precision_at_k", 3, 0),
+        (NOTHING_RETRIEVED, "success_at_k", 3, 0),
+        (NOTHING_RETRIEVED, "recall_at_k", 3, 0),
+        (NOTHING_RETRIEVED, "ndcg_at_k", 3, 0),
+        (NOTHING_RETRIEVED, "r_precision", None, 0),
+        (NOTHING_RETRIEVED, "average_precision", None, 0),
+        (NOTHING_RETRIEVED, "average_precision_at_r", None, 0),
+        (NOTHING_RETRIEVED, "reciprocal_rank", None, 0),
         (PERFECT, "r_precision", None, 1),
         (PERFECT, "average_precision", None, 1),
         (PERFECT, "average_precision_at_r", None, 1),
@@ -103,9 +103,9 @@ def test_average_precision_divides_by_all_relevant_images() -> None:
 
 
 def test_a_padded_rank_never_counts_however_large_k_is() -> None:
-    assert metrics.recall_at_k(NOTHING_FOUND, 10**12).tolist() == [0]
-    assert metrics.average_precision(NOTHING_FOUND).tolist() == [0]
-    assert metrics.reciprocal_rank(NOTHING_FOUND).tolist() == [0]
+    assert metrics.recall_at_k(NOTHING_RETRIEVED, 10**12).tolist() == [0]
+    assert metrics.average_precision(NOTHING_RETRIEVED).tolist() == [0]
+    assert metrics.reciprocal_rank(NOTHING_RETRIEVED).tolist() == [0]
 
 
 # --- queries without relevant images --------------------------------------------------------------------------------
@@ -122,8 +122,8 @@ def test_queries_without_relevant_images_are_left_out_of_the_mean() -> None:
 
 
 def test_the_mean_leaves_out_a_metric_without_any_valid_query() -> None:
-    nobody = RelevantRanks.from_relevance([[0, 0]], ideal=[[]])
-    assert metrics.mean(metrics.per_query(nobody, ks=[1, 5])) == {}
+    no_relevant = RelevantRanks.from_relevance([[0, 0]], ideal=[[]])
+    assert metrics.mean(metrics.per_query(no_relevant, ks=[1, 5])) == {}
     no_queries = RelevantRanks.from_relevance(np.zeros((0, 3), int), ideal=[])
     assert metrics.mean(metrics.per_query(no_queries, ks=[1])) == {}
 
@@ -159,7 +159,7 @@ class ScoredCase:
     """A query over 80 images, many of them with equal scores; ids fall with the position, so that trec_eval's order of equal
     scores, by id descending, is ours.
 
-    depth : of the run.  missing : whether the run leaves the query out rather than answering it with nothing.
+    depth : of the run.  missing : whether a query without results is absent from the run.
     """
 
     scores: np.ndarray
@@ -176,14 +176,14 @@ class ScoredCase:
         empty = rng.random() < 0.1
         return cls(scores, grades, 0 if empty else int(rng.integers(1, 81)), bool(rng.random() < 0.5))
 
-    def found(self) -> tuple[np.ndarray, np.ndarray]:
-        """The rank of each relevant image that the run holds, as cbir.evaluation.evaluate finds them, and its grade."""
+    def retrieved(self) -> tuple[np.ndarray, np.ndarray]:
+        """The rank of each relevant image in the run, computed as in cbir.evaluation.evaluate, and its grade."""
         relevant = np.flatnonzero(self.grades)
         ranks = ranks_of_relevant(self.scores, relevant)
         return ranks[ranks <= self.depth], self.grades[relevant[ranks <= self.depth]]
 
     def run(self) -> dict[str, float] | None:
-        """What trec_eval gets: any order, and some of the images with the last of the scores left out."""
+        """The run for trec_eval, in any order, without some of the images that have the lowest score."""
         if self.depth == 0 and self.missing:
             return None
         kept = sorted(oracles.ranked_positions(self.scores.tolist())[: self.depth])
@@ -194,7 +194,7 @@ def test_equal_to_trec_eval() -> None:
     n_cases = 10_000
     rng = np.random.default_rng(21)
     cases = {str(number): ScoredCase.random(rng) for number in range(n_cases)}
-    found = [case.found() for case in cases.values()]
+    found = [case.retrieved() for case in cases.values()]
     ranks = RelevantRanks.from_ranks(*zip(*found, strict=True), ideal=[case.grades for case in cases.values()])
     ours = {name: dict(zip(cases, values, strict=True)) for name, values in metrics.per_query(ranks, KS).items()}
 
@@ -207,9 +207,9 @@ def test_equal_to_trec_eval() -> None:
     results = [(q, names[measure], value) for q, measure, value in trec_eval(names, qrels, runs)]
     # MAP@R is trec_eval's map_cut at each query's own number of relevant images.
     for r in np.unique(ranks.n_relevant[ranks.n_relevant > 0]):
-        asked = {q: qrels[q] for q, its_r in zip(cases, ranks.n_relevant, strict=True) if its_r == r}
-        answered = {q: runs[q] for q in asked if q in runs}
-        results += [(q, "map_at_r", value) for q, _, value in trec_eval([ir_measures.AP @ int(r)], asked, answered)]
+        queries = {q: qrels[q] for q, r_of_query in zip(cases, ranks.n_relevant, strict=True) if r_of_query == r}
+        answered = {q: runs[q] for q in queries if q in runs}
+        results += [(q, "map_at_r", value) for q, _, value in trec_eval([ir_measures.AP @ int(r)], queries, answered)]
 
     no_relevant = {q for q, case in cases.items() if not case.grades.any()}
     compared = [result for result in results if result[0] not in no_relevant]
@@ -218,7 +218,7 @@ def test_equal_to_trec_eval() -> None:
     assert ours[largest[1]][largest[0]] == pytest.approx(largest[2], abs=1e-9), (largest, cases[largest[0]])
     assert all(np.isnan(ours[name][q]) for q in no_relevant for name in ours)  # where trec_eval counts 0
 
-    # the cases are as hard as they claim
+    # the cases are as varied as intended
     assert len(no_relevant) > 0.2 * n_cases
     assert len(runs) < 0.97 * n_cases
     assert sum(len(run) == 0 for run in runs.values()) > 0.03 * n_cases
@@ -242,7 +242,7 @@ METRIC_LEARNING = {
 
 @pytest.mark.parametrize("among_themselves", [True, False], ids=["own image left out", "another gallery"])
 def test_equal_to_pytorch_metric_learning(among_themselves: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Class by class, over 40 sets of random embeddings; a query whose label nobody shares is left out there, too."""
+    """Class by class, over 40 sets of random embeddings; a query whose label no other image has is left out there as well."""
     # the package imports this module, which replaces FAISS's search for every later test of the process
     monkeypatch.setitem(sys.modules, "faiss.contrib.torch_utils", ModuleType("faiss.contrib.torch_utils"))
     import torch  # seconds, and only here
@@ -255,11 +255,11 @@ def test_equal_to_pytorch_metric_learning(among_themselves: bool, monkeypatch: p
         centres = rng.normal(size=(n_classes, 8))
         labels = rng.integers(0, n_classes, 150)
         gallery = centres[labels] + rng.choice([0.3, 1, 3]) * rng.normal(size=(150, 8))
-        asked, asked_labels = gallery, labels
+        queries, query_labels = gallery, labels
         if not among_themselves:
-            asked_labels = rng.integers(0, n_classes + 1, 60)
-            asked = np.vstack([centres, np.zeros(8)])[asked_labels] + rng.normal(size=(60, 8))
-        scores = (asked @ gallery.T).astype(np.float32)
+            query_labels = rng.integers(0, n_classes + 1, 60)
+            queries = np.vstack([centres, np.zeros(8)])[query_labels] + rng.normal(size=(60, 8))
+        scores = (queries @ gallery.T).astype(np.float32)
 
         def neighbours(query: Any, k: int, reference: Any, includes: bool, scores: np.ndarray = scores) -> tuple:
             """By our own scores, equal ones in our order; the package's default, FAISS, sums in another order."""
@@ -271,10 +271,10 @@ def test_equal_to_pytorch_metric_learning(among_themselves: bool, monkeypatch: p
         calculator = AccuracyCalculator(
             tuple(METRIC_LEARNING), return_per_class=True, device=torch.device("cpu"), knn_func=neighbours
         )
-        theirs = calculator.get_accuracy(asked, asked_labels, gallery, labels, ref_includes_query=among_themselves)
+        expected = calculator.get_accuracy(queries, query_labels, gallery, labels, ref_includes_query=among_themselves)
 
         ranks = []
-        for number, label in enumerate(asked_labels):
+        for number, label in enumerate(query_labels):
             own = number if among_themselves else None
             relevant = np.flatnonzero((labels == label) & (np.arange(150) != (-1 if own is None else own)))
             ranks.append(ranks_of_relevant(scores[number], relevant, own))
@@ -282,10 +282,10 @@ def test_equal_to_pytorch_metric_learning(among_themselves: bool, monkeypatch: p
         ours = metrics.per_query(RelevantRanks.from_ranks(ranks, ones, ideal=ones), ks=[1])
         valid = ~np.isnan(ours["mrr"])
         for their_name, name in METRIC_LEARNING.items():
-            classes = np.unique(asked_labels[valid])
-            mine = [ours[name][valid & (asked_labels == label)].mean() for label in classes]
-            atol = 1e-6 if name == "mrr" else 1e-9  # it computes this one in float32
-            np.testing.assert_allclose(mine, theirs[their_name], rtol=0, atol=atol, err_msg=name)
+            classes = np.unique(query_labels[valid])
+            means = [ours[name][valid & (query_labels == label)].mean() for label in classes]
+            atol = 1e-6 if name == "mrr" else 1e-9  # which the package computes in float32
+            np.testing.assert_allclose(means, expected[their_name], rtol=0, atol=atol, err_msg=name)
             compared += len(classes)
     assert compared > 1000
 
@@ -320,7 +320,7 @@ def test_a_higher_score_of_a_best_image_lowers_no_metric(seed: int, step: float,
     best = data.draw(st.sampled_from(np.flatnonzero(case.grades == case.grades.max()).tolist()), label="best")
     raised = case.scores.copy()
     raised[best] += np.float32(step)
-    found = [case.found(), replace(case, scores=raised).found()]
+    found = [case.retrieved(), replace(case, scores=raised).retrieved()]
     values = metrics.per_query(RelevantRanks.from_ranks(*zip(*found, strict=True), ideal=[case.grades] * 2), KS)
     for name, (before, after) in values.items():
         assert after >= before - 1e-12, name
@@ -388,7 +388,7 @@ def test_k_below_one_is_refused(name: str, k: int) -> None:
         ([-np.inf, -np.inf], 0.0, 0.0),
     ],
 )
-def test_ann_recall_counts_ties_as_found(found: list[float], tolerance: float, expected: float) -> None:
+def test_ann_recall_counts_ties(found: list[float], tolerance: float, expected: float) -> None:
     exact = [0.9, 0.5, 0.5, 0.4]
     value = metrics.ann_recall_at_k(np.float32([found]), np.float32([exact]), k=2, tolerance=tolerance)
     assert value.tolist() == [expected]

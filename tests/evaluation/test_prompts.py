@@ -1,4 +1,4 @@
-"""Prompt sets: what they say, and what they find, against plain loops."""
+"""Prompt sets: their templates, and their metrics against plain loops."""
 
 from pathlib import Path
 
@@ -38,16 +38,16 @@ def test_means_spreads_ensembles_and_the_worst_class(world: World, tmp_path: Pat
     ):
         means, spreads, ensembles = [], [], []
         for label in labels:
-            vectors = [world.vectors["clip"]["prompts"][template.format(one.format(label))] for one in names]
+            vectors = [world.vectors["clip"]["prompts"][template.format(name_of.format(label))] for name_of in names]
             values = [by_hand(world, vector, label) for vector in vectors]
             means.append({key: np.mean([value[key] for value in values]) for key in values[0]})
             spreads.append({key: np.std([value[key] for value in values]) for key in values[0]})
             mean = np.mean([vector.astype(float) for vector in vectors], axis=0)
             ensembles.append(by_hand(world, (mean / np.linalg.norm(mean)).astype(np.float32), label))
         for key in ("success@1", "precision@10", "map_at_r"):
-            assert found[name]["mean"][key] == pytest.approx(np.mean([one[key] for one in means]))
-            assert found[name]["spread"][key] == pytest.approx(np.mean([one[key] for one in spreads]))
-            assert found[name]["ensemble"][key] == pytest.approx(np.mean([one[key] for one in ensembles]))
+            assert found[name]["mean"][key] == pytest.approx(np.mean([values_of[key] for values_of in means]))
+            assert found[name]["spread"][key] == pytest.approx(np.mean([values_of[key] for values_of in spreads]))
+            assert found[name]["ensemble"][key] == pytest.approx(np.mean([values_of[key] for values_of in ensembles]))
             low, high = found[name]["intervals"]["ensemble"][key]
             assert low <= found[name]["ensemble"][key] <= high
         worst = min(range(len(labels)), key=lambda row: ensembles[row]["map_at_r"])

@@ -1,4 +1,4 @@
-"""cbir.evaluation.relevance: what is relevant to a query, its own image left out, run tables."""
+"""cbir.evaluation.relevance: relevant images without the query's own, and run tables."""
 
 from typing import Any
 
@@ -21,17 +21,17 @@ GALLERY = ["a", "b", "c", "d", "e"]
 
 def relevance(labels: list[str | None], queries: dict[str, str | None], *qrels: tuple[str, str, int]) -> Relevance:
     """queries : query_id -> label.  qrels : (query_id, image_id, grade)."""
-    asked = [{"query_id": query_id, "task": "cbir", "label": label} for query_id, label in queries.items()]
+    rows = [{"query_id": query_id, "task": "cbir", "label": label} for query_id, label in queries.items()]
     judged = [dict(zip(QRELS_SCHEMA.names, row, strict=True)) for row in qrels]
     return Relevance(
         pa.array(GALLERY[: len(labels)], pa.string()),
         pa.array(labels, pa.string()),
-        pa.Table.from_pylist(asked, QUERY_SCHEMA),
+        pa.Table.from_pylist(rows, QUERY_SCHEMA),
         pa.Table.from_pylist(judged, QRELS_SCHEMA),
     )
 
 
-def told(found: tuple[NDArray[np.int64], NDArray[np.float64]]) -> tuple[list[int], list[float]]:
+def as_lists(found: tuple[NDArray[np.int64], NDArray[np.float64]]) -> tuple[list[int], list[float]]:
     assert found[0].dtype == np.int64
     assert found[1].dtype == np.float64
     return found[0].tolist(), found[1].tolist()
@@ -42,27 +42,27 @@ def told(found: tuple[NDArray[np.int64], NDArray[np.float64]]) -> tuple[list[int
 
 def test_every_image_of_the_label_is_relevant_with_grade_1() -> None:
     found = relevance(["x", "y", "x", None, "x"], {"q": "x", "r": "y"})
-    assert told(found.of("q", MISSING)) == ([0, 2, 4], [1, 1, 1])
-    assert told(found.of("r", MISSING)) == ([1], [1])
+    assert as_lists(found.of("q", MISSING)) == ([0, 2, 4], [1, 1, 1])
+    assert as_lists(found.of("r", MISSING)) == ([1], [1])
 
 
 def test_the_querys_own_image_is_not_relevant_to_it() -> None:
     found = relevance(["x", "y", "x", "x"], {"q": "x"})
-    assert told(found.of("q", 2)) == ([0, 3], [1, 1])
-    assert told(found.of("q", 1)) == ([0, 2, 3], [1, 1, 1])  # of another label: nothing to leave out
-    assert told(found.of("q", MISSING)) == ([0, 2, 3], [1, 1, 1])  # asking leaves no trace
+    assert as_lists(found.of("q", 2)) == ([0, 3], [1, 1])
+    assert as_lists(found.of("q", 1)) == ([0, 2, 3], [1, 1, 1])  # an image of another label
+    assert as_lists(found.of("q", MISSING)) == ([0, 2, 3], [1, 1, 1])  # a call changes nothing
 
 
 def test_unlabelled_images_are_not_relevant_to_unlabelled_queries() -> None:
-    assert told(relevance(["x", None, None], {"q": None}).of("q", MISSING)) == ([], [])
+    assert as_lists(relevance(["x", None, None], {"q": None}).of("q", MISSING)) == ([], [])
 
 
 def test_a_label_that_no_gallery_image_has_makes_nothing_relevant() -> None:
-    assert told(relevance(["x", None], {"q": "z"}).of("q", MISSING)) == ([], [])
+    assert as_lists(relevance(["x", None], {"q": "z"}).of("q", MISSING)) == ([], [])
 
 
 def test_a_gallery_without_labels_makes_nothing_relevant() -> None:
-    assert told(relevance([None, None], {"q": "x", "r": None}).of("q", MISSING)) == ([], [])
+    assert as_lists(relevance([None, None], {"q": "x", "r": None}).of("q", MISSING)) == ([], [])
 
 
 # --- by judgements ----------------------------------------------------------------------------------------------------
@@ -70,33 +70,33 @@ def test_a_gallery_without_labels_makes_nothing_relevant() -> None:
 
 def test_by_judgements_grades_count_and_labels_do_not() -> None:
     found = relevance(["x"] * 5, {"q": "x", "r": "x"}, ("q", "e", 3), ("q", "b", 1), ("r", "a", 2))
-    assert told(found.of("q", MISSING)) == ([1, 4], [1, 3])  # ascending, whatever the order of the rows
-    assert told(found.of("r", MISSING)) == ([0], [2])
+    assert as_lists(found.of("q", MISSING)) == ([1, 4], [1, 3])  # ascending, for any order of the rows
+    assert as_lists(found.of("r", MISSING)) == ([0], [2])
 
 
 def test_grade_0_and_below_is_not_relevant() -> None:
     found = relevance(["x"] * 3, {"q": "x"}, ("q", "a", 0), ("q", "b", 1), ("q", "c", -1))
-    assert told(found.of("q", MISSING)) == ([1], [1])
+    assert as_lists(found.of("q", MISSING)) == ([1], [1])
 
 
 def test_labels_do_not_replace_judgements_of_grade_0() -> None:
-    assert told(relevance(["x"] * 2, {"q": "x"}, ("q", "a", 0)).of("q", MISSING)) == ([], [])
+    assert as_lists(relevance(["x"] * 2, {"q": "x"}, ("q", "a", 0)).of("q", MISSING)) == ([], [])
 
 
 def test_judged_images_that_are_not_in_the_gallery_are_ignored() -> None:
     found = relevance(["x"] * 3, {"q": None, "r": None}, ("q", "gone", 3), ("q", "c", 2), ("r", "gone", 1))
     for own in (0, MISSING):
-        assert told(found.of("q", own)) == ([2], [2])
-        assert told(found.of("r", own)) == ([], [])
+        assert as_lists(found.of("q", own)) == ([2], [2])
+        assert as_lists(found.of("r", own)) == ([], [])
 
 
-def test_a_query_that_nobody_judged_has_nothing_relevant() -> None:
-    assert told(relevance(["x"], {"q": "x", "r": "x"}, ("q", "a", 1)).of("r", MISSING)) == ([], [])
+def test_a_query_without_judgements_has_nothing_relevant() -> None:
+    assert as_lists(relevance(["x"], {"q": "x", "r": "x"}, ("q", "a", 1)).of("r", MISSING)) == ([], [])
 
 
 def test_a_judgement_of_the_querys_own_image_is_left_out() -> None:
     found = relevance(["x"] * 3, {"q": "x"}, ("q", "a", 2), ("q", "b", 3), ("q", "c", 1))
-    assert told(found.of("q", 1)) == ([0, 2], [2, 1])
+    assert as_lists(found.of("q", 1)) == ([0, 2], [2, 1])
 
 
 # --- the query's own image --------------------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ def leave_out(scores: list[list[float]], positions: list[list[int]], own: list[i
     [([7, 3, 4, 5], [3, 4, 5]), ([3, 7, 4, 5], [3, 4, 5]), ([3, 4, 5, 7], [3, 4, 5]), ([3, 4, 5, 6], [3, 4, 5])],
     ids=["first", "in the middle", "last", "absent"],
 )
-def test_the_own_image_is_taken_out_wherever_it_stands(positions: list[int], kept: list[int]) -> None:
+def test_the_own_image_is_removed_at_any_rank(positions: list[int], kept: list[int]) -> None:
     scores = {7: 0.5, 3: 0.75, 4: 0.625, 5: 0.375, 6: 0.25}
     expected = [scores[position] for position in kept]
     found = leave_out([[scores[position] for position in positions]], [positions], own=[7], k=3)
@@ -163,10 +163,10 @@ def test_without_self_and_run_table_equal_a_plain_loop(search: tuple[list[list[i
     queries = [f"q{number}" for number in range(len(rows))]
 
     expected = []
-    for query_id, row, mine in zip(queries, rows, own, strict=True):
+    for query_id, row, own_position in zip(queries, rows, own, strict=True):
         rank = 0
         for position in row:
-            if position in (MISSING, mine) or rank == k:
+            if position in (MISSING, own_position) or rank == k:
                 continue
             rank += 1
             expected.append({"query_id": query_id, "image_id": ids[position], "rank": rank, "score": score[position]})

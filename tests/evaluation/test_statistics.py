@@ -1,4 +1,4 @@
-"""Intervals and tests against brute force, scipy, hand-worked cases, and what they promise on drawn data sets."""
+"""Intervals and tests against brute force, scipy and cases worked by hand."""
 
 import itertools
 
@@ -25,16 +25,16 @@ def test_a_query_without_label_is_its_own_class() -> None:
     assert classes_of([]).tolist() == []
 
 
-def bounds(found: list[Interval | None]) -> np.ndarray:
-    return np.array([(one.low, one.high) for one in found if one is not None])
+def bounds(intervals: list[Interval | None]) -> np.ndarray:
+    return np.array([(interval.low, interval.high) for interval in intervals if interval is not None])
 
 
-def drawn_by_hand(values: np.ndarray, classes: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """The means of the bootstrap, one class after another and one query after another."""
+def resampled_by_hand(values: np.ndarray, classes: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """The means of the bootstrap, resampled class by class and averaged over queries."""
     rng, means = np.random.default_rng(seed), []
     n_classes = classes.max() + 1
     for _ in range(resamples):
-        rows = np.concatenate([np.flatnonzero(classes == one) for one in rng.integers(0, n_classes, n_classes)])
+        rows = np.concatenate([np.flatnonzero(classes == drawn) for drawn in rng.integers(0, n_classes, n_classes)])
         means.append(np.nanmean(values[rows]))
     return np.array(means)
 
@@ -45,26 +45,26 @@ def test_intervals_are_those_of_the_bootstrap_done_by_hand(n_classes: int) -> No
     classes = rng.permutation(np.concatenate([np.arange(n_classes), rng.integers(0, n_classes, 3 * n_classes)]))
     values = rng.random(len(classes)) + 0.1 * classes / n_classes
     values[rng.random(len(values)) < 0.1] = np.nan
-    (found,) = interval_of_means(values[:, None], classes, 40_000, seed=0)
-    means = drawn_by_hand(values, classes, 10_000, seed=1)
+    (interval,) = interval_of_means(values[:, None], classes, 40_000, seed=0)
+    means = resampled_by_hand(values, classes, 10_000, seed=1)
     t = stats.t.ppf(0.025, n_classes - 1) * np.sqrt(n_classes / (n_classes - 1))
     low, high = np.quantile(means, [stats.norm.cdf(t), stats.norm.sf(t)])
-    assert found is not None
+    assert interval is not None
     spread = means.std()
-    assert abs(found.low - low) < 0.15 * spread
-    assert abs(found.high - high) < 0.15 * spread
+    assert abs(interval.low - low) < 0.15 * spread
+    assert abs(interval.high - high) < 0.15 * spread
 
 
-def test_of_single_queries_it_is_as_wide_as_students() -> None:
+def test_intervals_of_single_queries_are_as_wide_as_students_t() -> None:
     values = np.random.default_rng(3).normal(size=(400, 1))
-    (found,) = interval_of_means(values, np.arange(400), 20_000, seed=0)
+    (interval,) = interval_of_means(values, np.arange(400), 20_000, seed=0)
     half = stats.t.ppf(0.975, 399) * values.std(ddof=1) / 20
-    assert found is not None
-    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.03)
-    assert (found.high + found.low) / 2 == pytest.approx(values.mean(), abs=0.1 * half)
+    assert interval is not None
+    assert (interval.high - interval.low) / 2 == pytest.approx(half, rel=0.03)
+    assert (interval.high + interval.low) / 2 == pytest.approx(values.mean(), abs=0.1 * half)
 
 
-def test_every_metric_has_its_own_interval_whatever_stands_beside_it() -> None:
+def test_intervals_do_not_depend_on_other_metrics() -> None:
     rng = np.random.default_rng(0)
     values, classes = rng.random((50, 3)), np.arange(50) % 7
     together = bounds(interval_of_means(values, classes, 500, seed=4))
@@ -99,11 +99,11 @@ def test_blocks_of_draws_are_one_stream(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_p_value_is_the_share_of_all_signs() -> None:
-    """With 8 classes the 256 signs can be gone through."""
+    """8 classes have only 256 sign assignments."""
     rng = np.random.default_rng(5)
     classes = np.repeat(np.arange(8), 3)
     differences = rng.normal(0.2, 0.5, (24, 1))
-    sums = np.array([differences[classes == one].sum() for one in range(8)])
+    sums = np.array([differences[classes == number].sum() for number in range(8)])
     far = [abs(np.dot(signs, sums)) >= abs(sums.sum()) - 1e-9 for signs in itertools.product((-1, 1), repeat=8)]
     found = p_values_of_differences(differences, classes, 50_000, seed=0)
     assert found[0] == pytest.approx(np.mean(far), abs=0.01)
@@ -155,10 +155,10 @@ def test_a_metric_without_values_has_no_p() -> None:
 @settings(max_examples=200, deadline=None)
 def test_holm_is_that_of_the_definition(p_values: list[float]) -> None:
     found = holm(np.array(p_values))
-    made = sorted(p for p in p_values if not np.isnan(p))
+    tested = sorted(p for p in p_values if not np.isnan(p))
     for p, corrected in zip(p_values, found, strict=True):
         if np.isnan(p):
             assert np.isnan(corrected)
             continue
-        steps = [min(1.0, (len(made) - place) * other) for place, other in enumerate(made) if other <= p]
-        assert corrected == pytest.approx(max(steps[: made.index(p) + 1]))
+        steps = [min(1.0, (len(tested) - rank) * smaller) for rank, smaller in enumerate(tested) if smaller <= p]
+        assert corrected == pytest.approx(max(steps[: tested.index(p) + 1]))

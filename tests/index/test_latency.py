@@ -1,4 +1,4 @@
-"""cbir.index.latency on the small world of known vectors: what is measured and told, never how long it took."""
+"""cbir.index.latency on a world of known vectors: what is measured and written, never how long it takes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,27 +42,27 @@ def measured(world: World, out: Path, kind: str = "flat", n_queries: int = 5, se
 
 @pytest.fixture
 def searches() -> Iterator[list[tuple[str, NDArray[np.float32], int, SearchParams]]]:
-    """Every search that is made: kind of index, queries, k and parameters."""
-    made: list[tuple[str, NDArray[np.float32], int, SearchParams]] = []
+    """Records each search: kind of index, queries, k and parameters."""
+    recorded: list[tuple[str, NDArray[np.float32], int, SearchParams]] = []
 
-    def noted(index: Any, queries: NDArray[np.float32], k: int, params: SearchParams, threads: int) -> Any:
-        made.append((kind_of(index).name, queries, k, params))
+    def record(index: Any, queries: NDArray[np.float32], k: int, params: SearchParams, threads: int) -> Any:
+        recorded.append((kind_of(index).name, queries, k, params))
         return search(index, queries, k, params, threads)
 
     search = latency.search
-    with mock.patch.object(latency, "search", noted):
-        yield made
+    with mock.patch.object(latency, "search", record):
+        yield recorded
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_image_and_text_queries_are_timed_by_both_searches(world: World, kind: str, tmp_path: Path) -> None:
-    told = measured(world, tmp_path / "latency.json", kind)
-    assert (list(told), told["k"], told["threads"]) == (["encoders", "k", "threads"], 10, 1)
-    assert {encoder: list(found) for encoder, found in told["encoders"].items()} == {
+    measures = measured(world, tmp_path / "latency.json", kind)
+    assert (list(measures), measures["k"], measures["threads"]) == (["encoders", "k", "threads"], 10, 1)
+    assert {encoder: list(found) for encoder, found in measures["encoders"].items()} == {
         "mobilenet": ["image"],  # it reads no text
         "clip": ["image", "text"],
     }
-    for found in told["encoders"].values():
+    for found in measures["encoders"].values():
         for by_search in found.values():
             assert list(by_search) == ["index", "exact"]
             for values in by_search.values():
@@ -79,13 +79,13 @@ def test_exact_is_the_flat_index_with_its_own_parameters(
     search = {"nprobe": 3} if kind.startswith("ivf") else {"ef_search": 20} if kind == "hnsw" else {}
     with mock.patch.object(latency, "build_index", wraps=build_index) as builds:
         measured(world, tmp_path / "latency.json", kind, **search)
-    # A flat index is its own yardstick; to any other, one is built for each encoder.
+    # A flat index is exact itself; for any other kind, a flat one is built for each encoder.
     assert [call.args[3:5] for call in builds.call_args_list] == [("flat", BuildParams())] * (
         0 if kind == "flat" else 2
     )
     per_measure = 5 + 5 + 1 + 3  # warm-up, single queries, a batch to warm up, three batches
-    asked = [(kind, SearchParams(**search))] * per_measure + [("flat", SearchParams())] * per_measure
-    assert [(found, params) for found, _, _, params in searches] == 3 * asked
+    expected = [(kind, SearchParams(**search))] * per_measure + [("flat", SearchParams())] * per_measure
+    assert [(found, params) for found, _, _, params in searches] == 3 * expected
 
 
 def test_single_queries_and_batches_are_timed_after_a_warm_up(searches: list[Any]) -> None:
@@ -108,16 +108,17 @@ def test_the_sample_is_seeded_and_holds_no_query_twice(world: World, tmp_path: P
     first, again, other = batches(0), batches(0), batches(1)
     assert first == again
     assert len(first) == 24  # three sets of queries, by index and exact, four times
-    assert all(first[start : start + 8] == [first[start]] * 8 for start in range(0, 24, 8))  # both are asked the same
-    assert all(set(mine) != set(yours) for mine, yours in zip(first, other, strict=True))
+    # the same queries for both searches
+    assert all(first[start : start + 8] == [first[start]] * 8 for start in range(0, 24, 8))
+    assert all(set(batch) != set(of_other) for batch, of_other in zip(first, other, strict=True))
     assert all(len(set(batch)) == 8 for batch in first)
     known = {tuple(row.tolist()) for row in world.vectors["mobilenet"]["queries"].values()}
     assert set(first[0]) <= known
 
 
 def test_a_sample_larger_than_the_queries_takes_them_all(world: World, tmp_path: Path) -> None:
-    told = measured(world, tmp_path / "latency.json", n_queries=10_000)["encoders"]["clip"]
-    assert (told["image"]["index"]["queries"], told["text"]["exact"]["queries"]) == (22, 14)
+    measures = measured(world, tmp_path / "latency.json", n_queries=10_000)["encoders"]["clip"]
+    assert (measures["image"]["index"]["queries"], measures["text"]["exact"]["queries"]) == (22, 14)
 
 
 def test_k_is_at_most_the_size_of_the_gallery(tmp_path: Path, searches: list[Any]) -> None:

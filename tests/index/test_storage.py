@@ -5,14 +5,17 @@ from unittest import mock
 
 import faiss
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from cbir.core.errors import DataError
+from cbir.artifacts.vectors import VectorSet, read_passport
+from cbir.core.errors import DataError, PassportError
+from cbir.core.files import read_json
 from cbir.index.kinds import kind_of
-from cbir.index.params import SearchParams
+from cbir.index.params import BuildParams, IndexKind, IndexParams, SearchParams
 from cbir.index.search import search
-from cbir.index.storage import read_index, write_index
-from tests.index.gallery import DIM, QUERIES, each_kind
+from cbir.index.storage import index_vectors, open_index, read_index, write_index
+from tests.index.gallery import DIM, GALLERY, QUERIES, each_kind, split
 
 
 @each_kind
@@ -62,3 +65,36 @@ def test_a_missing_file_or_a_foreign_index_is_refused(tmp_path: Path) -> None:
         faiss.write_index(foreign, str(path))
         with pytest.raises(DataError, match=r"expected an inner-product index of kind flat, .* or sq8, found Index"):
             read_index(path)
+
+
+def test_an_index_is_stored_with_its_vectors_passport_and_size(tmp_path: Path) -> None:
+    passport = {"encoder": "clip", "dim": DIM, "rows": {"count": 500}}
+    vectors = VectorSet(pa.array([f"i{n}" for n in range(500)]), split(GALLERY[:500], 200), passport)
+    params = IndexParams(IndexKind.ivf_flat, BuildParams(nlist=5), SearchParams(nprobe=2))
+    index_vectors(vectors, params, tmp_path / "index", threads=2)
+    assert read_passport(tmp_path / "index") == {
+        "kind": "ivf_flat",
+        "factory": "IVF5,Flat",
+        "build": {
+            "kind": "ivf_flat",
+            "nlist": 5,
+            "pq_m": None,
+            "hnsw_m": None,
+            "ef_construction": None,
+            "train_rows": 500,
+            "seed": 0,
+        },
+        "faiss": faiss.__version__,
+        "vectors": passport,
+    }
+    size = (tmp_path / "index" / "index.faiss").stat().st_size
+    build = read_json(tmp_path / "index" / "build.json")
+    assert list(build) == ["build_s", "threads", "index_bytes", "bytes_per_vector"]
+    assert build["build_s"] >= 0
+    assert (build["threads"], build["index_bytes"], build["bytes_per_vector"]) == (2, size, size / 500)
+
+    index = open_index(tmp_path / "index", vectors)
+    assert search(index, GALLERY[7:8], 1, SearchParams(), threads=1)[1].tolist() == [[7]]
+    other = VectorSet(vectors.ids, vectors.parts, passport | {"encoder": "mobilenet"})
+    with pytest.raises(PassportError, match=r"index: passport field 'encoder': expected 'mobilenet', found 'clip'"):
+        open_index(tmp_path / "index", other)

@@ -32,7 +32,7 @@ CLASSES = 3
 
 
 def clusters(n: int, dim: int = 32, spread: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
-    """Three well-separated Gaussian clusters, and which of them each vector is of."""
+    """Vectors of three well-separated Gaussian clusters, and the cluster of each."""
     rng = np.random.default_rng(n)
     of = np.arange(n) % CLASSES
     return unit(3 * np.eye(dim)[of] + spread * rng.normal(size=(n, dim))), of
@@ -67,10 +67,10 @@ def test_the_sample_depends_on_the_seed_alone() -> None:
     assert first == again != other
 
 
-def test_every_image_is_drawn_as_often_as_any_other() -> None:
+def test_every_image_is_sampled_equally_often() -> None:
     labels = pa.array([*"aaaaaaabbc", None])
-    drawn = np.concatenate([sample_by_class(labels, 4, seed) for seed in range(3000)])
-    shares = np.bincount(drawn, minlength=11) / 3000
+    sampled = np.concatenate([sample_by_class(labels, 4, seed) for seed in range(3000)])
+    shares = np.bincount(sampled, minlength=11) / 3000
     np.testing.assert_allclose(shares, 4 / 11, atol=0.05)  # five standard deviations and more
 
 
@@ -110,7 +110,7 @@ def test_vectors_that_are_not_finite_are_refused(bad: float) -> None:
 
 
 def test_the_number_of_threads_changes_no_byte() -> None:
-    """The bytes of the map alone would tell too little: one of few images may be the same on two threads by luck."""
+    """Not only the bytes of the map are compared, because a small map may be the same on two threads by chance."""
     rows = clusters(300, 512)[0]
     maps, pools = [], []
 
@@ -129,7 +129,7 @@ def test_the_number_of_threads_changes_no_byte() -> None:
     assert set(pools) == {("openmp", 1), ("blas", 1)}
 
 
-# ---- whether the map is true
+# ---- whether the map preserves neighbourhoods
 
 
 def test_nearest_neighbours_on_the_map_share_a_cluster() -> None:
@@ -137,7 +137,7 @@ def test_nearest_neighbours_on_the_map_share_a_cluster() -> None:
     points = project(rows, 30)
     nearest = NearestNeighbors(n_neighbors=1).fit(points).kneighbors(return_distance=False)[:, 0]
     assert (of[nearest] == of).mean() > 0.95
-    strangers = np.random.default_rng(0).permutation(points)  # the measure can fail
+    strangers = np.random.default_rng(0).permutation(points)  # to show that the measure can fail
     nearest = NearestNeighbors(n_neighbors=1).fit(strangers).kneighbors(return_distance=False)[:, 0]
     assert (of[nearest] == of).mean() < 0.6
 
@@ -207,16 +207,16 @@ def test_memory_holds_the_samples_vectors_and_no_others(opened: tuple[VectorSet,
     gallery, images = opened
     assert len(gallery.parts) == 4
     assert all(isinstance(part, np.memmap) for part in gallery.parts)
-    asked: list[int] = []
+    row_counts: list[int] = []
     rows_at = vectors_module.rows_at
 
-    def noted(parts: list[np.ndarray], positions: np.ndarray, dim: int) -> np.ndarray:
-        asked.append(len(positions))
+    def record(parts: list[np.ndarray], positions: np.ndarray, dim: int) -> np.ndarray:
+        row_counts.append(len(positions))
         return rows_at(parts, positions, dim)
 
-    with mock.patch.object(vectors_module, "rows_at", noted):
+    with mock.patch.object(vectors_module, "rows_at", record):
         draw_map(gallery, images, 20, 30, 0)
-    assert asked == [20]
+    assert row_counts == [20]
 
 
 # ---- the stage
@@ -229,12 +229,12 @@ def test_the_stage_writes_the_same_bytes_in_every_process(world: World, monkeypa
     stage.main("mobilenet")
     path = world.data / "map" / "mobilenet.parquet"
     assert read_map(path).num_rows == 120
-    found = {path.read_bytes()}
+    contents = {path.read_bytes()}
     for threads in ("1", "2"):
         environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
         subprocess.run([sys.executable, "-m", "stages.draw_map", "mobilenet"], env=environment, check=True)
-        found.add(path.read_bytes())
-    assert len(found) == 1
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
     assert hash_ids(read_map(path)["image_id"].to_pylist()) != hash_ids(world.gallery)
 
 
