@@ -1,8 +1,9 @@
-"""The stage report over synthetic vectors and pictures: wall time and peak memory of the whole process, sizes of the pages.
+"""The stage report on synthetic vectors and pictures: wall time and peak memory of its process, sizes of the pages.
 
     python -m benchmarks.report [--gallery 100000] [--queries 10000] [--map 5000]
 
-Both encoders at their real dimensions, clusters of 200 classes, image queries only; every other stage runs before.
+Both encoders have their real dimensions; the vectors form clusters of 200 classes; there are image queries only. All other
+stages run first.
 """
 
 import argparse
@@ -22,9 +23,10 @@ from benchmarks.embedding import machine
 from benchmarks.evaluation import prepare
 from cbir.artifacts.images import write_quarantine
 from cbir.artifacts.names import ENCODERS
+from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.core.files import write_json
 
-_PICTURES, _PX = 4000, 64  # different ones; more are the same again
+_PICTURES, _PX = 4000, 64  # distinct pictures, used again for further images
 _STAGE = """
 from stages import report
 from cbir.core.machine import peak_bytes
@@ -35,7 +37,7 @@ print(peak_bytes())
 
 @cache
 def _picture(number: int) -> bytes:
-    """A JPEG as large as a photograph of so many pixels."""
+    """Return a JPEG as large as a photograph of this many pixels."""
     rng = np.random.default_rng(number)
     coarse = Image.fromarray(rng.integers(0, 256, (9, 9, 3), np.uint8)).resize((_PX, _PX), Image.Resampling.BICUBIC)
     noisy = np.asarray(coarse, np.int16) + rng.normal(0, 9, (_PX, _PX, 3)).astype(np.int16)
@@ -45,19 +47,19 @@ def _picture(number: int) -> bytes:
 
 
 def picture(number: int) -> bytes:
-    """The encoded picture of an image."""
+    """Return the encoded picture of an image."""
     return _picture(number % _PICTURES)
 
 
-def _summarise(data: Path, gallery: int, queries: int) -> None:
-    """What preprocess says of the images."""
-    write_quarantine(data / "images" / "quarantine.parquet", [])
-    of_classes = {"classes": 200, "smallest_class": gallery // 200, "largest_class": gallery // 200, "unlabelled": 0}
+def _summarise(data: DataPaths, gallery: int, queries: int) -> None:
+    """Write the summary and the quarantine, as preprocess does."""
+    write_quarantine(data.quarantine, [])
+    classes = {"classes": 200, "smallest_class": gallery // 200, "largest_class": gallery // 200, "unlabelled": 0}
     write_json(
-        data / "images" / "summary.json",
+        data.summary,
         {
             "dataset": "synthetic",
-            "gallery": {"images": gallery, **of_classes},
+            "gallery": {"images": gallery, **classes},
             "queries": {"by_task": {"cbir": queries}},
             "relevance": "same_label",
             "ignored_files": {},
@@ -76,15 +78,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         prepare(root, options.gallery, options.queries, [f"map.images={options.map}"], picture)
-        _summarise(root / "data", options.gallery, options.queries)
-        write_json(root / "reports" / "prompts.json", {})  # no text is asked
+        _summarise(DataPaths(root / "data"), options.gallery, options.queries)
+        write_json(ReportPaths(root / "reports").prompts, {})  # there are no text queries
         for stage in ("evaluate", "latency", *(f"draw_map {encoder}" for encoder in ENCODERS)):
             subprocess.run([sys.executable, "-m", *f"stages.{stage}".split()], cwd=root, env=environment, check=True)
         begun = perf_counter()
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", _STAGE], cwd=root, env=environment, stdout=subprocess.PIPE, text=True, check=True
         )
-        seconds, peak = perf_counter() - begun, int(done.stdout.split()[-1])
+        seconds, peak = perf_counter() - begun, int(process.stdout.split()[-1])
         sizes = {path.suffix: path.stat().st_size / 1e6 for path in (root / "reports").glob("report.*")}
     print(f"Machine: {machine()}.")
     print(
