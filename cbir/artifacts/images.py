@@ -74,7 +74,7 @@ class Quarantined:
 
 
 def write_shards(folder: Path, images: Iterable[PackedImage]) -> int:
-    """Write images to `part-*.parquet`, in the order given, with one shard in memory at a time; return their number.
+    """Write images to `part-*.parquet`, in the order given, with one shard in memory at a time; return their count.
 
     The images themselves decide where a shard ends (content-defined chunking, as in rsync and restic): adding or removing
     an image changes only its own shard, so results computed from the other shards stay valid.
@@ -156,7 +156,7 @@ def _ends_shard(image: PackedImage) -> bool:
     return int(image.sha256[:8], 16) < share * 2**32
 
 
-def _write_shard(folder: Path, number: int, rows: list[PackedImage]) -> None:
+def _write_shard(folder: Path, shard: int, rows: list[PackedImage]) -> None:
     table = pa.Table.from_pylist([asdict(row) for row in rows], IMAGE_SCHEMA)
-    path = folder / f"part-{number:05d}.parquet"
+    path = folder / f"part-{shard:05d}.parquet"
     write_table(path, table, IMAGE_SCHEMA, stored=("image",), group_rows=_GROUP_ROWS)

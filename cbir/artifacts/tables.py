@@ -30,8 +30,7 @@ def write_table(
 def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
     """Read a Parquet file and check its schema.  Raises DataError naming the column that differs."""
     try:
-        found = pq.read_schema(path)
-        _check_schema(path, found, schema)
+        _check_schema(path, pq.read_schema(path), schema)
         return pq.read_table(path, columns=columns, schema=schema)
     except FileNotFoundError:
         raise DataError(f"{path} is not here: run `dvc repro`") from None
@@ -44,10 +43,10 @@ def shard_paths(folder: Path, pattern: str) -> list[Path]:
     return sorted(folder.glob(pattern))
 
 
-def _check_schema(path: Path, found: pa.Schema, expected: pa.Schema) -> None:
+def _check_schema(path: Path, actual: pa.Schema, expected: pa.Schema) -> None:
     for field in expected:
-        if field.name not in found.names:
-            raise DataError(f"{path}: expected a column '{field.name}', found {', '.join(found.names)}")
-        kind = found.field(field.name).type
+        if field.name not in actual.names:
+            raise DataError(f"{path}: expected a column '{field.name}', found {', '.join(actual.names)}")
+        kind = actual.field(field.name).type
         if kind != field.type:
             raise DataError(f"{path}: column '{field.name}': expected {field.type}, found {kind}")

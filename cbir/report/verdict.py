@@ -68,12 +68,12 @@ def _on_indexes(facts: Facts) -> str:
     if not recalls or not costs:
         return ""
     lowest = share(min(recalls))
-    found = f"{'all' if lowest == '100 %' else f'at least {lowest}'} of the {facts.ann_k} exact neighbours"
+    neighbours = f"{'all' if lowest == '100 %' else f'at least {lowest}'} of the {facts.ann_k} exact neighbours"
     price = "no cost" if max(costs) < 0.0005 else f"a cost of at most {figure(max(costs))}"
     n_timed = sum(map(len, facts.latency.encoders.values()))
     as_fast = "; exact search is as fast here" if facts.as_fast and len(facts.as_fast) == n_timed else ""
     indexes = "indexes find" if " and " in facts.index_kinds else "index finds"
-    return f"The {facts.index_kinds} {indexes} {found}, at {price} in precision@{facts.cost_k}{as_fast}."
+    return f"The {facts.index_kinds} {indexes} {neighbours}, at {price} in precision@{facts.cost_k}{as_fast}."
 
 
 def _relevant(whose: str, precision: float, k: int) -> str:
