@@ -1,4 +1,4 @@
-"""`python -m cbir`: the command `cbir` without its installation."""
+"""`python -m cbir` is the command `cbir`; it works without installing the package."""
 
 from cbir.cli.main import main
 

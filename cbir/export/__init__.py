@@ -1,1 +1,1 @@
-"""A finished run in other formats: NPY for notebooks, TREC for trec_eval."""
+"""Export of a run: NPY files for notebooks, and TREC's format for trec_eval."""

@@ -1,1 +1,1 @@
-"""Several runs against each other: comparisons, sweeps, DVC experiments."""
+"""Several runs: comparisons, sweeps and DVC experiments."""

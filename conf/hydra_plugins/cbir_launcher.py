@@ -1,6 +1,6 @@
-"""The Hydra launcher of `cbir sweep`: hands each batch of jobs, of whatever sweeper, to the function that runs them.
+"""The Hydra launcher of `cbir sweep`: passes each batch of jobs from the sweeper to `cbir.runs.sweep.Sweep.run_batch`.
 
-Hydra takes plugins from this folder only, hence the file; everything else is in `cbir.runs.sweep`.
+It is here because Hydra looks for plugins in this folder only.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,14 +12,14 @@ from hydra.plugins.launcher import Launcher
 
 
 class BatchLauncher(Launcher):
-    """The sweeper's batch in, one number for each job out (None for a job that failed)."""
+    """Returns a number for each job of a batch, None for a failed job."""
 
     def setup(self, *, hydra_context: Any, task_function: Callable[..., Any], config: Any) -> None:
-        """Called by Hydra; `task_function` is `cbir.runs.sweep.Sweep.run_batch`."""
+        """Keep the function that runs a batch.  Hydra calls this first."""
         self._run_batch = task_function
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
-        """Called by the sweeper."""
+        """Run a batch.  The sweeper calls this."""
         values = self._run_batch(job_overrides)
         return [
             JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=value)

@@ -1,6 +1,7 @@
-"""Registers the typed schema of `cbir.compose` with Hydra, so that a wrong type or an unknown key dies in composition.
+"""Registers the typed schema of `cbir.compose` with Hydra, so that composition fails on a wrong type or an unknown key.
 
-DVC imports this file through `hydra.plugins_path = conf` (see .dvc/config) from whichever folder it was started in.
+DVC imports this file because of `hydra.plugins_path = conf` in .dvc/config.  It may run in any folder, so the repository's root
+is added to sys.path here.
 """
 
 import sys
