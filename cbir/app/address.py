@@ -41,7 +41,7 @@ class Choices:
 
     @classmethod
     def of(cls, encoders: Sequence[str], labels: Mapping[str, str], size: int) -> "Choices":
-        """size : of the gallery; a gallery-image query can have one result less, because it leaves its own image out."""
+        """size : of the gallery; a gallery-image query returns one image fewer, because its own is left out."""
         return cls(encoders, labels, max(1, min(MAX_K, size - 1)))
 
     @property

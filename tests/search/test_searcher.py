@@ -1,4 +1,4 @@
-"""The Searcher, against brute force over the stored vectors and the encoders in torch; and what it refuses."""
+"""The Searcher, against brute force over the stored vectors and the encoders in torch.  What it refuses: test_errors.py."""
 
 import json
 import os
@@ -9,7 +9,6 @@ from collections.abc import Callable
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,8 +21,7 @@ from cbir import Searcher
 from cbir.artifacts.images import IMAGE_SCHEMA, read_columns
 from cbir.artifacts.tables import write_table
 from cbir.artifacts.vectors import open_vectors
-from cbir.core.errors import CbirError, ConfigError, DataError, PassportError
-from cbir.core.files import read_json, write_json
+from cbir.core.errors import ConfigError, DataError
 from cbir.encoders.opening import load_encoder
 from cbir.encoders.params import Family
 from cbir.encoders.runtime import Runtime
@@ -270,137 +268,6 @@ def test_without_a_text_encoder_the_first_is_the_default(searchable: Path, photo
     assert searcher.image(photo).encoder == searcher.default_encoder == searcher.encoders[0] == "mobilenet"
     with pytest.raises(ConfigError, match=r"^the encoder mobilenet reads no text: search for an image$"):
         searcher.text("a star")
-
-
-# ---- errors
-
-
-@pytest.mark.parametrize(
-    ("search", "error", "message"),
-    [
-        (
-            lambda s: s.text("x", encoder="mobilenet"),
-            ConfigError,
-            "^the encoder mobilenet reads no text: search for an image, or use the encoder clip$",
-        ),
-        (lambda s: s.text("x", encoder="vit"), ConfigError, "^encoder: expected one of clip, mobilenet, found 'vit'"),
-        (lambda s: s.text("x", k=0), ConfigError, "^k: expected 1 or more, found 0"),
-        (lambda s: s.text("x", k=-1, labels=["red star"]), ConfigError, "^k: expected 1 or more, found -1"),
-        (lambda s: s.text("x", labels="red star"), ConfigError, "^classes: expected a list of them, found the text"),
-        (lambda s: s.text(" "), ConfigError, "^expected words to search for, found an empty text"),
-        (
-            lambda s: s.search([QueryPart("x", weight=0.0)]),
-            ConfigError,
-            "^weights: expected finite numbers, at least one",
-        ),
-        (
-            lambda s: QueryPart("x", image_id="y"),
-            ConfigError,
-            "^a part of a query: expected one of a text, an image and",
-        ),
-        (lambda s: QueryPart(), ConfigError, "^a part of a query: expected one of"),
-        (
-            lambda s: s.text("x", labels=["red strar"]),
-            ConfigError,
-            "^class: the gallery has no 'red strar'; nearest: red",
-        ),
-        (lambda s: s.like("nowhere.jpg"), ConfigError, "^the gallery has no image 'nowhere.jpg'"),
-        (lambda s: s.search([]), ConfigError, "^expected a text, an image or the id"),
-        (
-            lambda s: s.search([QueryPart("x"), QueryPart("x", weight=-1)]),
-            ConfigError,
-            "^the parts of the query cancel each other",
-        ),
-        (lambda s: s.search([QueryPart("x", weight=float("nan"))]), ConfigError, "^weights: expected finite numbers"),
-        (lambda s: s.image(b"GIF89a"), DataError, "^the image cannot be decoded: "),
-        (lambda s: s.image(b""), DataError, "^the image cannot be decoded: empty file"),
-        (
-            lambda s: s.image("/no/such/file.jpg"),
-            DataError,
-            "^/no/such/file.jpg: expected an image file, found: unreadable",
-        ),
-        (lambda s: s.image("/"), DataError, "^/: expected an image file, found: not a plain file$"),
-    ],
-)
-def test_invalid_queries_are_refused(
-    searcher: Searcher, search: Callable[[Searcher], Any], error: type[CbirError], message: str
-) -> None:
-    with pytest.raises(error, match=message):
-        search(searcher)
-
-
-def test_too_many_pixels_are_refused_before_decoding(searchable: Path, photo: bytes) -> None:
-    strict = Searcher.open(searchable / "data")
-    limits = {**strict._gallery.limits, "max_pixels": 59_999}
-    object.__setattr__(strict._gallery, "limits", limits)
-    with pytest.raises(DataError, match=r"too many pixels: 300 x 200 is more than dataset\.max_pixels = 59999"):
-        strict.image(photo)
-
-
-def change(path: Path, **values: Any) -> None:
-    write_json(path, {**read_json(path), **values})
-
-
-@pytest.mark.parametrize(
-    ("spoil", "error", "message"),
-    [
-        (
-            lambda data: change(data / "weights/clip/encoder.json", weights_sha256="0"),
-            PassportError,
-            "'weights_sha256'",
-        ),
-        (
-            lambda data: change(data / "embeddings/clip/gallery/passport.json", encoder="other"),
-            PassportError,
-            "'encoder': expected 'clip', found 'other'",
-        ),
-        (
-            lambda data: change(data / "embeddings/clip/gallery/passport.json", versions={"torch": "0"}),
-            PassportError,
-            "passport field 'torch': expected '0'",
-        ),
-        (lambda data: (data / "index/clip/index.faiss").write_bytes(b"x"), DataError, "expected a whole index"),
-        (lambda data: (data / "embeddings/clip/gallery/passport.json").unlink(), DataError, "run `dvc repro`"),
-        (lambda data: shutil.rmtree(data / "index"), DataError, "index holds no index: run `dvc repro`"),
-        (
-            lambda data: shutil.rmtree(data / "images"),
-            DataError,
-            "expected the artifacts of a pipeline that has run, found none: run `dvc repro`",
-        ),
-        (lambda data: (data.parent / "params.yaml").unlink(), ConfigError, "params.yaml is not here"),
-    ],
-    ids=["weights", "encoder", "versions", "index", "no passport", "no index", "no images", "no params"],
-)
-def test_artifacts_that_do_not_match_are_refused(
-    searchable: Path, tmp_path: Path, spoil: Callable[[Path], Any], error: type[CbirError], message: str
-) -> None:
-    data = copy_run(searchable, tmp_path)
-    spoil(data)
-    with pytest.raises(error, match=message):
-        Searcher.open(data).text("a red star")
-
-
-def test_other_images_under_the_same_ids_are_refused(searchable: Path, tmp_path: Path) -> None:
-    """As after images were replaced, preprocess ran and embed was interrupted."""
-    data = copy_run(searchable, tmp_path)
-    (path,) = (data / "images/gallery").glob("*.parquet")
-    table = pq.read_table(path)
-    rolled = table.take(pa.array(np.roll(np.arange(table.num_rows), 1)))
-    for name in ("image", "sha256", "label", "label_name"):
-        table = table.set_column(table.column_names.index(name), name, rolled[name])
-    write_table(path, table, IMAGE_SCHEMA)
-    with pytest.raises(PassportError, match=r"rows: passport field 'content_sha256'"):
-        Searcher.open(data).text("a red star")
-
-
-def test_vectors_of_another_gallery_are_refused(searchable: Path, tmp_path: Path) -> None:
-    data = copy_run(searchable, tmp_path)
-    table = read_columns(data / "images/gallery", None)  # type: ignore[arg-type]
-    for path in (data / "images/gallery").glob("*.parquet"):
-        path.unlink()
-    write_table(data / "images/gallery/part-00000.parquet", table.slice(1), IMAGE_SCHEMA)
-    with pytest.raises(PassportError, match=r"clip beside .*: rows: passport field 'count'"):
-        Searcher.open(data).text("a red star")
 
 
 # ---- imports and threads
