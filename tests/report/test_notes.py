@@ -1,0 +1,36 @@
+"""Notes that depend on weights and data set; the others are tested where a report shows them."""
+
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+
+from cbir.report.facts import Facts
+from cbir.report.notes import notes
+from tests.support.finished import finish
+from tests.support.world import make_world
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
+    return finish(make_world(tmp_path_factory.mktemp("notes")).write())
+
+
+def trained(facts: Facts, dataset: str, *encoders: str) -> Facts:
+    """Facts of this data set, with ImageNet weights for these encoders."""
+    passports = deepcopy(facts.passports)
+    for encoder, passport in passports.items():
+        passport["vectors"]["tag"] = "IMAGENET1K_V2" if encoder in encoders else "openai"
+    return replace(facts, passports=passports, summary={**facts.summary, "dataset": dataset})
+
+
+@pytest.mark.parametrize("encoders", [("mobilenet",), ("clip",), ("mobilenet", "clip")])
+def test_imagenet_weights_are_noted_on_tiny_imagenet(facts: Facts, encoders: tuple[str, ...]) -> None:
+    note = notes(trained(facts, "tiny_imagenet", *encoders))[-1]
+    assert note.startswith(f"The weights of {' and '.join(encoders)} were trained with ImageNet's labels")
+    assert "Tiny ImageNet" in note
+
+
+@pytest.mark.parametrize(("dataset", "encoders"), [("tiny_imagenet", ()), ("image_folder", ("mobilenet",))])
+def test_other_weights_or_data_sets_have_no_such_note(facts: Facts, dataset: str, encoders: tuple[str, ...]) -> None:
+    assert not [note for note in notes(trained(facts, dataset, *encoders)) if "ImageNet" in note]
