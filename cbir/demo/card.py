@@ -39,7 +39,7 @@ def check_parameters(root: Path) -> None:
     params = checked(read_yaml(root / PARAMS_FILE), PARAMS_FILE.name)
     default = checked(yaml.safe_load(composed(conf_dir=root / "conf")), "conf/")
     if changed := [name for name in groups if getattr(params, name) != getattr(default, name)]:
-        raise DataError(f"{PARAMS_FILE}: expected the default, found another {', '.join(changed)}; {_REMEDY}")
+        raise DataError(f"{PARAMS_FILE}: expected the default, found other values of {', '.join(changed)}; {_REMEDY}")
 
 
 def check_finished(root: Path) -> None:

@@ -311,7 +311,9 @@ def moved_together(out: Path) -> Iterator[Path]:
     try:
         fresh_folder(folder)  # deletes what a killed training left
     except OSError as error:
-        raise ConfigError(f"--out {out}: expected a folder to write into, found {error}; name another one") from error
+        raise ConfigError(
+            f"--out {out}: expected a folder to write into, found {error}; name a writable one"
+        ) from error
     try:
         yield folder
         for path in sorted(folder.iterdir()):

@@ -135,7 +135,7 @@ class NotFiniteError(DataError):
             if precision == "fp16"
             else "are the weights whole? `dvc repro --force weights` fetches them again"
         )
-        super().__init__(f"expected finite vectors that are not zero, found others for {names}; {cause}")
+        super().__init__(f"expected finite vectors, found NaN, infinity or zero for {names}; {cause}")
         self.rows = rows
 
 

@@ -75,7 +75,8 @@ def _read_towers(folder: Path, card: EncoderCard) -> tuple[dict[str, dict[str, s
     exported = read_json(path)
     if exported.get("made_of") != tower_sources(card) or "image" not in exported.get("towers", {}):
         raise WeightsError(
-            f"{path}: expected the towers of the weights beside it, found others; run `dvc repro --force weights`"
+            f"{path}: expected the towers of the weights beside it, found those of other weights; "
+            "run `dvc repro --force weights`"
         )
     return exported["towers"], exported.get("tokenizer")
 

@@ -51,7 +51,7 @@ def tag_of_file(group: str, params: EncoderParams, tags: Mapping[str, Any], pref
     if "/" not in params.weights and "." not in params.weights:
         choices = nearest(params.weights, [*(prefix + known for known in tags), "demo", "random:0"])
         raise ConfigError(
-            f"{group}.weights: {params.architecture} has no tag {params.weights!r}, and no file; {choices}"
+            f"{group}.weights: {params.architecture} has no tag {params.weights!r}, and it is not a path; {choices}"
         )
     if params.weights_tag is None and tags:
         raise ConfigError(
@@ -115,14 +115,14 @@ def one_line_weights_errors(group: str, params: EncoderParams) -> Iterator[None]
     except Exception as error:  # load_state_dict, torch.load and safetensors raise RuntimeError, UnpicklingError, ...
         if params.weights == "demo":
             raise WeightsError(
-                f"{group}.weights: demo does not fit {params.architecture}: these weights have an architecture of their own; "
+                f"{group}.weights: demo does not fit {params.architecture}: the demo weights have their own architecture; "
                 f"use {group}=demo"
             ) from error
         detail = " ".join(str(error).split())
         if isinstance(error, pickle.UnpicklingError):  # torch's message advises to allow what must not be allowed
-            detail = "it holds something else, or is no weights file at all"
+            detail = "it holds other objects, or it is not a file of weights"
         raise WeightsError(
-            f"{group}.weights: {params.weights} does not fit {params.architecture}, or is no file of plain tensors "
+            f"{group}.weights: {params.weights} does not fit {params.architecture}, or is not a file of plain tensors "
             f"(safetensors, or torch's with weights_only): {detail[:300]}{'...' if len(detail) > 300 else ''}"
         ) from error
 

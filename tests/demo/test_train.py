@@ -60,26 +60,26 @@ def encoder(**changes: object) -> EncoderParams:
 def test_training_leaves_out_a_tenth_of_the_labels_only() -> None:
     assert len(UNSEEN_LABELS) >= 0.1 * len(SHAPES) * len(COLOURS)
     data = draw_training_set(Recipe(**SMALL, lr=0.0, weight=MOBILENET.weight), PREPROCESSING, workers=2)
-    shown = Counter(attributes.label for attributes in data.attributes)
-    assert not UNSEEN_LABELS & set(shown)
-    assert len(shown) == len(SHAPES) * len(COLOURS) - len(UNSEEN_LABELS)
+    counts = Counter(attributes.label for attributes in data.attributes)
+    assert not UNSEEN_LABELS & set(counts)
+    assert len(counts) == len(SHAPES) * len(COLOURS) - len(UNSEEN_LABELS)
     assert {attributes.shape for attributes in data.attributes} == set(SHAPES)
     assert {attributes.colour for attributes in data.attributes} == set(COLOURS)
 
 
 def test_the_number_of_workers_changes_no_training_image() -> None:
     recipe = Recipe(**{**SMALL, "images": 210}, lr=0.0, weight=MOBILENET.weight)
-    one, two = (draw_training_set(recipe, PREPROCESSING, workers) for workers in (1, 2))
-    assert torch.equal(one.pixels, two.pixels)
-    assert one.attributes == two.attributes
+    data, other_data = (draw_training_set(recipe, PREPROCESSING, workers) for workers in (1, 2))
+    assert torch.equal(data.pixels, other_data.pixels)
+    assert data.attributes == other_data.attributes
 
 
 def test_each_text_states_the_listed_attributes() -> None:
-    shown = Attributes("heart", "red", "striped", "large", "grey")
+    drawing = Attributes("heart", "red", "striped", "large", "grey")
     words = random.Random(0)
     kinds = set()
     for _ in range(300):
-        text, stated = describe(shown, words)
+        text, stated = describe(drawing, words)
         names = ("heart", "red", "striped", "large", "grey")
         assert [name in text for name in names] == stated
         kinds.add(tuple(stated))
@@ -93,8 +93,8 @@ def test_a_short_mobilenet_training_lowers_the_loss_and_loads(tmp_path: Path) ->
     assert {tensor.dtype for tensor in load_file(path).values()} == {torch.float16, torch.int64}
     params = encoder(family=Family.torchvision, architecture="mobilenet_v3_small", weights=str(path), image_px=96)
     fetch_encoder("mobilenet", params, tmp_path / "encoder")
-    found = load_encoder(tmp_path / "encoder", Family.torchvision, Runtime())
-    assert found.embed_images(np.zeros((2, 96, 96, 3), np.uint8)).shape == (2, 576)
+    loaded = load_encoder(tmp_path / "encoder", Family.torchvision, Runtime())
+    assert loaded.embed_images(np.zeros((2, 96, 96, 3), np.uint8)).shape == (2, 576)
 
 
 def test_a_short_clip_training_lowers_the_loss_and_loads(tmp_path: Path) -> None:
@@ -104,8 +104,8 @@ def test_a_short_clip_training_lowers_the_loss_and_loads(tmp_path: Path) -> None
         family=Family.open_clip, architecture="cbir/demo/clip_demo.json", weights=str(tmp_path / "clip.safetensors")
     )
     fetch_encoder("clip", params, tmp_path / "encoder")
-    found = load_encoder(tmp_path / "encoder", Family.open_clip, Runtime())
-    assert found.embed_texts(["a photo of a red heart."]).shape == (
+    loaded = load_encoder(tmp_path / "encoder", Family.open_clip, Runtime())
+    assert loaded.embed_texts(["a photo of a red heart."]).shape == (
         1,
         read_json(tmp_path / "encoder" / "open_clip_config.json")["model_cfg"]["embed_dim"],
     )
@@ -114,8 +114,8 @@ def test_a_short_clip_training_lowers_the_loss_and_loads(tmp_path: Path) -> None
 def test_the_same_seed_trains_the_same_weights(tmp_path: Path) -> None:
     for name in ("one", "two"):
         train_mobilenet(replace(MOBILENET, **{**SMALL, "passes": 1}), tmp_path / name, steps=4)
-    one, two = (load_file(tmp_path / name / "mobilenet.safetensors") for name in ("one", "two"))
-    assert all(torch.equal(one[key], two[key]) for key in one)
+    weights, other_weights = (load_file(tmp_path / name / "mobilenet.safetensors") for name in ("one", "two"))
+    assert all(torch.equal(weights[key], other_weights[key]) for key in weights)
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -195,7 +195,7 @@ def test_the_packages_weights_match_their_log_and_recipe(name: str) -> None:
     log = read_json(DEMO_WEIGHTS / f"{name}.json")
     assert log["sha256"] == file_sha256(DEMO_WEIGHTS / f"{name}.safetensors")
     assert log["recipe"] == json.loads(json.dumps(asdict(TRAINERS[name][1])))
-    losses = [one["loss"] for one in log["passes"]]
+    losses = [one_pass["loss"] for one_pass in log["passes"]]
     assert len(losses) == log["recipe"]["passes"]
     assert losses[-1] < 0.5 * losses[0]
 
@@ -205,9 +205,9 @@ def test_the_packages_weights_match_their_log_and_recipe(name: str) -> None:
 def test_the_first_losses_of_the_recipe_match_the_log(name: str, tmp_path: Path) -> None:
     trainer, recipe = TRAINERS[name]
     first = read_json(DEMO_WEIGHTS / f"{name}.json")["first_losses"]
-    found = trainer(recipe, tmp_path, steps=len(first)).first_losses
-    assert found == pytest.approx(first, rel=0.02)
-    assert np.mean(found[-5:]) < 0.95 * np.mean(found[:5])
+    losses = trainer(recipe, tmp_path, steps=len(first)).first_losses
+    assert losses == pytest.approx(first, rel=0.02)
+    assert np.mean(losses[-5:]) < 0.95 * np.mean(losses[:5])
 
 
 def test_together_the_weights_stay_below_20_mb() -> None:
@@ -217,7 +217,7 @@ def test_together_the_weights_stay_below_20_mb() -> None:
 def without_random(text: str) -> tuple[str, list[float]]:
     """A card's text without the figures of random weights, and these."""
     row = re.compile(r"^(\| [ct]bir .*\|) ([0-9.]+) \|$", re.MULTILINE)
-    return row.sub(r"\1", text), [float(found[2]) for found in row.finditer(text)]
+    return row.sub(r"\1", text), [float(match[2]) for match in row.finditer(text)]
 
 
 def shipped_card() -> tuple[str, list[float]]:
@@ -228,9 +228,9 @@ def test_the_card_matches_the_default_run() -> None:
     """Its figures of random weights apart: they need a run of their own, below."""
     metrics = read_metrics(ROOT / METRICS)
     logs = {name: read_json(DEMO_WEIGHTS / f"{name}.json") for name in TRAINERS}
-    text, found = shipped_card()
+    text, random_figures = shipped_card()
     assert text == without_random(card(metrics, metrics, logs))[0]
-    assert all(random < 0.5 * value for random, (*_, value) in zip(found, figures(metrics), strict=True))
+    assert all(random < 0.5 * value for random, (*_, value) in zip(random_figures, figures(metrics), strict=True))
 
 
 def in_place_of_the_root(root: Path, *overrides: str) -> Path:
@@ -264,8 +264,10 @@ def test_the_device_does_not_matter_for_the_card(overrides: list[str], tmp_path:
     ],
 )
 def test_a_card_of_other_parameters_is_refused(overrides: list[str], groups: str, tmp_path: Path) -> None:
-    told = rf"^params\.yaml: expected the default, found another {groups}; run `cbir compose`, then `make repro`$"
-    with pytest.raises(DataError, match=told):
+    message = (
+        rf"^params\.yaml: expected the default, found other values of {groups}; run `cbir compose`, then `make repro`$"
+    )
+    with pytest.raises(DataError, match=message):
         check_parameters(in_place_of_the_root(tmp_path, *overrides))
 
 
@@ -276,16 +278,16 @@ def test_a_failing_stage_is_reported_in_one_line(tmp_path: Path) -> None:
 
 def test_the_readme_has_the_figures_of_the_default_run() -> None:
     metrics = read_json(ROOT / "reports" / "metrics.json")
-    found = [metrics["cbir"]["mobilenet"], metrics["cbir"]["clip"], metrics["tbir"]["clip"]]
+    means = [metrics["cbir"]["mobilenet"], metrics["cbir"]["clip"], metrics["tbir"]["clip"]]
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for name in ("precision@1", "precision@10", "success@10", "ndcg@10", "map_at_r", "mrr"):
         (line,) = [line for line in text.splitlines() if line.startswith(f"│ {name} ")]
-        assert [cell.strip() for cell in line.split("│")[2:5]] == [f"{values[name]:.3f}" for values in found]
+        assert [cell.strip() for cell in line.split("│")[2:5]] == [f"{values[name]:.3f}" for values in means]
     times = read_json(ROOT / "reports" / "latency.json")["encoders"]
-    found = [times[encoder][kind]["index"]["single_ms"]["p50"]
+    p50s_ms = [times[encoder][kind]["index"]["single_ms"]["p50"]
              for encoder, kind in (("mobilenet", "image"), ("clip", "image"), ("clip", "text"))]  # fmt: skip
     (line,) = [line for line in text.splitlines() if line.startswith("│ p50 of one search ")]
-    for cell, p50_ms in zip(line.split("│")[2:5], found, strict=True):  # noise apart: every run times anew
+    for cell, p50_ms in zip(line.split("│")[2:5], p50s_ms, strict=True):  # noise apart: every run times anew
         assert 1 / 3 < float(cell.removesuffix(" ms ")) / p50_ms < 3
 
 
@@ -303,5 +305,5 @@ TARGETS = {
 
 
 def test_the_default_run_reaches_its_targets() -> None:
-    found = {(title, metric): value for title, metric, value in figures(read_metrics(ROOT / METRICS))}
-    assert {name: found[name] for name, least in TARGETS.items() if found[name] < least} == {}
+    values = {(title, metric): value for title, metric, value in figures(read_metrics(ROOT / METRICS))}
+    assert {name: values[name] for name, least in TARGETS.items() if values[name] < least} == {}

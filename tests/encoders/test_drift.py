@@ -1,4 +1,4 @@
-"""How far vectors move under other batches, backends and precisions: what stays is told, and what moved too."""
+"""measure_drift and its command: how vectors change with the batch, backend and precision."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ from tests.support.encoders import demo_params, packed_images
 
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with images, weights and vectors of mobilenet, made by torch."""
+    """A folder with images, weights and vectors of mobilenet, embedded by torch."""
     root = tmp_path_factory.mktemp("drift")
     images = [replace(image, label=f"c{number % 3}") for number, image in enumerate(packed_images(60))]
     write_shards(root / "data/images/gallery", images[:40])
@@ -46,21 +46,23 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def by_way(data: Path) -> dict[str, Drift]:
-    return {one.way: one for one in measure_drift(data, "mobilenet", images=15, seed=0) if isinstance(one, Drift)}
+    return {
+        drift.way: drift for drift in measure_drift(data, "mobilenet", images=15, seed=0) if isinstance(drift, Drift)
+    }
 
 
 def test_each_way_is_measured_beginning_with_the_stored_one(embedded: Path) -> None:
-    found = by_way(embedded / "data")
+    drifts = by_way(embedded / "data")
     others = [f"cpu {backend} {precision} x32" for backend, known in offers("cpu").items() for precision in known]
-    assert list(found)[:3] == [f"cpu torch fp32 x{batch}" for batch in (32, 1, 7)]
-    assert set(others) < set(found)
-    for way, one in found.items():
-        assert one.cosine_least > (0.9999 if "fp32" in way else 0.99), way
-        assert one.cosine_least <= one.cosine_mean <= 1 + 1e-6
-        assert one.largest_difference < (1e-3 if "fp32" in way else 0.1)
-        assert 0 <= one.top10_overlap <= 1
-        assert one.precision_at_10 is not None
-    own = found["cpu torch fp32 x32"]
+    assert list(drifts)[:3] == [f"cpu torch fp32 x{batch}" for batch in (32, 1, 7)]
+    assert set(others) < set(drifts)
+    for way, drift in drifts.items():
+        assert drift.cosine_least > (0.9999 if "fp32" in way else 0.99), way
+        assert drift.cosine_least <= drift.cosine_mean <= 1 + 1e-6
+        assert drift.largest_difference < (1e-3 if "fp32" in way else 0.1)
+        assert 0 <= drift.top10_overlap <= 1
+        assert drift.precision_at_10 is not None
+    own = drifts["cpu torch fp32 x32"]
     assert own.top10_overlap == 1.0
     assert own.precision_change == 0.0
     assert own.largest_difference < 1e-6
@@ -93,7 +95,7 @@ def test_without_query_images_the_sample_is_of_the_gallery(embedded: Path, tmp_p
     own = by_way(data)["cpu torch fp32 x32"]
     assert own.top10_overlap == 1.0
     assert own.precision_at_10 is not None
-    assert own.precision_at_10 < 0.9  # of three classes at random; an image that found itself would add 0.1
+    assert own.precision_at_10 < 0.9  # of three classes at random; an image that retrieved itself would add 0.1
 
 
 def test_a_gallery_that_is_too_small_is_refused(embedded: Path, tmp_path: Path) -> None:
@@ -112,13 +114,13 @@ def test_the_command_prints_a_table_or_json(
 ) -> None:
     monkeypatch.chdir(embedded)
     cli.main(["drift", "mobilenet", "--images", "5", "--json"])
-    found = json.loads(capsys.readouterr().out)
-    assert found[0]["way"] == "cpu torch fp32 x32"
-    assert np.isclose(found[0]["cosine_least"], 1.0, atol=1e-6)
+    drifts = json.loads(capsys.readouterr().out)
+    assert drifts[0]["way"] == "cpu torch fp32 x32"
+    assert np.isclose(drifts[0]["cosine_least"], 1.0, atol=1e-6)
     cli.main(["drift", "mobilenet", "--images", "5"])
-    shown = capsys.readouterr().out.splitlines()
-    assert max(map(len, shown)) <= 80
-    (line,) = [line for line in shown if "cpu torch fp32 x7 " in line]
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    (line,) = [line for line in lines if "cpu torch fp32 x7 " in line]
     assert line.split()[4:6] == ["1.00000", "1.00000"]
     with pytest.raises(SystemExit, match=r"^error: --images: expected at least 1, found 0$"):
         cli.main(["drift", "mobilenet", "--images", "0"])
@@ -137,12 +139,12 @@ def test_a_way_without_vectors_is_reported_beside_the_others(
     monkeypatch.setattr(Encoder, "embed_images", overflow)
     monkeypatch.chdir(embedded)
     cli.main(["drift", "mobilenet", "--images", "5"])
-    shown = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert (
-        "cpu torch fp16 x32: expected finite vectors that are not zero, found others for rows 0, 2 of a batch; "
-        "numbers grow too large for fp16: take precision fp32 or bf16" in shown
+        "cpu torch fp16 x32: expected finite vectors, found NaN, infinity or zero for rows 0, 2 of a batch; "
+        "numbers grow too large for fp16: take precision fp32 or bf16" in output
     )
-    assert "cpu torch bf16 x32 " in shown
+    assert "cpu torch bf16 x32 " in output
 
 
 def test_drift_before_a_run_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

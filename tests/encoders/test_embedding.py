@@ -70,7 +70,7 @@ def test_each_row_is_the_vector_of_its_image(
     alone = [tiny.embed_images(prepared(tiny, image))[0] for image in images]
     np.testing.assert_allclose(vectors, alone, rtol=0, atol=1e-5)
     likeness = vectors @ vectors.T - np.eye(ROWS)
-    assert likeness.max() < 0.9999, "the images must be told apart, or the order would prove nothing"
+    assert likeness.max() < 0.9999, "the vectors must differ, or their order would prove nothing"
 
 
 def test_mobilenet_embeds_shards_too(
@@ -100,13 +100,13 @@ def test_the_batch_size_changes_no_vector(tiny: Encoder, shards: Path, tmp_path:
     rows, ids, vectors = [], [], []
     for batch in (1, 7, 32):
         rows.append(embedded(shards, tmp_path / str(batch), tiny, batch))
-        found = stacked(tmp_path / str(batch))
-        ids.append(found[0])
-        vectors.append(found[1])
+        part = stacked(tmp_path / str(batch))
+        ids.append(part[0])
+        vectors.append(part[1])
     assert rows[0] == rows[1] == rows[2]
     assert ids[0] == ids[1] == ids[2]
-    for other in vectors[1:]:
-        np.testing.assert_allclose(other, vectors[0], rtol=0, atol=1e-5)
+    for batched in vectors[1:]:
+        np.testing.assert_allclose(batched, vectors[0], rtol=0, atol=1e-5)
 
 
 def test_batches_are_full_except_the_last_of_a_shard(
@@ -199,8 +199,8 @@ def finished(tiny: Encoder, shards: Path, tmp_path_factory: pytest.TempPathFacto
         "gallery": embedded(shards, folder / "gallery", tiny),
         "texts": embedded_texts(["t1", "t2"], ["a red star", "a blue ring"], folder / "texts", tiny),
     }
-    for kind, found in rows.items():
-        write_vectors_passport(folder / kind, "clip", tiny, found)
+    for kind, embedded_rows in rows.items():
+        write_vectors_passport(folder / kind, "clip", tiny, embedded_rows)
     return folder
 
 
@@ -234,8 +234,8 @@ def test_the_same_inputs_give_the_same_bytes(finished: Path, tiny: Encoder, shar
         "gallery": embedded(shards, tmp_path / "gallery", tiny),
         "texts": embedded_texts(["t1", "t2"], ["a red star", "a blue ring"], tmp_path / "texts", tiny),
     }
-    for kind, found in rows.items():
-        write_vectors_passport(tmp_path / kind, "clip", tiny, found)
+    for kind, embedded_rows in rows.items():
+        write_vectors_passport(tmp_path / kind, "clip", tiny, embedded_rows)
     files = [path.relative_to(finished) for path in finished.rglob("*") if path.is_file()]
     assert len(files) == 10
     assert all((finished / name).read_bytes() == (tmp_path / name).read_bytes() for name in files)
@@ -243,12 +243,12 @@ def test_the_same_inputs_give_the_same_bytes(finished: Path, tiny: Encoder, shar
 
 def test_vectors_are_read_by_id_across_the_parts(finished: Path, images: list[PackedImage]) -> None:
     opened = open_vectors(finished, "clip", "gallery")
-    _, everything = stacked(finished / "gallery")
+    _, all_vectors = stacked(finished / "gallery")
     assert opened.ids.to_pylist() == [image.image_id for image in images]
     for places in ([0], [15, 16], [42, 0, 31, 32, 0], list(range(ROWS))[::-1], []):
-        found = opened.rows([images[place].image_id for place in places], "it")
-        assert (found.shape, found.dtype) == ((len(places), 32), np.float32)
-        assert np.array_equal(found, everything[places])
+        rows = opened.rows([images[place].image_id for place in places], "it")
+        assert (rows.shape, rows.dtype) == ((len(places), 32), np.float32)
+        assert np.array_equal(rows, all_vectors[places])
 
 
 def test_an_id_without_a_vector_is_refused_by_name(finished: Path, images: list[PackedImage]) -> None:

@@ -81,15 +81,15 @@ def picture(width: int, height: int, seed: int = 0) -> Image.Image:
 @cache
 def drawings() -> list[Image.Image]:
     """Twenty drawn shapes: squares, portraits, landscapes, larger than the input and smaller, two of them grey."""
-    found = []
+    images = []
     for drawing in sample(3, "gallery", 20, side_range_px=(48, 300)):
         image = Image.open(io.BytesIO(drawing.jpeg)).convert("RGB")
         width, height = image.size
         cut = [(0, 0, width, height), (0, 3, width, height * 2 // 3), (1, 0, width * 3 // 5, height)][
             drawing.number % 3
         ]
-        found.append(image.crop(cut))
-    return [*found[:18], *(image.convert("L").convert("RGB") for image in found[18:])]
+        images.append(image.crop(cut))
+    return [*images[:18], *(image.convert("L").convert("RGB") for image in images[18:])]
 
 
 def photographs(number: int) -> list[Image.Image]:
@@ -106,9 +106,9 @@ def prepared(encoder: Encoder, images: list[Image.Image]) -> npt.NDArray[np.uint
     return np.stack([encoder.card.preprocessing.prepare(image) for image in images])
 
 
-def cosines(one: Embeddings, other: Embeddings) -> npt.NDArray[np.float64]:
+def cosines(vectors: Embeddings, others: Embeddings) -> npt.NDArray[np.float64]:
     """Of each row with its like, in float64 and whatever the rows' lengths."""
-    a, b = one.astype(np.float64), other.astype(np.float64)
+    a, b = vectors.astype(np.float64), others.astype(np.float64)
     return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
 
 
@@ -129,10 +129,10 @@ def pixels_of(transforms: Any, image: Image.Image) -> npt.NDArray[np.uint8]:
 )
 def test_pixels_are_those_of_torchvisions_transforms(weights: Any, resize_px: int) -> None:
     plain = weights.transforms(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    ours = replace(IMAGENET, resize_px=resize_px)
+    preprocessing = replace(IMAGENET, resize_px=resize_px)
     for size in SIZES:
         image = picture(*size)
-        assert np.array_equal(ours.prepare(image), pixels_of(plain, image)), size
+        assert np.array_equal(preprocessing.prepare(image), pixels_of(plain, image)), size
 
 
 @pytest.mark.parametrize(("resize_px", "crop_px"), [(96, 96), (232, 224), (233, 224), (234, 223), (255, 32)])
@@ -140,10 +140,10 @@ def test_an_odd_margin_is_cropped_as_torchvision_crops_it(resize_px: int, crop_p
     plain = torchvision.transforms._presets.ImageClassification(
         crop_size=crop_px, resize_size=resize_px, mean=(0.0,) * 3, std=(1.0,) * 3
     )
-    ours = replace(IMAGENET, resize_px=resize_px, crop_px=crop_px)
+    preprocessing = replace(IMAGENET, resize_px=resize_px, crop_px=crop_px)
     for size in [(64, 64), (101, 64), (64, 103), (300, 200), (331, 333)]:
         image = picture(*size)
-        assert np.array_equal(ours.prepare(image), pixels_of(plain, image)), size
+        assert np.array_equal(preprocessing.prepare(image), pixels_of(plain, image)), size
 
 
 @pytest.mark.parametrize("resize_mode", ["shortest", "squash"])
@@ -152,10 +152,10 @@ def test_pixels_are_those_of_open_clips_transforms(resize_mode: str, interpolati
     plain = open_clip.image_transform(
         224, is_train=False, mean=(0.0,) * 3, std=(1.0,) * 3, resize_mode=resize_mode, interpolation=interpolation
     )
-    ours = replace(OPENAI, resize_mode=resize_mode, interpolation=interpolation)
+    preprocessing = replace(OPENAI, resize_mode=resize_mode, interpolation=interpolation)
     for size in SIZES:
         image = picture(*size)
-        assert np.array_equal(ours.prepare(image), pixels_of(plain, image)), size
+        assert np.array_equal(preprocessing.prepare(image), pixels_of(plain, image)), size
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
@@ -190,28 +190,28 @@ def test_pixels_are_bytes_channels_last() -> None:
 
 def test_normalising_is_the_libraries_to_float_rounding() -> None:
     image = picture(300, 280)
-    theirs = MobileNet_V3_Large_Weights.IMAGENET1K_V1.transforms()(image)
-    ours = Normalise(IMAGENET)(ChannelsFirst()(torch.from_numpy(IMAGENET.prepare(image).copy())[None]))[0]
-    assert ours.dtype == torch.float32
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+    expected = MobileNet_V3_Large_Weights.IMAGENET1K_V1.transforms()(image)
+    actual = Normalise(IMAGENET)(ChannelsFirst()(torch.from_numpy(IMAGENET.prepare(image).copy())[None]))[0]
+    assert actual.dtype == torch.float32
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"interpolation": "lanczos"}, "expected interpolation among bilinear, bicubic .*found lanczos and shortest"),
         ({"resize_mode": "longest"}, "resize mode among shortest, squash, found bilinear and longest"),
         ({"crop_px": 257}, "expected a crop within the resized image, found 257 px of 256 px"),
     ],
 )
-def test_an_unknown_preprocessing_is_refused(change: dict[str, Any], told: str) -> None:
-    with pytest.raises(WeightsError, match=told):
+def test_an_unknown_preprocessing_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(WeightsError, match=message):
         replace(IMAGENET, **change)
 
 
 def test_a_preprocessing_survives_json() -> None:
-    for one in (IMAGENET, OPENAI, SIGLIP):
-        assert Preprocessing.from_json(json.loads(json.dumps(one.to_json()))) == one
+    for preprocessing in (IMAGENET, OPENAI, SIGLIP):
+        assert Preprocessing.from_json(json.loads(json.dumps(preprocessing.to_json()))) == preprocessing
 
 
 # ---- vectors, against a direct call of the library
@@ -219,7 +219,7 @@ def test_a_preprocessing_survives_json() -> None:
 
 @dataclass
 class Case:
-    """An encoder of ours, and the library's own way to the same vectors."""
+    """An encoder of this package, and the library's way to the same vectors."""
 
     folder: Path
     encoder: Any
@@ -240,16 +240,16 @@ def livened(model: Any, images: list[Image.Image], transforms: Any) -> dict[str,
 def mobilenet_case(name: str, weights: Any, folder: Path) -> Case:
     transforms = weights.transforms()
     torch.manual_seed(5)
-    theirs = torchvision.models.get_model(name, weights=None)
-    torch.save(livened(theirs, drawings()[:6], transforms), folder / "livened.pth")
-    theirs.eval()
+    model = torchvision.models.get_model(name, weights=None)
+    torch.save(livened(model, drawings()[:6], transforms), folder / "livened.pth")
+    model.eval()
     fetched = mobilenet_params(architecture=name, weights=str(folder / "livened.pth"), weights_tag=weights.name)
     fetch_encoder("mobilenet", fetched, folder / "encoder")
 
     def direct(images: list[Image.Image]) -> Embeddings:
         with torch.inference_mode():
             x = torch.stack([transforms(image) for image in images])
-            vectors: Embeddings = torch.flatten(theirs.avgpool(theirs.features(x)), 1).numpy()
+            vectors: Embeddings = torch.flatten(model.avgpool(model.features(x)), 1).numpy()
         return vectors
 
     return Case(folder / "encoder", load_encoder(folder / "encoder", Family.torchvision, Runtime()), direct)
@@ -272,22 +272,22 @@ def vit_b_32(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
     """ViT-B-32 with random weights, and as create_model_and_transforms loads it from the file that we stored."""
     folder = tmp_path_factory.mktemp("vit_b_32")
     fetch_encoder("clip", clip_params("ViT-B-32"), folder)
-    ours = load_encoder(folder, Family.open_clip, Runtime())
-    theirs, _, transforms = open_clip.create_model_and_transforms("ViT-B-32", pretrained=str(folder / WEIGHTS))
-    theirs.eval()
+    encoder = load_encoder(folder, Family.open_clip, Runtime())
+    model, _, transforms = open_clip.create_model_and_transforms("ViT-B-32", pretrained=str(folder / WEIGHTS))
+    model.eval()
     tokenizer = open_clip.get_tokenizer("ViT-B-32")
 
     def direct(images: list[Image.Image]) -> Embeddings:
         with torch.inference_mode():
-            vectors: Embeddings = theirs.encode_image(torch.stack([transforms(image) for image in images])).numpy()
+            vectors: Embeddings = model.encode_image(torch.stack([transforms(image) for image in images])).numpy()
         return vectors
 
     def direct_texts(texts: list[str]) -> Embeddings:
         with torch.inference_mode():
-            vectors: Embeddings = theirs.encode_text(tokenizer(texts)).numpy()
+            vectors: Embeddings = model.encode_text(tokenizer(texts)).numpy()
         return vectors
 
-    yield Case(folder, ours, direct, direct_texts)
+    yield Case(folder, encoder, direct, direct_texts)
     shutil.rmtree(folder)  # it holds 600 MB
 
 
@@ -295,11 +295,11 @@ ENCODERS = ["large", "small", "vit_b_32"]
 
 
 def holds_for_every_row(case: Case, images: list[Image.Image]) -> None:
-    ours, theirs = case.encoder.embed_images(prepared(case.encoder, images)), case.images(images)
-    assert ours.shape == theirs.shape == (len(images), case.encoder.dim)
-    assert cosines(ours, theirs).min() > ALIKE
-    # the comparison can tell images apart, or it would prove nothing
-    assert cosines(ours, np.roll(theirs, 1, axis=0)).max() < 0.999
+    vectors, expected = case.encoder.embed_images(prepared(case.encoder, images)), case.images(images)
+    assert vectors.shape == expected.shape == (len(images), case.encoder.dim)
+    assert cosines(vectors, expected).min() > ALIKE
+    # the comparison distinguishes images, or it would prove nothing
+    assert cosines(vectors, np.roll(expected, 1, axis=0)).max() < 0.999
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -318,17 +318,17 @@ def test_vectors_of_photographs_are_the_librarys(name: str, request: pytest.Fixt
 def test_the_comparison_would_notice_another_preprocessing(name: str, request: pytest.FixtureRequest) -> None:
     case, images = request.getfixturevalue(name), drawings()[:2]
     right = case.encoder.card.preprocessing
-    other = replace(right, interpolation="bilinear" if right.interpolation == "bicubic" else "bicubic")
-    ours = case.encoder.embed_images(np.stack([other.prepare(image) for image in images]))
-    assert cosines(ours, case.images(images)).max() < ALIKE
+    wrong = replace(right, interpolation="bilinear" if right.interpolation == "bicubic" else "bicubic")
+    vectors = case.encoder.embed_images(np.stack([wrong.prepare(image) for image in images]))
+    assert cosines(vectors, case.images(images)).max() < ALIKE
 
 
 def test_vectors_of_texts_are_open_clips(vit_b_32: Case) -> None:
     assert vit_b_32.texts is not None
-    ours, theirs = vit_b_32.encoder.embed_texts(TEXTS), vit_b_32.texts(TEXTS)
-    assert ours.shape == (len(TEXTS), 512)
-    assert cosines(ours, theirs).min() > ALIKE
-    assert cosines(ours, np.roll(theirs, 1, axis=0)).max() < 0.999
+    vectors, expected = vit_b_32.encoder.embed_texts(TEXTS), vit_b_32.texts(TEXTS)
+    assert vectors.shape == (len(TEXTS), 512)
+    assert cosines(vectors, expected).min() > ALIKE
+    assert cosines(vectors, np.roll(expected, 1, axis=0)).max() < 0.999
 
 
 @pytest.mark.parametrize(("name", "dim"), [("large", 960), ("small", 576), ("vit_b_32", 512)])
@@ -365,8 +365,8 @@ def kept_encoders(
 
 @pytest.mark.parametrize("name", ["small", "tiny"])
 def test_the_batch_hardly_changes_the_vectors(name: str, request: pytest.FixtureRequest) -> None:
-    found = request.getfixturevalue(name)
-    encoder = found.encoder if isinstance(found, Case) else found
+    value = request.getfixturevalue(name)
+    encoder = value.encoder if isinstance(value, Case) else value
     pixels = prepared(encoder, drawings()[:8])
     whole = encoder.embed_images(pixels)
     for batch in (1, 3):
@@ -381,8 +381,8 @@ def test_the_batch_hardly_changes_the_vectors_of_texts(tiny: Encoder) -> None:
 
 @pytest.mark.parametrize("name", ["small", "tiny"])
 def test_the_same_input_twice_gives_the_same_bytes(name: str, request: pytest.FixtureRequest) -> None:
-    found = request.getfixturevalue(name)
-    encoder = found.encoder if isinstance(found, Case) else found
+    value = request.getfixturevalue(name)
+    encoder = value.encoder if isinstance(value, Case) else value
     pixels = prepared(encoder, drawings()[:5])
     first = encoder.embed_images(pixels)
     assert encoder.embed_images(pixels).tobytes() == first.tobytes()
@@ -415,17 +415,17 @@ def test_half_precision_stays_close_and_is_used(
 ) -> None:
     if family == "clip":
         full, half = tiny, load_encoder(tiny_folder, Family.open_clip, Runtime(precision=precision))
-        one, other = full.embed_texts(TEXTS), half.embed_texts(TEXTS)
-        assert not np.array_equal(one, other)
-        assert cosines(one, other).min() > 0.99
+        full_vectors, half_vectors = full.embed_texts(TEXTS), half.embed_texts(TEXTS)
+        assert not np.array_equal(full_vectors, half_vectors)
+        assert cosines(full_vectors, half_vectors).min() > 0.99
     else:
         full, half = small.encoder, load_encoder(small.folder, Family.torchvision, Runtime(precision=precision))
     pixels = prepared(full, drawings()[:6])
-    one, other = full.embed_images(pixels), half.embed_images(pixels)
-    assert other.dtype == np.float32
-    assert not np.array_equal(one, other)
-    assert cosines(one, other).min() > 0.99
-    np.testing.assert_allclose(np.linalg.norm(other.astype(np.float64), axis=1), 1.0, atol=1e-6)
+    full_vectors, half_vectors = full.embed_images(pixels), half.embed_images(pixels)
+    assert half_vectors.dtype == np.float32
+    assert not np.array_equal(full_vectors, half_vectors)
+    assert cosines(full_vectors, half_vectors).min() > 0.99
+    np.testing.assert_allclose(np.linalg.norm(half_vectors.astype(np.float64), axis=1), 1.0, atol=1e-6)
 
 
 def test_fp32_runs_without_autocast() -> None:
@@ -441,7 +441,7 @@ def test_a_zero_or_infinite_vector_is_refused_with_its_row(bad: float) -> None:
     vectors = torch.ones(4, 3)
     vectors[2] = bad
     with pytest.raises(
-        DataError, match=r"^expected finite vectors that are not zero, found others for rows 2 of a batch; are the w"
+        DataError, match=r"^expected finite vectors, found NaN, infinity or zero for rows 2 of a batch; are the w"
     ):
         checked_rows(UnitRows(torch.nn.Identity())(vectors).numpy(), "fp32")
 
@@ -469,14 +469,14 @@ def test_weights_that_make_nan_are_refused_when_they_embed(
         state["visual.proj"].fill_(float("nan"))
         torch.save(state, tmp_path / "nan.pth")
         (tmp_path / "tiny.json").write_text(json.dumps(TINY))
-        made = clip_params(str(tmp_path / "tiny.json"), weights=str(tmp_path / "nan.pth"))
+        fetched = clip_params(str(tmp_path / "tiny.json"), weights=str(tmp_path / "nan.pth"))
     else:
         state = torchvision.models.mobilenet_v3_small().state_dict()
         state["features.12.1.bias"].fill_(float("nan"))
         torch.save(state, tmp_path / "nan.pth")
-        made = mobilenet_params(weights=str(tmp_path / "nan.pth"), weights_tag="none")
-    fetch_encoder(kind, made, tmp_path / "out")
-    encoder = load_encoder(tmp_path / "out", made.family, Runtime())
+        fetched = mobilenet_params(weights=str(tmp_path / "nan.pth"), weights_tag="none")
+    fetch_encoder(kind, fetched, tmp_path / "out")
+    encoder = load_encoder(tmp_path / "out", fetched.family, Runtime())
     with pytest.raises(
         DataError, match=r"expected finite vectors .* for rows 0, 1 of a batch; are the weights whole\?"
     ):
@@ -487,11 +487,11 @@ def test_another_configuration_under_the_same_name_is_another_encoder(tmp_path: 
     for heads in (2, 4):
         vision = {**TINY["vision_cfg"], "head_width": TINY["vision_cfg"]["width"] // heads}
         (tmp_path / "tiny.json").write_text(json.dumps({**TINY, "vision_cfg": vision}))
-        made = clip_params(str(tmp_path / "tiny.json"), weights="random:0")
-        fetch_encoder("clip", made, tmp_path / f"out {heads}")
-    one, other = (EncoderCard.read(tmp_path / f"out {heads}") for heads in (2, 4))
-    assert one.settings_sha256 != other.settings_sha256
-    assert replace(one, settings_sha256=None) == replace(other, settings_sha256=None)
+        fetched = clip_params(str(tmp_path / "tiny.json"), weights="random:0")
+        fetch_encoder("clip", fetched, tmp_path / f"out {heads}")
+    card, other_card = (EncoderCard.read(tmp_path / f"out {heads}") for heads in (2, 4))
+    assert card.settings_sha256 != other_card.settings_sha256
+    assert replace(card, settings_sha256=None) == replace(other_card, settings_sha256=None)
 
 
 # ---- devices and opening
@@ -511,15 +511,15 @@ def test_auto_takes_the_fastest_device(cuda: bool, mps: bool, taken: str, monkey
 
 
 @pytest.mark.parametrize(
-    ("name", "cuda", "mps", "found"),
+    ("name", "cuda", "mps", "available"),
     [("cuda", False, False, "cpu"), ("cuda", False, True, "mps, cpu"), ("mps", True, False, "cuda, cpu")],
 )
 def test_a_missing_device_is_refused_with_the_available_ones(
-    name: str, cuda: bool, mps: bool, found: str, monkeypatch: pytest.MonkeyPatch
+    name: str, cuda: bool, mps: bool, available: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there_is(monkeypatch, cuda, mps)
     with pytest.raises(
-        ConfigError, match=f"^device.name: {name} is not on this machine, found {found}; use device=auto$"
+        ConfigError, match=f"^device.name: {name} is not on this machine, found {available}; use device=auto$"
     ):
         pick_device(name)
 
@@ -552,24 +552,24 @@ def only(monkeypatch: pytest.MonkeyPatch, **offered: list[str]) -> None:
 
 def test_auto_takes_the_first_backend_with_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     only(monkeypatch, openvino=["fp32"], torch=["fp32", "fp16", "bf16"])
-    found = {precision: pick_backend("clip", "auto", "cpu", precision) for precision in ("fp32", "fp16", "bf16")}
-    assert found == {"fp32": "openvino", "fp16": "torch", "bf16": "torch"}
+    picked = {precision: pick_backend("clip", "auto", "cpu", precision) for precision in ("fp32", "fp16", "bf16")}
+    assert picked == {"fp32": "openvino", "fp16": "torch", "bf16": "torch"}
     only(monkeypatch, torch=["fp32", "fp16"])
     assert pick_backend("clip", "auto", "mps", "fp16") == "torch"
 
 
 @pytest.mark.parametrize(
-    ("backend", "precision", "told"),
+    ("backend", "precision", "message"),
     [
         ("openvino", "fp32", "clip.backend: openvino does not run on mps, found torch; use clip.backend=auto"),
         ("torch", "bf16", "clip.precision: torch on this machine's mps has fp32, fp16, not bf16"),
         ("auto", "bf16", "clip.precision: torch on this machine's mps has fp32, fp16, not bf16"),
     ],
 )
-def test_a_missing_backend_or_precision_is_refused(backend: str, precision: str, told: str) -> None:
+def test_a_missing_backend_or_precision_is_refused(backend: str, precision: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         pick_backend("clip", backend, "mps", precision)
-    assert str(caught.value) == told
+    assert str(caught.value) == message
 
 
 # ---- backends
@@ -582,15 +582,15 @@ FAMILIES = {"clip": Family.open_clip, "tiny": Family.open_clip, "vit_b_32": Fami
 
 def compared(folder: Path, family: Family, runtime: Runtime, images: list[Image.Image]) -> npt.NDArray[np.float64]:
     """The cosines between torch's vectors in fp32 and the runtime's, of each image."""
-    reference, other = load_encoder(folder, family, Runtime()), load_encoder(folder, family, runtime)
+    reference, encoder = load_encoder(folder, family, Runtime()), load_encoder(folder, family, runtime)
     pixels = prepared(reference, images)
-    one, two = reference.embed_images(pixels), other.embed_images(pixels)
-    assert two.dtype == np.float32
-    np.testing.assert_allclose(np.linalg.norm(two.astype(np.float64), axis=1), 1.0, atol=1e-6)
-    assert runtime.precision == "fp32" or not np.array_equal(one, two)
-    # the comparison can tell images apart, or it would prove nothing
-    assert cosines(one, np.roll(two, 1, axis=0)).min() < 0.999
-    return cosines(one, two)
+    expected, actual = reference.embed_images(pixels), encoder.embed_images(pixels)
+    assert actual.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(actual.astype(np.float64), axis=1), 1.0, atol=1e-6)
+    assert runtime.precision == "fp32" or not np.array_equal(expected, actual)
+    # the comparison distinguishes images, or it would prove nothing
+    assert cosines(expected, np.roll(actual, 1, axis=0)).min() < 0.999
+    return cosines(expected, actual)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -620,7 +620,7 @@ def test_several_threads_get_the_vectors_that_one_gets(name: str, backend: str, 
     batches = [pixels[start : start + 5] for start in range(0, 20, 5)] * 5
     alone = [encoder.embed_images(batch).tobytes() for batch in batches]
     with ThreadPoolExecutor(4) as pool:
-        assert [found.tobytes() for found in pool.map(encoder.embed_images, batches)] == alone
+        assert [vectors.tobytes() for vectors in pool.map(encoder.embed_images, batches)] == alone
 
 
 def test_openvino_runs_without_its_telemetry(kept_encoders: dict[str, Path]) -> None:

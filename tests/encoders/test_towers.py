@@ -49,13 +49,15 @@ def copied(folder: Path, out: Path) -> Path:
 
 
 def test_texts_get_the_vectors_that_torch_gives_them(demo: Path) -> None:
-    ours, torchs = (load_encoder(demo, Family.open_clip, runtime) for runtime in (OPENVINO, Runtime()))
-    one, two = ours.embed_texts(TEXTS), torchs.embed_texts(TEXTS)
-    assert one.dtype == np.float32
-    np.testing.assert_allclose(one, two, rtol=0, atol=1e-5)
-    assert np.abs(one - np.roll(two, 1, axis=0)).max() > 0.1  # the comparison can tell texts apart
-    np.testing.assert_allclose(ours.embed_texts(TEXTS[1:2]), two[1:2], rtol=0, atol=1e-5)
-    assert ours.dim == torchs.dim == 128
+    openvino_encoder, torch_encoder = (
+        load_encoder(demo, Family.open_clip, runtime) for runtime in (OPENVINO, Runtime())
+    )
+    vectors, expected = openvino_encoder.embed_texts(TEXTS), torch_encoder.embed_texts(TEXTS)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(vectors, expected, rtol=0, atol=1e-5)
+    assert np.abs(vectors - np.roll(expected, 1, axis=0)).max() > 0.1  # the comparison distinguishes texts
+    np.testing.assert_allclose(openvino_encoder.embed_texts(TEXTS[1:2]), expected[1:2], rtol=0, atol=1e-5)
+    assert openvino_encoder.dim == torch_encoder.dim == 128
 
 
 SEARCH = """
@@ -96,8 +98,8 @@ def test_a_changed_tower_is_refused(name: str, demo: Path, tmp_path: Path) -> No
     body[len(body) // 2] ^= 1
     path.write_bytes(body)
     encoder = load_encoder(folder, Family.open_clip, OPENVINO)
-    told = r"towers/text.xml: expected sha256 \w{64}, found \w{64}; run `dvc repro --force weights`"
-    with pytest.raises(WeightsError, match=told):
+    message = r"towers/text.xml: expected sha256 \w{64}, found \w{64}; run `dvc repro --force weights`"
+    with pytest.raises(WeightsError, match=message):
         encoder.embed_texts(["a"])
     path.unlink()
     with pytest.raises(WeightsError, match=f"{name}: No such file or directory; run `dvc repro --force weights`"):
@@ -127,7 +129,7 @@ def test_the_towers_of_other_weights_are_refused(spoil: dict[str, Any], demo: Pa
     else:
         write_json(folder / "encoder.json", {**read_json(folder / "encoder.json"), "weights_sha256": "0" * 64})
     with pytest.raises(
-        WeightsError, match="expected the towers of the weights beside it, found others; run `dvc repro"
+        WeightsError, match="expected the towers of the weights beside it, found those of other weights; run `dvc repro"
     ):
         load_encoder(folder, Family.open_clip, OPENVINO)
 
@@ -164,9 +166,9 @@ def test_an_encoder_that_cannot_be_exported_runs_by_torch(
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[TextTokenizer, Any]:
-    theirs, folder = open_clip.SimpleTokenizer(context_length=16), tmp_path_factory.mktemp("tokens")
-    assert write_tokenizer(folder, OpenClipTokenizer(theirs)) is None
-    return TextTokenizer.read(folder, tokenizer_sha256(folder)), theirs
+    source, folder = open_clip.SimpleTokenizer(context_length=16), tmp_path_factory.mktemp("tokens")
+    assert write_tokenizer(folder, OpenClipTokenizer(source)) is None
+    return TextTokenizer.read(folder, tokenizer_sha256(folder)), source
 
 
 @settings(max_examples=500, deadline=None)
@@ -176,19 +178,19 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[TextTokenizer, Any]:
 @example("\u0000\u200b\ufeff a\u00adb")
 @given(st.text(max_size=60))
 def test_clips_tokens_are_open_clips(both: tuple[TextTokenizer, Any], text: str) -> None:
-    ours, theirs = both
-    found = ours([text, "a red star"])
-    assert found.dtype == np.int64
-    np.testing.assert_array_equal(found, theirs([text, "a red star"]).numpy())
+    tokenizer, source = both
+    tokens = tokenizer([text, "a red star"])
+    assert tokens.dtype == np.int64
+    np.testing.assert_array_equal(tokens, source([text, "a red star"]).numpy())
 
 
 def test_a_hubs_tokenizers_tokens_are_the_same(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    theirs = open_clip.tokenizer.HFTokenizer(save_tokenizer(tmp_path / "own"), context_length=8, clean="canonicalize")
-    assert write_tokenizer(tmp_path / "out", OpenClipTokenizer(theirs)) is None
+    source = open_clip.tokenizer.HFTokenizer(save_tokenizer(tmp_path / "own"), context_length=8, clean="canonicalize")
+    assert write_tokenizer(tmp_path / "out", OpenClipTokenizer(source)) is None
     texts = ["A  red, star!", "a zebra_red", "star " * 20, ""]
     np.testing.assert_array_equal(
-        TextTokenizer.read(tmp_path / "out", tokenizer_sha256(tmp_path / "out"))(texts), theirs(texts).numpy()
+        TextTokenizer.read(tmp_path / "out", tokenizer_sha256(tmp_path / "out"))(texts), source(texts).numpy()
     )
 
 

@@ -30,10 +30,10 @@ from tests.support.imports import ROOT
 @pytest.fixture
 def seen(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of the batches that the encoder was handed."""
-    found: list[int] = []
+    sizes: list[int] = []
     embed = tiny.embed_images
-    monkeypatch.setattr(tiny, "embed_images", lambda pixels: (found.append(len(pixels)), embed(pixels))[1])
-    return found
+    monkeypatch.setattr(tiny, "embed_images", lambda pixels: (sizes.append(len(pixels)), embed(pixels))[1])
+    return sizes
 
 
 def embedded(shards: Path, out: Path, encoder: Any, cache: Path, **changes: Any) -> EmbeddedRows:
@@ -118,8 +118,8 @@ def test_only_the_part_with_new_texts_is_computed(
     def embedded_texts(out: str, texts: list[str], **changes: Any) -> list[str]:
         read.clear()
         kept = VectorCache(tmp_path / "cache", {**vector_settings(tiny), **changes})
-        found = embed_queries(texts, texts, tmp_path / out, tiny, 4, kept, "clip texts")
-        assert (found.count, stacked(tmp_path / out)[0]) == (len(texts), texts)
+        rows = embed_queries(texts, texts, tmp_path / out, tiny, 4, kept, "clip texts")
+        assert (rows.count, stacked(tmp_path / out)[0]) == (len(texts), texts)
         return sorted(read)
 
     assert embedded_texts("one", texts[:30]) == sorted(texts[:30])
@@ -135,7 +135,7 @@ def test_only_the_part_with_new_texts_is_computed(
 
 
 def flipped(data: bytes, place: int) -> bytes:
-    """With one bit the other way: of a float's sign, for example."""
+    """The data with one bit flipped, such as the sign of a float."""
     return data[:place] + bytes([data[place] ^ 0x80]) + data[place + 1 :]
 
 
@@ -180,9 +180,9 @@ def test_an_unwritable_cache_is_noted_once_and_stops_nothing(
     (tmp_path / "file").write_text("where a folder should be")
     embedded(shards, tmp_path / "two", tiny, tmp_path / "file")
     assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
-    told = capfd.readouterr().err
-    assert told.count("note: the cache takes no shard") == 1
-    assert "`cbir cache --prune` makes room" in told
+    stderr = capfd.readouterr().err
+    assert stderr.count("note: the cache takes no shard") == 1
+    assert "`cbir cache --prune` makes room" in stderr
 
 
 def test_a_full_disk_leaves_no_partial_file(
@@ -226,11 +226,11 @@ STAGE = """
 from cbir.encoders.base import Encoder
 from stages import embed
 embed_images = Encoder.embed_images
-def told(self, pixels):
+def counted(self, pixels):
     with open("computed", "ab", buffering=0) as file:
         file.write(bytes(len(pixels)))  # a byte an image: appending is atomic
     return embed_images(self, pixels)
-Encoder.embed_images = told
+Encoder.embed_images = counted
 embed.main("mobilenet")
 """
 SHARD, BATCH, WORKERS = 20, 8, 2

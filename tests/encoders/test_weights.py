@@ -1,4 +1,4 @@
-"""fetch_encoder: what it accepts, what it keeps beside the weights, and what it refuses in one line."""
+"""fetch_encoder: what it accepts, what it stores beside the weights, and what it refuses in one line."""
 
 import copy
 import dataclasses
@@ -52,7 +52,7 @@ def tiny_params(**changes: Any) -> EncoderParams:
 
 
 def refused(kind: type[CbirError], params: EncoderParams, out: Path) -> str:
-    """The message of fetch_encoder's refusal: of one kind, of one line, of a length to read, and leaving no encoder."""
+    """The message with which fetch_encoder refuses: one line, not too long, and no encoder is left."""
     group = "clip" if params.family is Family.open_clip else "mobilenet"
     with pytest.raises(kind) as caught:
         fetch_encoder(group, params, out)
@@ -69,8 +69,8 @@ def sha256_of(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def same(one: State, other: State) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+def same(state: State, other: State) -> bool:
+    return state.keys() == other.keys() and all(torch.equal(state[name], other[name]) for name in state)
 
 
 def torch_bytes(value: object) -> bytes:
@@ -136,7 +136,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
 
 
 def register(monkeypatch: pytest.MonkeyPatch, name: str, model_cfg: dict[str, Any], like: str) -> None:
-    """Make open_clip know a small architecture that has the very tags of a large one."""
+    """Register a small architecture in open_clip with the tags of a large one."""
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, name, model_cfg)
     monkeypatch.setitem(open_clip.pretrained._PRETRAINED, name, open_clip.pretrained._PRETRAINED[like])
 
@@ -216,7 +216,7 @@ def test_a_json_file_is_an_architecture(tmp_path: Path, no_network: object) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (None, "is not readable as JSON: .*No such file"),
         ("{", "is not readable as JSON: "),
@@ -231,11 +231,11 @@ def test_a_json_file_is_an_architecture(tmp_path: Path, no_network: object) -> N
         ('{"embed_dim": 8, "vision_cfg": {"layers": "x"}, "text_cfg": {}}', "cannot be built: "),
     ],
 )
-def test_a_file_that_is_no_architecture_is_refused(text: str | None, told: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_architecture_is_refused(text: str | None, message: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
     if text is not None:
         path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(ConfigError, match=rf"^clip\.architecture: {path}[ :]+{told}") as caught:
+    with pytest.raises(ConfigError, match=rf"^clip\.architecture: {path}[ :]+{message}") as caught:
         fetch_encoder("clip", tiny_params(architecture=str(path)), tmp_path / "out")
     assert "\n" not in str(caught.value)
 
@@ -307,17 +307,19 @@ def test_weights_tag_none_takes_the_architectures_own_settings(
 
 def test_a_word_that_is_neither_tag_nor_file_is_refused(tiny_vit: str, tmp_path: Path) -> None:
     message = refused(ConfigError, tiny_params(architecture=tiny_vit, weights="opena1"), tmp_path)
-    assert message == "clip.weights: Tiny-ViT has no tag 'opena1', and no file; nearest: openai"
+    assert message == "clip.weights: Tiny-ViT has no tag 'opena1', and it is not a path; nearest: openai"
     message = refused(ConfigError, tiny_params(weights="openai"), tmp_path)
-    assert message.endswith("and no file; expected one of demo, random:0")
+    assert message.endswith("and it is not a path; expected one of demo, random:0")
     for make, misspelt, meant in [
         (mobilenet_params, "Demo", "demo"),
         (tiny_params, "Demo", "demo"),
         (tiny_params, "random", "random:0"),
     ]:
-        assert refused(ConfigError, make(weights=misspelt), tmp_path).endswith(f"and no file; nearest: {meant}")
+        assert refused(ConfigError, make(weights=misspelt), tmp_path).endswith(
+            f"and it is not a path; nearest: {meant}"
+        )
     message = refused(ConfigError, mobilenet_params(architecture=LARGE, weights="IMAGENET1K_V2"), tmp_path)
-    assert message.endswith("has no tag 'IMAGENET1K_V2', and no file; nearest: torchvision:IMAGENET1K_V2")
+    assert message.endswith("has no tag 'IMAGENET1K_V2', and it is not a path; nearest: torchvision:IMAGENET1K_V2")
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
@@ -365,11 +367,13 @@ def test_weights_of_another_architecture_are_refused(
     small_state: State, large_file: str, clip_file: str, tmp_path: Path
 ) -> None:
     message = refused(WeightsError, mobilenet_params(weights=large_file, weights_tag="none"), tmp_path)
-    assert message.startswith(f"mobilenet.weights: {large_file} does not fit {SMALL}, or is no file of plain tensors")
+    assert message.startswith(
+        f"mobilenet.weights: {large_file} does not fit {SMALL}, or is not a file of plain tensors"
+    )
     assert len(message) < 300 + 400
     for foreign in (large_file, save_to(tmp_path / "small.pth", torch_bytes(small_state))):
         message = refused(WeightsError, tiny_params(weights=foreign), tmp_path)
-        assert message.startswith(f"clip.weights: {foreign} does not fit Tiny, or is no file of plain tensors")
+        assert message.startswith(f"clip.weights: {foreign} does not fit Tiny, or is not a file of plain tensors")
     refused(WeightsError, mobilenet_params(weights=clip_file, weights_tag="none"), tmp_path)
 
 
@@ -399,7 +403,7 @@ def test_code_in_a_pickle_is_refused_and_not_run(make: Any, form: str, tmp_path:
     else:
         torch.save(value, path, _use_new_zipfile_serialization=form == "torch")
     message = refused(WeightsError, make(weights=str(path), weights_tag="none"), tmp_path / "out")
-    assert "is no file of plain tensors" in message
+    assert "is not a file of plain tensors" in message
     assert not sprung.exists()
     pickle.loads(path.read_bytes()) if form == "pickle" else torch.load(path, weights_only=False)
     assert sprung.is_dir(), "the trap itself must work"
@@ -527,10 +531,10 @@ def test_an_unknown_torchvision_tag_is_refused(tmp_path: Path, no_network: objec
 
 def activations(encoder: Encoder) -> set[type]:
     """Of both towers."""
-    found = [module for kind in ("image", "text") for module in encoder._tower(kind).module.modules()]
-    assert sum(isinstance(module, open_clip.transformer.ResidualAttentionBlock) for module in found) == 4
+    modules = [module for kind in ("image", "text") for module in encoder._tower(kind).module.modules()]
+    assert sum(isinstance(module, open_clip.transformer.ResidualAttentionBlock) for module in modules) == 4
     return {
-        type(module.mlp.gelu) for module in found if isinstance(module, open_clip.transformer.ResidualAttentionBlock)
+        type(module.mlp.gelu) for module in modules if isinstance(module, open_clip.transformer.ResidualAttentionBlock)
     }
 
 
@@ -548,11 +552,11 @@ def test_the_tag_of_a_file_decides_its_activation(
         encoder = load_encoder(out, Family.open_clip, Runtime())
         assert activations(encoder) == {open_clip.transformer.QuickGELU if quick else torch.nn.GELU}
         vectors[tag] = encoder.embed_images(grey[None])
-        theirs, _, transforms = open_clip.create_model_and_transforms(
+        model, _, transforms = open_clip.create_model_and_transforms(
             tiny_vit, pretrained=clip_file, force_quick_gelu=quick
         )
         with torch.inference_mode():
-            direct = theirs.eval().encode_image(transforms(Image.fromarray(grey))[None], True)
+            direct = model.eval().encode_image(transforms(Image.fromarray(grey))[None], True)
         np.testing.assert_allclose(vectors[tag], direct, rtol=0, atol=1e-6)
     assert np.abs(vectors["openai"] - vectors["laion2b_s34b_b79k"]).max() > 1e-4
 
@@ -586,16 +590,24 @@ def test_the_tag_of_a_file_decides_its_preprocessing(
 ) -> None:
     register(monkeypatch, "Tiny", copy.deepcopy(TINY), like)
     fetch_encoder("clip", tiny_params(architecture="Tiny", weights=clip_file, weights_tag=tag), tmp_path)
-    found = EncoderCard.read(tmp_path).preprocessing
+    preprocessing = EncoderCard.read(tmp_path).preprocessing
     implied = open_clip.pretrained._PRETRAINED[like][tag]
-    assert found == Preprocessing(
+    assert preprocessing == Preprocessing(
         64, 64, implied["resize_mode"], implied["interpolation"], tuple(implied["mean"]), tuple(implied["std"])
     )
     if expected is not None:
-        assert (found.resize_mode, found.interpolation, found.mean[0], found.std[0]) == expected
+        assert (
+            preprocessing.resize_mode,
+            preprocessing.interpolation,
+            preprocessing.mean[0],
+            preprocessing.std[0],
+        ) == expected
     # what open_clip itself makes of the stored folder
     _, _, transform = open_clip.create_model_and_transforms(f"local-dir:{tmp_path}")
-    assert (tuple(transform.transforms[-1].mean), tuple(transform.transforms[-1].std)) == (found.mean, found.std)
+    assert (tuple(transform.transforms[-1].mean), tuple(transform.transforms[-1].std)) == (
+        preprocessing.mean,
+        preprocessing.std,
+    )
 
 
 def test_each_open_clip_tag_implies_a_known_preprocessing() -> None:
@@ -637,10 +649,10 @@ def test_a_local_tokenizer_is_copied_beside_the_weights(tiny_siglip: str, tmp_pa
     tokens = open_clip.get_tokenizer(f"local-dir:{out}")(["A  red, star!", "a zebra"])
     assert tokens.tolist() == [[2, 3, 5, 0, 0, 0, 0, 0], [2, 1, 0, 0, 0, 0, 0, 0]]
     encoder = load_encoder(out, Family.open_clip, Runtime())
-    one, same_words, other = encoder.embed_texts(["a red star", "A RED STAR.", "a blue circle"])
-    assert encoder.dim == len(one) == 32
-    assert np.array_equal(one, same_words)
-    assert float(one @ other) < 0.9999
+    vector, same_words, other_vector = encoder.embed_texts(["a red star", "A RED STAR.", "a blue circle"])
+    assert encoder.dim == len(vector) == 32
+    assert np.array_equal(vector, same_words)
+    assert float(vector @ other_vector) < 0.9999
 
 
 def test_a_named_tokenizer_replaces_open_clips_own(tmp_path: Path, no_network: object) -> None:
@@ -673,7 +685,7 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _HubHandler, bind_and_activate=False)
         self.server_bind()
         self.files = files
-        self.asked: list[tuple[str, str, int]] = []
+        self.requests: list[tuple[str, str, int]] = []
 
     @property
     def address(self) -> str:
@@ -697,7 +709,7 @@ class _HubHandler(BaseHTTPRequestHandler):
     def _answer(self, whole: bool) -> None:
         body = self.server.files.get(self.path)
         status = 404 if body is None else 200
-        self.server.asked.append((self.command, self.path, status))
+        self.server.requests.append((self.command, self.path, status))
         self.send_response(status)
         if body is None:
             self.send_header("X-Error-Code", "EntryNotFound")
@@ -733,14 +745,14 @@ def hub_session(folder: Path) -> None:
         "hash": tiny_params(architecture="Tiny-ViT", weights="openai", weights_sha256="0" * 64),
     }
     for phase in ("down", "up"):
-        told = {}
+        outcomes = {}
         for name, params in trials.items():
             try:
                 fetch_encoder("clip", params, folder / phase / name)
-                told[name] = "fetched"
+                outcomes[name] = "fetched"
             except CbirError as error:
-                told[name] = f"{type(error).__name__}: {error}"
-        (folder / f"{phase}.json").write_text(json.dumps(told))
+                outcomes[name] = f"{type(error).__name__}: {error}"
+        (folder / f"{phase}.json").write_text(json.dumps(outcomes))
         print(phase, flush=True)
         sys.stdin.readline()
 
@@ -752,7 +764,7 @@ class HubVisit:
     folder: Path
     down: dict[str, str]
     up: dict[str, str]
-    asked: list[tuple[str, str, int]]
+    requests: list[tuple[str, str, int]]
 
 
 @pytest.fixture(scope="module")
@@ -773,18 +785,18 @@ def visit(clip_state: State, tmp_path_factory: pytest.TempPathFactory) -> HubVis
             assert session.stdout is not None
             while session.stdout.readline().strip() != "down":
                 assert session.poll() is None, "the session ended before its time"
-            assert not hub.asked
+            assert not hub.requests
             hub.open()
             session.communicate("\n\n", timeout=600)
         assert session.returncode == 0
         hub.shutdown()
     down, up = (json.loads((folder / f"{phase}.json").read_text()) for phase in ("down", "up"))
-    return HubVisit(folder, down, up, hub.asked)
+    return HubVisit(folder, down, up, hub.requests)
 
 
 def test_a_tag_is_fetched_from_the_hub(visit: HubVisit, clip_state: State, no_network: object) -> None:
     assert visit.up["tag"] == "fetched"
-    assert ("GET", "/test/tiny/resolve/main/open_clip_model.safetensors", 200) in visit.asked
+    assert ("GET", "/test/tiny/resolve/main/open_clip_model.safetensors", 200) in visit.requests
     out = visit.folder / "up" / "tag"
     card = EncoderCard.read(out)
     assert (card.tag, card.origin, card.quick_gelu) == ("openai", "openai", True)
@@ -801,30 +813,30 @@ def test_the_hubs_tokenizer_is_fetched_with_the_weights(visit: HubVisit, no_netw
 
 
 def test_a_hub_that_is_down_is_reported_with_a_remedy(visit: HubVisit) -> None:
-    told = visit.down["tag"]
-    assert told.startswith("FetchError: clip.weights: 'openai' cannot be fetched from test/tiny/: ")
-    assert told.endswith("or give the file: clip.weights=/path clip.weights_tag=openai")
-    assert "\n" not in told
+    message = visit.down["tag"]
+    assert message.startswith("FetchError: clip.weights: 'openai' cannot be fetched from test/tiny/: ")
+    assert message.endswith("or give the file: clip.weights=/path clip.weights_tag=openai")
+    assert "\n" not in message
 
 
 def test_a_tokenizer_that_cannot_be_fetched_is_reported(visit: HubVisit) -> None:
-    told = visit.down["tokenizer"]
-    assert told.startswith("FetchError: clip.tokenizer: 'test/tokens' cannot be fetched: ")
-    assert told.endswith("or name a folder with its files: clip.tokenizer=/path")
-    assert "\n" not in told
+    message = visit.down["tokenizer"]
+    assert message.startswith("FetchError: clip.tokenizer: 'test/tokens' cannot be fetched: ")
+    assert message.endswith("or name a folder with its files: clip.tokenizer=/path")
+    assert "\n" not in message
 
 
 def test_a_text_tower_that_cannot_be_fetched_is_reported(visit: HubVisit) -> None:
-    for told in (visit.down["text tower"], visit.up["text tower"]):
-        assert told.startswith("ConfigError: clip.architecture: ")
-        assert "hub_text.json cannot be built: " in told
-        assert "\n" not in told
+    for message in (visit.down["text tower"], visit.up["text tower"]):
+        assert message.startswith("ConfigError: clip.architecture: ")
+        assert "hub_text.json cannot be built: " in message
+        assert "\n" not in message
 
 
 def test_weights_sha256_is_checked_for_a_tag_of_the_hub(visit: HubVisit, clip_state: State) -> None:
-    found = sha256_of(save(clip_state))
+    sha256 = sha256_of(save(clip_state))
     assert visit.up["hash"].startswith(
-        f"FetchError: clip.weights: 'openai' from test/tiny/: expected sha256 {'0' * 64}, found {found}"
+        f"FetchError: clip.weights: 'openai' from test/tiny/: expected sha256 {'0' * 64}, sha256 {sha256}"
     )
 
 
@@ -854,7 +866,7 @@ def test_other_weights_are_refused_by_their_hash(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda card: card.pop("preprocessing"), "preprocessing"),
         (lambda card: card.pop("weights_sha256"), "weights_sha256"),
@@ -863,13 +875,13 @@ def test_other_weights_are_refused_by_their_hash(tmp_path: Path) -> None:
         (lambda card: card.update(preprocessing=None), "not a mapping"),
     ],
 )
-def test_a_damaged_encoder_json_is_refused(change: Any, told: str, tmp_path: Path) -> None:
+def test_a_damaged_encoder_json_is_refused(change: Any, message: str, tmp_path: Path) -> None:
     fetch_encoder("it", mobilenet_params(), tmp_path)
     path = tmp_path / "encoder.json"
     card = json.loads(path.read_text())
     change(card)
     path.write_text(json.dumps(card))
-    with pytest.raises(DataError, match=rf"encoder\.json is not what .*{told}") as caught:
+    with pytest.raises(DataError, match=rf"encoder\.json is not what .*{message}") as caught:
         EncoderCard.read(tmp_path)
     assert "\n" not in str(caught.value)
 
@@ -877,15 +889,17 @@ def test_a_damaged_encoder_json_is_refused(change: Any, told: str, tmp_path: Pat
 @pytest.mark.parametrize("group", ["mobilenet", "clip"])
 def test_demo_weights_are_the_packages_file_and_need_no_network(group: str, tmp_path: Path, no_network: object) -> None:
     fetch_encoder(group, demo_params(group), tmp_path)
-    (found,) = [load_file(path) for path in tmp_path.glob("*.safetensors")]
+    (stored,) = [load_file(path) for path in tmp_path.glob("*.safetensors")]
     shipped = load_file(DEMO_WEIGHTS / f"{group}.safetensors")
-    assert same(found, {name: value.float() if value.is_floating_point() else value for name, value in shipped.items()})
+    assert same(
+        stored, {name: value.float() if value.is_floating_point() else value for name, value in shipped.items()}
+    )
     card = EncoderCard.read(tmp_path)
     assert (card.origin, card.tag) == ("demo", None)
 
 
 def test_demo_weights_fit_no_other_architecture(tmp_path: Path) -> None:
-    own = "these weights have an architecture of their own; use"
+    own = "the demo weights have their own architecture; use"
     message = refused(WeightsError, mobilenet_params(weights="demo", architecture=LARGE), tmp_path)
     assert message == f"mobilenet.weights: demo does not fit {LARGE}: {own} mobilenet=demo"
     message = refused(WeightsError, tiny_params(weights="demo"), tmp_path)
