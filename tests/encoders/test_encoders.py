@@ -478,7 +478,7 @@ def test_weights_that_make_nan_are_refused_when_they_embed(
     fetch_encoder(kind, fetched, tmp_path / "out")
     encoder = load_encoder(tmp_path / "out", fetched.family, Runtime())
     with pytest.raises(
-        DataError, match=r"expected finite vectors .* for rows 0, 1 of a batch; are the weights whole\?"
+        DataError, match=r"expected finite vectors, found .* for rows 0, 1 of a batch; are the weights whole\?"
     ):
         encoder.embed_images(prepared(encoder, drawings()[:2]))
 

@@ -836,7 +836,7 @@ def test_a_text_tower_that_cannot_be_fetched_is_reported(visit: HubVisit) -> Non
 def test_weights_sha256_is_checked_for_a_tag_of_the_hub(visit: HubVisit, clip_state: State) -> None:
     sha256 = sha256_of(save(clip_state))
     assert visit.up["hash"].startswith(
-        f"FetchError: clip.weights: 'openai' from test/tiny/: expected sha256 {'0' * 64}, sha256 {sha256}"
+        f"FetchError: clip.weights: 'openai' from test/tiny/: expected sha256 {'0' * 64}, found {sha256}"
     )
 
 
