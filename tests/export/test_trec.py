@@ -255,7 +255,7 @@ def test_the_command_prints_the_paths(
 
 @reproducible
 @given(st.text(min_size=1))
-def test_an_escaped_id_is_one_ascii_field_and_can_be_decoded(text: str) -> None:
+def test_an_escaped_id_is_ascii_and_can_be_decoded(text: str) -> None:
     field = escaped(text)
     assert unquote(field) == text
     assert field.isascii()

@@ -208,7 +208,7 @@ def test_local_folders_named_like_an_option_are_ignored(runner: FakeRunner, tmp_
     assert len(swept(runner, "clip=demo", "index=flat")) == 1
 
 
-def test_a_job_finished_at_another_commit_says_how_to_list_it(
+def test_jobs_finished_at_another_commit_say_how_to_list_them(
     runner: FakeRunner, capsys: pytest.CaptureFixture[str]
 ) -> None:
     swept(runner, "index=flat")
