@@ -111,7 +111,7 @@ class Encoder:
         Raises ConfigError when the encoder reads no text.
         """
         if self._tokenize is None:
-            raise ConfigError(f"{self.card.architecture} reads no text; use the encoder clip")
+            raise ConfigError(f"{self.card.architecture} reads no text: use an encoder that does")
         return checked_rows(self._tower("text")(self._tokenize(texts)), self.runtime.precision)
 
     def _tower(self, kind: str) -> Tower:

@@ -39,6 +39,13 @@ def test_drawing_needs_a_number_of_query_images(tmp_path):
         fetch_dataset(dataset_params(Reader.shapes, draw_gallery_images=2), tmp_path, workers=1)
 
 
+def test_an_address_and_a_number_of_drawings_exclude_each_other(tmp_path):
+    both = dataset_params(Reader.image_folder, url=str(tmp_path), draw_gallery_images=2, draw_query_images=1)
+    with pytest.raises(ConfigError, match=r"expected an address or a number of drawings, found both: set one of them"):
+        fetch_dataset(both, tmp_path / "raw", workers=1)
+    assert not list((tmp_path / "raw").iterdir())
+
+
 def test_a_url_without_a_file_names_its_parameter(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"dataset\.url: expected a folder or a zip archive, found nothing at .*/no"):
         fetch_dataset(dataset_params(Reader.image_folder, str(tmp_path / "no")), tmp_path / "raw", workers=1)
