@@ -159,8 +159,8 @@ def _demo_encoders_on_other_images(text: str) -> list[str]:
     return [name for name in ENCODERS if not is_drawn and values[name].weights == "demo"]
 
 
-def _first_difference(found: str, expected: str) -> str:
-    old, new = found.splitlines(), expected.splitlines()
+def _first_difference(text: str, expected: str) -> str:
+    old, new = text.splitlines(), expected.splitlines()
     for number in range(max(len(old), len(new))):
         pair = [lines[number].strip() if number < len(lines) else "nothing" for lines in (new, old)]
         if pair[0] != pair[1]:

@@ -536,7 +536,7 @@ def test_a_changed_parameter_reruns_only_stages_that_read_it(drafts: Clone, over
         ("cbir/compose.py", set()),
         ("cbir/maps/projection.py", {"map@mobilenet", "map@clip"}),
         ("cbir/evaluation/metrics.py", {"evaluate", "prompts", "report"}),
-        ("cbir/index/build.py", BOTH_INDEXES | {"evaluate", "prompts", "latency"}),
+        ("cbir/index/search.py", BOTH_INDEXES | {"evaluate", "prompts", "latency", "report"}),
         (
             "cbir/encoders/params.py",
             {"scan", *(f"{stage}@{name}" for stage in ("weights", "embed") for name in ENCODERS)},

@@ -52,7 +52,7 @@ class Counts:
     unjudged: int
     results: int
     relevant: int
-    found: int
+    found: int  # a key of `cbir evaluate --json`
     float32_ties: int
 
 

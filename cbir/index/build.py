@@ -87,10 +87,10 @@ def build_index(
     """
     for number, part in enumerate(parts):
         check_matrix(part, dim, f"gallery part {number}")
-    found_rows = sum(map(len, parts))
-    if n_rows < 1 or found_rows != n_rows:
+    n_vectors = sum(map(len, parts))
+    if n_rows < 1 or n_vectors != n_rows:
         raise DataError(
-            f"gallery: expected {max(1, n_rows)} rows, one for each image id, found {found_rows} "
+            f"gallery: expected {max(1, n_rows)} rows, one for each image id, found {n_vectors} "
             f"in {len(parts)} parts: embed again: dvc repro --force embed"
         )
     resolved = resolve_build_params(kind, params, n_rows, dim)

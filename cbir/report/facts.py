@@ -7,6 +7,7 @@ from cbir.artifacts.latency import Latency, SearchTimes
 from cbir.artifacts.metrics import TEXT, Bounds, Intervals, Means, Metrics, evaluated
 from cbir.artifacts.names import ENCODERS, MODALITIES
 from cbir.artifacts.prompt_metrics import PromptSetMetrics
+from cbir.index.kinds import KINDS
 from cbir.report.class_names import full_name
 from cbir.report.failures import Failures
 from cbir.report.figures import flatten
@@ -187,6 +188,10 @@ class Facts:
 
     # --- the indexes
 
+    def is_exact(self, encoder: str) -> bool:
+        """Whether the encoder's index returns the exact neighbours."""
+        return KINDS[self.passports[encoder]["kind"]].is_exact
+
     @property
     def index_kinds(self) -> str:
         """The kinds of the encoders' indexes."""
@@ -261,7 +266,7 @@ class Facts:
         for encoder, modalities in self.latency.encoders.items():
             for modality, searches in modalities.items():
                 index_ms, exact_ms = searches["index"].p50_ms, searches["exact"].p50_ms
-                if self.passports[encoder]["kind"] != "flat" and exact_ms <= _AS_FAST * index_ms:
+                if not self.is_exact(encoder) and exact_ms <= _AS_FAST * index_ms:
                     sentences.append(
                         f"{encoder}, {modality} queries: exact search is as fast (p50 {exact_ms:.3f} ms, with the index "
                         f"{index_ms:.3f} ms) and misses nothing."

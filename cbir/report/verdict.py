@@ -59,7 +59,7 @@ def _on_text_queries(facts: Facts) -> str:
 
 def _on_indexes(facts: Facts) -> str:
     """Say what share of the exact neighbours the indexes find, and what precision that costs."""
-    if facts.index_kinds == "flat":
+    if all(facts.is_exact(encoder) for encoder in facts.passports):
         return "The index is exact: it finds every neighbour."
     recalls = [
         recall for index in facts.index_metrics if (recall := index.values.get(f"ann_recall@{facts.ann_k}")) is not None

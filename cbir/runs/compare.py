@@ -48,7 +48,7 @@ class Comparison:
     base_mean, run_mean : over the queries that have a value in both.  difference : run_mean less base_mean.
     interval : of the difference; None when there are few classes.  p : two-sided, corrected by Holm's method over all
     comparisons.  classes : the mean change of each class, in ascending order.  lost, won : queries with the largest changes.
-    n_classes : classes with a value.  can_tell : whether p could fall below the level at all, with this number of classes and
+    n_classes : classes with a value.  can_differ : whether p could fall below the level at all, with this number of classes and
     comparisons.
     """
 
@@ -68,7 +68,7 @@ class Comparison:
     lost: tuple[Change, ...]
     won: tuple[Change, ...]
     n_classes: int
-    can_tell: bool = True
+    can_differ: bool = True
 
     @property
     def group(self) -> Group:
@@ -80,7 +80,7 @@ class Comparison:
         """The result in words."""
         if not self.won and not self.lost:
             return IDENTICAL
-        if not self.can_tell:
+        if not self.can_differ:
             return "cannot tell: too few classes for so many comparisons"
         if not self.p < 1 - LEVEL:
             return "no detectable difference"
@@ -142,8 +142,8 @@ def _corrected(comparisons: Sequence[Comparison], resamples: int) -> list[Compar
     corrected = []
     for comparison, p, is_repeated in zip(comparisons, p_values, repeated, strict=True):
         p = p_of_test.get(_test_key(comparison), np.nan) if is_repeated else p
-        can_tell = least_p(comparison.n_classes, resamples) * sum(tested) < 1 - LEVEL
-        corrected.append(replace(comparison, p=1.0 if np.isnan(p) else float(p), can_tell=can_tell))
+        can_differ = least_p(comparison.n_classes, resamples) * sum(tested) < 1 - LEVEL
+        corrected.append(replace(comparison, p=1.0 if np.isnan(p) else float(p), can_differ=can_differ))
     return corrected
 
 
@@ -245,16 +245,16 @@ def _common_groups(base: Run, run: Run) -> list[Group]:
 
 def _check_collection(base: Run, run: Run) -> None:
     for part in {**base.collection, **run.collection}:
-        expected, found = base.collection.get(part), run.collection.get(part)
-        if found == expected:
+        expected, actual = base.collection.get(part), run.collection.get(part)
+        if actual == expected:
             continue
-        if expected is None or found is None or not (is_identity(expected) and is_identity(found)):
+        if expected is None or actual is None or not (is_identity(expected) and is_identity(actual)):
             raise DataError(
                 f"{base.name} and {run.name} cannot be compared: only one of them records its {part}; "
                 "run `dvc repro` in both"
             )
-        counts = f"{expected['rows']:,} rows against {found['rows']:,}"
-        same_count = ", with other contents" if found["rows"] == expected["rows"] else ""
+        counts = f"{expected['rows']:,} rows against {actual['rows']:,}"
+        same_count = ", with other contents" if actual["rows"] == expected["rows"] else ""
         raise DataError(
             f"{base.name} and {run.name} cannot be compared: their {part} differ ({counts}{same_count}); run both over the "
             "same data"
