@@ -617,7 +617,7 @@ def test_the_report_names_its_commit_and_files(finished: Finished) -> None:
     page = (clone.root / "reports/report.html").read_text(encoding="utf-8")
     before = clone.ok("git", "rev-parse", "HEAD~1").strip()  # the run itself was committed after it
     assert f"Git revision: {before}, with uncommitted changes in params.yaml" in page
-    assert "DVC: the files are those of dvc.lock" in page
+    assert "DVC: all files match dvc.lock" in page
     lock = yaml.safe_load((clone.root / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     for stage in ("embed@clip", "evaluate"):
         for out in lock[stage]["outs"]:
