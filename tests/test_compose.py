@@ -101,13 +101,6 @@ def test_a_mapping_sets_several_keys_of_a_group() -> None:
     assert (values["index"]["build"]["nlist"], values["index"]["build"]["seed"]) == (16, 3)
 
 
-def test_switching_a_group_leaves_no_old_value() -> None:
-    assert (
-        yaml.safe_load(composed(["experiment=tiny_imagenet", "clip=demo"], CONF))["clip"]
-        == (yaml.safe_load(composed([], CONF))["clip"])
-    )
-
-
 def test_a_value_from_the_environment_is_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PHOTOS", "/my/photos")
     text = composed(["dataset=image_folder", "dataset.url=${oc.env:PHOTOS}"], CONF)
