@@ -364,8 +364,11 @@ def test_equally_fast_exact_search_is_mentioned(ivf: Facts) -> None:
 
 
 def test_two_kinds_of_indexes_are_both_named(ivf: Facts) -> None:
-    passports = {name: {**one, "kind": kind} for (name, one), kind in zip(ivf.passports.items(), "ab", strict=True)}
-    assert checked(verdict(replace(ivf, passports=passports)))[-1].startswith("The a and b indexes find ")
+    kinds = ("flat", "hnsw")
+    passports = {
+        name: {**passport, "kind": kind} for (name, passport), kind in zip(ivf.passports.items(), kinds, strict=True)
+    }
+    assert checked(verdict(replace(ivf, passports=passports)))[-1].startswith("The flat and hnsw indexes find ")
 
 
 def test_an_index_with_full_recall_finds_all(ivf: Facts) -> None:
