@@ -1,4 +1,4 @@
-"""index <encoder>: the FAISS index over an encoder's gallery vectors, and its passport."""
+"""index <encoder>: build the FAISS index over an encoder's gallery vectors, and write it with its passport."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""download: fetch the data set's archive into data/raw, note its folder, or draw it."""
+"""download: fetch the data set's archive into data/raw, record its folder, or draw its images."""
 
 from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.timings import timed

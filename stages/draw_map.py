@@ -1,4 +1,4 @@
-"""map <encoder>: a sample of the gallery in two dimensions, by the encoder's vectors."""
+"""map <encoder>: place a sample of the gallery in two dimensions, by the encoder's vectors."""
 
 import sys
 

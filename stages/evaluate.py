@@ -1,4 +1,4 @@
-"""evaluate: the query list by each index and by exact search; means with intervals, runs, classes, duplicates."""
+"""evaluate: run the queries on each index and by exact search; write means with intervals, runs, classes and duplicates."""
 
 from cbir.artifacts.names import ENCODERS
 from cbir.artifacts.paths import DataPaths, ReportPaths

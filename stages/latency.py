@@ -1,4 +1,4 @@
-"""latency: search times of each index and of exact search.  The only stage that depends on `device`: its result is a time."""
+"""latency: time each index and exact search.  No other stage depends on `device`, because only this result is a time."""
 
 from cbir.artifacts.names import ENCODERS
 from cbir.artifacts.paths import DataPaths, ReportPaths

@@ -1,4 +1,4 @@
-"""prompts: the metrics of each prompt set, of single prompts and of their ensemble."""
+"""prompts: compute the metrics of each prompt set, for its single prompts and for their ensemble."""
 
 from cbir.artifacts.images import read_columns
 from cbir.artifacts.paths import DataPaths, ReportPaths

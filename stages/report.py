@@ -1,4 +1,4 @@
-"""report: pages, pictures and plots from the results of the other stages."""
+"""report: write pages, pictures and plots from the results of the other stages."""
 
 from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.artifacts.runs import read_open_table

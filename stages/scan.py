@@ -1,8 +1,8 @@
 """scan: record the state of the local files that the run reads but does not own, so that DVC sees when they change.
 
-An image folder, a query list, a file of prompts or of weights on this machine is no output of any stage.  DVC stops at a
+An image folder, a query list, a file of prompts or of weights on this machine is not an output of any stage.  DVC stops at a
 folder with a dangling link (treeverse/dvc#9971) and at a file that is absent, even if this run does not use it, such as the
-demo weights.  So this stage always runs, takes moments, and writes one small file for each.
+demo weights.  So this stage always runs, takes moments, and writes one small file for each group of parameters.
 """
 
 from cbir.artifacts.names import ENCODERS

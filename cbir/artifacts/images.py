@@ -14,6 +14,7 @@ from cbir.core.errors import DataError
 from cbir.core.files import fresh_folder
 
 FINGERPRINT_SIDE = 16  # pixels
+PACKED_FORMATS = ("JPEG", "PNG")  # of the bytes in `image`
 
 IMAGE_SCHEMA = pa.schema(
     [

@@ -35,8 +35,6 @@ PROMPT_SCHEMA = pa.schema(
         pa.field("text", pa.string(), nullable=False),
     ]
 )
-RULES = ("same_label", "qrels")
-
 Judgement = tuple[str, str, int]  # query_id, image_id, relevance: a row of the qrels
 
 
@@ -56,7 +54,7 @@ def write_qrels(path: Path, table: pa.Table) -> None:
 
 
 def write_prompts(path: Path, table: pa.Table) -> None:
-    """Write the prompts of each class (see `cbir.evaluation.prompts`)."""
+    """Write the prompts of each class (see `cbir.datasets.prompt_sets`)."""
     write_table(path, table, PROMPT_SCHEMA)
 
 

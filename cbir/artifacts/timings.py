@@ -25,7 +25,7 @@ STAGES: Final = ("download", "weights", "preprocess", "embed", "index", "map", "
 def timed(stage: str) -> Iterator[dict[str, Any]]:
     """Write time and memory of the block to `data/timings/<stage>.json`, unless it raises.
 
-    The file holds the dictionary that the block receives and may fill, and
+    The file holds the figures below, and the entries that the block adds to the dictionary that it receives.
 
     wall_s : seconds of the block.  cpu_s : processor seconds of the block, in this process and in those that it started.
     peak_mb : the most memory that one of these processes held, in 10^6 bytes.  machine : processor, cores, system.

@@ -31,7 +31,7 @@ Positions = npt.NDArray[np.int64]
 def write_part(folder: Path, name: str, ids: list[str], vectors: Vectors) -> None:
     """Write one part: `<name>.npy`, then its ids, so that a part with ids is complete.
 
-    vectors : (len(ids), dim) float32.
+    vectors : (len(ids), dim) float32.  Raises DataError for any other shape or dtype.
     """
     if vectors.dtype != np.float32 or vectors.ndim != 2 or len(vectors) != len(ids):
         raise DataError(f"{folder / name}: expected float32 ({len(ids)}, dim), found {vectors.dtype} {vectors.shape}")
@@ -41,7 +41,10 @@ def write_part(folder: Path, name: str, ids: list[str], vectors: Vectors) -> Non
 
 
 def read_parts(folder: Path) -> tuple[list[str], list[Vectors]]:
-    """Return the ids of all rows, and the vectors of each part, memory-mapped, in the order of the ids."""
+    """Return the ids of all rows, and the vectors of each part, memory-mapped, in the order of the ids.
+
+    Raises DataError when a part is damaged, or has another number of vectors than of ids.
+    """
     ids: list[str] = []
     parts: list[Vectors] = []
     for path in shard_paths(folder, "part-*.parquet"):

@@ -1,4 +1,4 @@
-"""The group `device`: hardware, threads and workers.  No result depends on it, so only stages that time declare it."""
+"""The group `device`: hardware, threads and workers.  No result depends on it, so only the stage `latency` declares it."""
 
 from dataclasses import dataclass
 from enum import Enum

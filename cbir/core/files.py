@@ -62,5 +62,5 @@ def hash_ids(ids: Iterable[str]) -> str:
 
 def add_ids(digest: "hashlib._Hash", ids: Iterable[str]) -> None:
     """Add ids to a hash, as `hash_ids` does."""
-    for image_id in ids:
-        digest.update(image_id.encode() + b"\0")
+    for name in ids:
+        digest.update(name.encode() + b"\0")

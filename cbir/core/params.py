@@ -46,7 +46,7 @@ def load_params(
     are ignored.  whole_group : whether the schema holds every key of the group; otherwise further keys are allowed.
 
     Raises ConfigError if the file or the group is absent, or if a key is unknown, missing, of the wrong type or out of
-    range; AttributeError (a bug of ours) when a key is read that was not declared.
+    range; AttributeError (a bug) when the stage reads a key that it did not declare.
     """
     values = read_yaml(path).get(group)
     where = str(path)

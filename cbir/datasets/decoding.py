@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from cbir.artifacts.images import FINGERPRINT_SIDE
+from cbir.artifacts.images import FINGERPRINT_SIDE, PACKED_FORMATS
 from cbir.core.errors import UndecodableImage
 
 Image.MAX_IMAGE_PIXELS = None  # dataset.max_pixels is the limit instead, checked before decoding
 # Only decoders that just parse bytes: others in Pillow start programs (EPS) or follow references.  JPEG includes MPO.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
-_KEPT_FORMATS = ("JPEG", "PNG")
 _KEPT_MODES = ("RGB", "L")
 
 
@@ -55,7 +54,7 @@ def encode_for_packing(data: bytes, max_pixels: int, max_side_px: int) -> Encode
         image.load()
         upright = image.getexif().get(ExifTags.Base.Orientation, 1) in (0, 1)
         if (
-            image_format in _KEPT_FORMATS
+            image_format in PACKED_FORMATS
             and image.mode in _KEPT_MODES
             and upright
             and fits

@@ -30,7 +30,7 @@ def preprocess(
     """Pack gallery and query images; write the query list, the qrels, the prompts and a summary.
 
     Raises DataError when too many images cannot be decoded, when no gallery image is left, or when the user's query list
-    or qrels name something that does not exist.
+    or qrels name something that does not exist; ConfigError when there is no such prompt set, or no query list is given.
     """
     limits = Limits(params.max_pixels, params.max_side_px)
     gallery = _pack_gallery(dataset, data, params, limits, workers)

@@ -106,9 +106,8 @@ def listed_image_id(row: ListedQuery) -> str:
 def _image_path(path: Path, row: ListedQuery) -> tuple[str, Path]:
     """The folder of the query list and the path of a row's image in it, all links followed."""
     root = os.path.realpath(path.parent)
-    return root, Path(
-        os.path.realpath(os.path.join(root, row.image or ""))
-    )  # unlike Path.resolve, it accepts circular links
+    image = os.path.realpath(os.path.join(root, row.image or ""))  # unlike Path.resolve, it accepts circular links
+    return root, Path(image)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""The readers, one entry for each, and `open_dataset`, which opens `data/raw/` with the one that `dataset.reader` names."""
+"""`READERS` has an entry for each reader; `open_dataset` opens `data/raw/` with the one that `dataset.reader` names."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

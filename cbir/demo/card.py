@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from cbir.artifacts.metrics import Metrics, read_metrics
 from cbir.artifacts.names import ENCODERS, REAL_ENCODERS
-from cbir.artifacts.paths import ReportPaths
+from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.compose import GROUPS, checked, composed
 from cbir.core.errors import DataError, one_line_errors
 from cbir.core.files import read_json, replacing
@@ -29,7 +29,8 @@ from cbir.report.figures import figure
 
 CARD = DEMO_WEIGHTS / "README.md"
 METRICS = ReportPaths().metrics
-_LINKED = ("cbir", "stages", "data/images", "data/queries")  # what a run with random weights takes from the default run
+# what a run with random weights takes from the default run
+_LINKED = ("cbir", "stages", DataPaths().all_images, DataPaths().queries)
 _REMEDY = "run `cbir compose`, then `make repro`"
 
 
@@ -76,7 +77,7 @@ def random_metrics(root: Path) -> Metrics:
     """The metrics of the run in `root` with random weights."""
     with tempfile.TemporaryDirectory() as folder:
         random_root = Path(folder)
-        (random_root / "data").mkdir()
+        (random_root / DataPaths().root).mkdir()
         for name in _LINKED:
             (random_root / name).symlink_to((root / name).resolve())
         overrides = [f"{name}.weights=random:0" for name in ENCODERS]
@@ -90,7 +91,7 @@ def random_metrics(root: Path) -> Metrics:
 def _run_stage(root: Path, stage: str, *arguments: str) -> None:
     command = ["-m", f"stages.{stage}", *arguments]
     if subprocess.run([sys.executable, *command], cwd=root, check=False).returncode:
-        raise DataError(f"python {' '.join(command)} failed in {root}, as it says above; {_REMEDY}")
+        raise DataError(f"python {' '.join(command)} failed in {root}, see its message above; {_REMEDY}")
 
 
 def untrained_share(weights: Path) -> float:

@@ -30,12 +30,11 @@ import open_clip
 import torch
 import torchvision
 from PIL import Image
-from safetensors.torch import save_file
 from torch.nn import functional
 
 from cbir.artifacts.names import ENCODERS
 from cbir.core.errors import ConfigError, one_line_errors
-from cbir.core.files import fresh_folder, replacing, write_json
+from cbir.core.files import fresh_folder, write_json
 from cbir.core.parallel import cores, ordered_map
 from cbir.core.progress import progress
 from cbir.drawing.attributes import BACKGROUNDS, COLOURS, SHAPES, SIZES, TEXTURES, Attributes
@@ -45,6 +44,7 @@ from cbir.encoders.base import file_sha256
 from cbir.encoders.demo import DEMO_MOBILENET_PX, DEMO_WEIGHTS
 from cbir.encoders.layers import Normalise
 from cbir.encoders.preprocessing import Pixels, Preprocessing
+from cbir.encoders.weight_files import save_state
 
 VALUES = {"shape": SHAPES, "colour": COLOURS, "texture": TEXTURES, "size": SIZES, "background": BACKGROUNDS}
 _CHUNK = 200
@@ -258,17 +258,6 @@ def settle_batch_norms(losses: Any, data: TrainingSet, recipe: Recipe) -> None:
         norm.momentum = momentum
 
 
-def export(model: torch.nn.Module, path: Path) -> None:
-    """Write the state as safetensors, floats as fp16, integers unchanged."""
-    state = {
-        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
-        for name, tensor in model.state_dict().items()
-    }
-    with replacing(path) as temporary:
-        save_file(state, temporary)
-        temporary.chmod(0o644)  # safetensors lets only the owner read it
-
-
 def train_mobilenet(recipe: Recipe, out: Path, steps: int | None = None) -> Log:
     """Train MobileNetV3-Small and write `mobilenet.safetensors`."""
     side_px, mean, std = DEMO_MOBILENET_PX, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -279,7 +268,7 @@ def train_mobilenet(recipe: Recipe, out: Path, steps: int | None = None) -> Log:
     losses = MobilenetLosses(model, data, preprocessing, recipe)
     log = train("mobilenet", model, losses, data, recipe, steps)
     settle_batch_norms(losses, data, recipe)
-    export(model, out / "mobilenet.safetensors")
+    save_state(model.half(), out / "mobilenet.safetensors")
     return log
 
 
@@ -297,7 +286,7 @@ def train_clip(recipe: Recipe, out: Path, steps: int | None = None) -> Log:
     losses = ClipLosses(model, tokenizer, data, preprocessing, recipe)
     log = train("clip", model, losses, data, recipe, steps)
     settle_batch_norms(losses, data, recipe)
-    export(model, out / "clip.safetensors")
+    save_state(model.half(), out / "clip.safetensors")
     return log
 
 

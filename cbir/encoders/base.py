@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cbir.artifacts.vectors import Vectors
 from cbir.core.errors import ConfigError, DataError, WeightsError
 from cbir.core.files import hash_ids, read_json, write_json
 from cbir.encoders.preprocessing import Pixels, Preprocessing
 from cbir.encoders.runtime import Runtime
 
-Embeddings = npt.NDArray[np.float32]
 Tokens = npt.NDArray[np.int64]
-Tower = Callable[[npt.NDArray[Any]], Embeddings]  # n inputs -> (n, dim) unit rows, from any thread
+Tower = Callable[[npt.NDArray[Any]], Vectors]  # n inputs -> (n, dim) unit rows, from any thread
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,11 @@ class Encoder:
         """Open the "image" or "text" tower now, before the first batch."""
         self._tower(kind)
 
-    def embed_images(self, pixels: Pixels) -> Embeddings:
+    def embed_images(self, pixels: Pixels) -> Vectors:
         """uint8 (n, crop_px, crop_px, 3) -> float32 (n, dim), unit rows.  Safe to call from several threads at once."""
         return checked_rows(self._tower("image")(pixels), self.runtime.precision)
 
-    def embed_texts(self, texts: Sequence[str]) -> Embeddings:
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """n texts, truncated to the encoder's context length -> float32 (n, dim), unit rows.
 
         Raises ConfigError when the encoder reads no text.
@@ -131,15 +131,15 @@ class NotFiniteError(DataError):
             ", ".join(items[row] for row in rows[:3]) if items else f"rows {', '.join(map(str, rows[:3]))} of a batch"
         )
         cause = (
-            "numbers grow too large for fp16: take precision fp32 or bf16"
+            "values are too large for fp16: use precision fp32 or bf16"
             if precision == "fp16"
-            else "are the weights whole? `dvc repro --force weights` fetches them again"
+            else "the weights may be damaged: `dvc repro --force weights` fetches them again"
         )
         super().__init__(f"expected finite vectors, found NaN, infinity or zero for {names}; {cause}")
         self.rows = rows
 
 
-def checked_rows(rows: Embeddings, precision: str) -> Embeddings:
+def checked_rows(rows: Vectors, precision: str) -> Vectors:
     """Return the rows.  Raises NotFiniteError when one has NaN or infinity (a zero vector scaled to length 1 is NaN)."""
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1)).tolist()
     if bad:

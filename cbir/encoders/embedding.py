@@ -175,7 +175,7 @@ def embed_queries(
     cache: VectorCache,
     title: str,
 ) -> EmbeddedRows:
-    """Embed texts, each with its query id, into parts of `TEXTS_PER_PART` in `out`.
+    """Embed texts, queries or prompts, into parts of `TEXTS_PER_PART` rows in `out`; ids : one for each text.
 
     Finished parts are written to the cache; later runs read them from there.
     """

@@ -43,7 +43,7 @@ def _export(module: torch.nn.Module, example: np.ndarray, path: Path) -> dict[st
         with torch.no_grad():
             exported = torch.export.export(module.eval(), (torch.from_numpy(example),), dynamic_shapes=({0: batch},))
         model = openvino.convert_model(exported)
-    except Exception as error:  # an architecture's Python may do what a graph cannot: both raise errors of many kinds
+    except Exception as error:  # for Python that no graph can express, both libraries raise errors of many kinds
         return {"left_out": f"{type(error).__name__}: {first_line(error)}"}
     model.set_friendly_name(path.stem)
     # the default names count the operations of the whole process, so the bytes would depend on earlier exports

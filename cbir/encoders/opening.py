@@ -30,7 +30,7 @@ def open_encoder(
 ) -> tuple[Encoder, int]:
     """Open the encoder in `folder` and print what runs it; return it with the number of images in a batch.
 
-    Raises ConfigError when this machine has no such device, backend or precision.
+    Raises ConfigError when this machine has no such device, backend or precision, and as `load_encoder` does.
     """
     device = pick_device(params.name.value)
     threads = params.threads or cores()
@@ -51,7 +51,8 @@ def open_encoder(
 def load_encoder(folder: Path, family: Family, runtime: Runtime) -> Encoder:
     """Load the encoder in `folder`; torch and the family's library, which take seconds, are imported for torch only.
 
-    Raises DataError and WeightsError when files of the encoder are missing or damaged.
+    Raises DataError and WeightsError when files of the encoder are missing or damaged, ConfigError when OpenVINO is to run a
+    tower that was not exported.
     """
     card = EncoderCard.read(folder)
     if runtime.backend == "torch":

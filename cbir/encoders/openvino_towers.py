@@ -13,7 +13,7 @@ from cbir.core.errors import WeightsError
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 # OpenVINO's Python module fills its tables of types at first use and releases the interpreter's lock meanwhile: two threads
-# that do so at once wait for each other for ever, and the whole process with them.  This lock lets one thread fill them.
+# that do so at once wait for each other forever.  This lock lets one thread fill the tables.
 _TABLES = threading.Lock()
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from cbir.artifacts.images import PACKED_FORMATS
 from cbir.core.errors import WeightsError
 
 Image.MAX_IMAGE_PIXELS = None  # cbir.datasets.decoding limits the size before it packs an image
-PACKED_FORMATS = ("JPEG", "PNG")  # as cbir.datasets.decoding packs them
 Pixels = npt.NDArray[np.uint8]
 _INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _MAX_ASPECT = 64  # longer side over shorter side

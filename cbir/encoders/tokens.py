@@ -13,14 +13,12 @@ from typing import Any, Protocol
 
 import ftfy
 import numpy as np
-import numpy.typing as npt
 import regex
 from tokenizers import Tokenizer
 
 from cbir.core.errors import WeightsError
 from cbir.core.files import read_json, write_json
-
-Tokens = npt.NDArray[np.int64]
+from cbir.encoders.base import Tokens
 
 FILES = ("tokenizer.json", "tokens.json")
 
@@ -46,7 +44,7 @@ class LibraryTokenizer(Protocol):
         """n texts -> int64 (n, context length)."""
 
     def convert(self) -> tuple[Tokenizer, dict[str, Any]]:
-        """The arguments of a TextTokenizer with the same tokens.  Raises any error when there is none."""
+        """The arguments of a TextTokenizer that gives the same tokens.  Raises an exception of any type when there is none."""
 
 
 class TextTokenizer:

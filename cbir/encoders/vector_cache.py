@@ -79,8 +79,8 @@ class VectorCache:
         except OSError as error:
             self._writable = False
             print(
-                f"note: the cache takes no shard ({error}): the run continues, but a killed run would start over; "
-                "`cbir cache --prune` makes room, CBIR_CACHE=/another/folder takes another",
+                f"note: cannot write to the cache ({error}): the run continues, but if it is killed, the next one starts over; "
+                "`cbir cache --prune` frees space, CBIR_CACHE=/another/folder sets another cache folder",
                 file=sys.stderr,
                 flush=True,
             )

@@ -119,7 +119,7 @@ def one_line_weights_errors(group: str, params: EncoderParams) -> Iterator[None]
                 f"use {group}=demo"
             ) from error
         detail = " ".join(str(error).split())
-        if isinstance(error, pickle.UnpicklingError):  # torch's message advises to allow what must not be allowed
+        if isinstance(error, pickle.UnpicklingError):  # torch's message recommends what would run code from the file
             detail = "it holds other objects, or it is not a file of weights"
         raise WeightsError(
             f"{group}.weights: {params.weights} does not fit {params.architecture}, or is not a file of plain tensors "
@@ -142,7 +142,7 @@ def seeded(group: str, params: EncoderParams) -> Iterator[None]:
     Raises ConfigError when the seed is not a whole number.
     """
     seed = params.weights.removeprefix("random:") if is_random(params) else "0"
-    if not seed.isdigit():
+    if not seed.isdecimal():
         raise ConfigError(f"{group}.weights: expected random:<seed> with a whole number, found {params.weights!r}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(seed))

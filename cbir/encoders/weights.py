@@ -7,7 +7,7 @@
     demo                           the weights in this package, trained by `python -m cbir.demo.train` on drawn shapes only
     random:<seed>                  no training at all, for trials
 
-A tag implies QuickGELU, mean and std, interpolation and size as well as numbers.  A file does not record them, so
+A tag implies QuickGELU, mean and std, interpolation and size, not only the numbers.  A file does not record them, so
 `weights_tag` must name the tag whose settings it needs (open_clip#771: losing them lowers quality silently).
 """
 

@@ -15,7 +15,8 @@ def fetch_dataset(params: SourceParams, raw: Path, workers: int) -> None:
     """Write `archive.zip` into `raw`, or `folder.json` if the data set is a folder on this machine.
 
     workers : processes that draw images.
-    Raises ConfigError if the parameters name no data set; FetchError if the archive cannot be fetched.
+    Raises ConfigError if the parameters name no data set; DataError if the folder cannot be read; FetchError if the archive
+    cannot be fetched.
     """
     fresh_folder(raw)
     if params.draw_gallery_images is not None:

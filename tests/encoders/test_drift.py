@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cbir.artifacts.images import write_shards
+from cbir.artifacts.vectors import Vectors
 from cbir.cli import main as cli
 from cbir.core.errors import DataError
-from cbir.encoders.base import Embeddings, Encoder, NotFiniteError, file_sha256
+from cbir.encoders.base import Encoder, NotFiniteError, file_sha256
 from cbir.encoders.drift import Drift, measure_drift
 from cbir.encoders.embedding import embed_shards, vector_settings, write_vectors_passport
 from cbir.encoders.exporting import export_towers
@@ -131,7 +132,7 @@ def test_a_way_without_vectors_is_reported_beside_the_others(
 ) -> None:
     embed_images = Encoder.embed_images
 
-    def overflow(self: Encoder, pixels: Pixels) -> Embeddings:
+    def overflow(self: Encoder, pixels: Pixels) -> Vectors:
         if self.runtime.precision == "fp16":
             raise NotFiniteError([0, 2], (), "fp16")
         return embed_images(self, pixels)
@@ -142,7 +143,7 @@ def test_a_way_without_vectors_is_reported_beside_the_others(
     output = capsys.readouterr().out
     assert (
         "cpu torch fp16 x32: expected finite vectors, found NaN, infinity or zero for rows 0, 2 of a batch; "
-        "numbers grow too large for fp16: take precision fp32 or bf16" in output
+        "values are too large for fp16: use precision fp32 or bf16" in output
     )
     assert "cpu torch bf16 x32 " in output
 

@@ -23,10 +23,11 @@ from PIL import Image
 from safetensors.torch import load_file
 from torchvision.models import MobileNet_V3_Large_Weights, MobileNet_V3_Small_Weights
 
+from cbir.artifacts.vectors import Vectors
 from cbir.core.device import DeviceName, DeviceParams
 from cbir.core.errors import ConfigError, DataError, WeightsError
 from cbir.drawing.draw import sample
-from cbir.encoders.base import Embeddings, Encoder, EncoderCard, checked_rows
+from cbir.encoders.base import Encoder, EncoderCard, checked_rows
 from cbir.encoders.exporting import export_towers
 from cbir.encoders.families.open_clip import WEIGHTS
 from cbir.encoders.layers import ChannelsFirst, Normalise, UnitRows
@@ -106,8 +107,8 @@ def prepared(encoder: Encoder, images: list[Image.Image]) -> npt.NDArray[np.uint
     return np.stack([encoder.card.preprocessing.prepare(image) for image in images])
 
 
-def cosines(vectors: Embeddings, others: Embeddings) -> npt.NDArray[np.float64]:
-    """Of each row with its like, in float64 and whatever the rows' lengths."""
+def cosines(vectors: Vectors, others: Vectors) -> npt.NDArray[np.float64]:
+    """The cosine of each row with its counterpart, in float64, for rows of any length."""
     a, b = vectors.astype(np.float64), others.astype(np.float64)
     return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
 
@@ -223,8 +224,8 @@ class Case:
 
     folder: Path
     encoder: Any
-    images: Callable[[list[Image.Image]], Embeddings]
-    texts: Callable[[list[str]], Embeddings] | None = None
+    images: Callable[[list[Image.Image]], Vectors]
+    texts: Callable[[list[str]], Vectors] | None = None
 
 
 def livened(model: Any, images: list[Image.Image], transforms: Any) -> dict[str, torch.Tensor]:
@@ -246,10 +247,10 @@ def mobilenet_case(name: str, weights: Any, folder: Path) -> Case:
     fetched = mobilenet_params(architecture=name, weights=str(folder / "livened.pth"), weights_tag=weights.name)
     fetch_encoder("mobilenet", fetched, folder / "encoder")
 
-    def direct(images: list[Image.Image]) -> Embeddings:
+    def direct(images: list[Image.Image]) -> Vectors:
         with torch.inference_mode():
             x = torch.stack([transforms(image) for image in images])
-            vectors: Embeddings = torch.flatten(model.avgpool(model.features(x)), 1).numpy()
+            vectors: Vectors = torch.flatten(model.avgpool(model.features(x)), 1).numpy()
         return vectors
 
     return Case(folder / "encoder", load_encoder(folder / "encoder", Family.torchvision, Runtime()), direct)
@@ -277,14 +278,14 @@ def vit_b_32(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
     model.eval()
     tokenizer = open_clip.get_tokenizer("ViT-B-32")
 
-    def direct(images: list[Image.Image]) -> Embeddings:
+    def direct(images: list[Image.Image]) -> Vectors:
         with torch.inference_mode():
-            vectors: Embeddings = model.encode_image(torch.stack([transforms(image) for image in images])).numpy()
+            vectors: Vectors = model.encode_image(torch.stack([transforms(image) for image in images])).numpy()
         return vectors
 
-    def direct_texts(texts: list[str]) -> Embeddings:
+    def direct_texts(texts: list[str]) -> Vectors:
         with torch.inference_mode():
-            vectors: Embeddings = model.encode_text(tokenizer(texts)).numpy()
+            vectors: Vectors = model.encode_text(tokenizer(texts)).numpy()
         return vectors
 
     yield Case(folder, encoder, direct, direct_texts)
@@ -441,7 +442,8 @@ def test_a_zero_or_infinite_vector_is_refused_with_its_row(bad: float) -> None:
     vectors = torch.ones(4, 3)
     vectors[2] = bad
     with pytest.raises(
-        DataError, match=r"^expected finite vectors, found NaN, infinity or zero for rows 2 of a batch; are the w"
+        DataError,
+        match=r"^expected finite vectors, found NaN, infinity or zero for rows 2 of a batch; the weights may be damaged",
     ):
         checked_rows(UnitRows(torch.nn.Identity())(vectors).numpy(), "fp32")
 
@@ -449,7 +451,7 @@ def test_a_zero_or_infinite_vector_is_refused_with_its_row(bad: float) -> None:
 def test_one_nan_in_a_row_is_refused() -> None:
     vectors = torch.ones(3, 3)
     vectors[1, 1] = float("nan")
-    with pytest.raises(DataError, match=r"rows 1 of .* take precision fp32 or bf16"):
+    with pytest.raises(DataError, match=r"rows 1 of .* use precision fp32 or bf16"):
         checked_rows(UnitRows(torch.nn.Identity())(vectors).numpy(), "fp16")
 
 
@@ -478,7 +480,7 @@ def test_weights_that_make_nan_are_refused_when_they_embed(
     fetch_encoder(kind, fetched, tmp_path / "out")
     encoder = load_encoder(tmp_path / "out", fetched.family, Runtime())
     with pytest.raises(
-        DataError, match=r"expected finite vectors, found .* for rows 0, 1 of a batch; are the weights whole\?"
+        DataError, match=r"expected finite vectors, found .* for rows 0, 1 of a batch; the weights may be damaged"
     ):
         encoder.embed_images(prepared(encoder, drawings()[:2]))
 

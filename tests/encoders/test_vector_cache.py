@@ -181,8 +181,8 @@ def test_an_unwritable_cache_is_noted_once_and_stops_nothing(
     embedded(shards, tmp_path / "two", tiny, tmp_path / "file")
     assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
     stderr = capfd.readouterr().err
-    assert stderr.count("note: the cache takes no shard") == 1
-    assert "`cbir cache --prune` makes room" in stderr
+    assert stderr.count("note: cannot write to the cache") == 1
+    assert "`cbir cache --prune` frees space" in stderr
 
 
 def test_a_full_disk_leaves_no_partial_file(

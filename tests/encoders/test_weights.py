@@ -177,7 +177,7 @@ def test_weights_fetched_into_a_folder_with_older_ones_replace_them(make: Any, t
 
 
 @pytest.mark.parametrize("make", [mobilenet_params, tiny_params])
-@pytest.mark.parametrize("seed", ["", "x", "-1", "1.5", "1 "])
+@pytest.mark.parametrize("seed", ["", "x", "-1", "1.5", "1 ", "²"])
 def test_a_seed_that_is_no_whole_number_is_refused(make: Any, seed: str, tmp_path: Path) -> None:
     message = refused(ConfigError, make(weights=f"random:{seed}"), tmp_path)
     assert f"expected random:<seed> with a whole number, found 'random:{seed}'" in message

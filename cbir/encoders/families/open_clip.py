@@ -20,11 +20,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from cbir.core.errors import ConfigError, FetchError
 from cbir.core.files import write_json
 from cbir.core.params import first_line, nearest
-from cbir.encoders.base import EncoderCard, check_weights, file_sha256, hash_settings
+from cbir.encoders.base import EncoderCard, Tokens, check_weights, file_sha256, hash_settings
 from cbir.encoders.layers import ChannelsFirst, Modules, Normalise, UnitRows
 from cbir.encoders.params import EncoderParams
 from cbir.encoders.preprocessing import Preprocessing
-from cbir.encoders.tokens import Tokens
 from cbir.encoders.weight_files import (
     fetched_file,
     is_random,
@@ -107,9 +106,7 @@ def _build_untrained(group: str, name: str, folder: Path) -> Any:
     """Build the model of the configuration in `folder`, ignoring weights there, which an earlier run left."""
     try:
         return open_clip.create_model(f"local-dir:{folder.resolve()}", load_weights=False, pretrained_text=False)
-    except (
-        Exception
-    ) as error:  # wrong numbers raise errors of any kind; some towers fetch their configuration from a hub
+    except Exception as error:  # wrong numbers raise errors of any kind, as does a configuration fetched from a hub
         raise ConfigError(
             f"{group}.architecture: {name} cannot be built: {type(error).__name__}: {first_line(error)}"
         ) from error
