@@ -19,7 +19,7 @@ from cbir.encoders.vector_cache import VectorCache
 
 
 def open_for(folder: Path, device: str, precision: str) -> tuple[Encoder, int]:
-    """The encoder in `folder` and its images a batch, as the stage embed opens it."""
+    """The encoder in `folder` and the number of images in a batch, as the stage embed opens it."""
     family, where = Family(EncoderCard.read(folder).family), DeviceParams(DeviceName(device), None, None, None)
     return open_encoder(folder, family, Precision(precision), Backend.auto, where)
 

@@ -1,10 +1,10 @@
-"""The page under load: many users at once, over the loopback, type, click and read for a minute.
+"""The page under load: many users who search and click at the same time for a minute, over the loopback interface.
 
     python -m benchmarks.app_load [--users 20] [--seconds 60] [--think 2]
 
-Run it in the root of a repository whose pipeline has run.  It starts `cbir app`.  Each user is a client that speaks to the
-server as Streamlit's page does: by websocket, in the messages of streamlit.proto, keeping the states of its widgets and its
-address as a browser would.  (Twenty real browsers would load the machine more than the server does;
+Run it in the root of a repository whose pipeline has run.  It starts `cbir app`.  Each user is a client that talks to the
+server as Streamlit's page does: by websocket, in the messages of streamlit.proto; it keeps the states of its widgets and its
+address as a browser does.  (Twenty real browsers would load the machine more than the server does;
 tests/app/test_app_browser.py drives a real one.)  A time is measured from Enter, or the click, until the last message of the
 new results.
 """

@@ -1,12 +1,12 @@
-"""`make bench`: embedding, side by side in one run, on the same images and weights (random: speed depends on none).
+"""`make bench`: embedding, side by side in one run, on the same images and weights (random: speed does not depend on them).
 
     (a) the plain loop    batches of 32, the library's transforms on Pillow images, eager torch, one process
     (b) the limit         the forward pass alone, on prepared pixels
     (c) this pipeline     from shards to parts of vectors: decode, resize, forward pass, write
     (d) read again        (c) once more over unchanged images: every shard from the cache
 
-Rounds are interleaved, so that what else the machine does meets all alike; each figure is the median of the rounds, each
-ratio the median of the rounds' ratios.
+Rounds are interleaved, so that other work on the machine affects all ways alike; each figure is the median of the rounds, and
+each ratio is the median of the rounds' ratios.
 """
 
 import argparse
@@ -55,12 +55,15 @@ ENCODERS = {
 }
 WAYS = {"a": "(a) the plain loop", "b": "(b) the limit", "c": "(c) this pipeline", "d": "(d) read again"}
 IMAGES = {"mobilenet": 2048, "clip": 320}
-OLD_BATCH = 32
+LOOP_BATCH = 32
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one encoder: images/s of every round by way, the runtime, and the most memory of (c) alone in a process, in MB."""
+    """The figures of one encoder.
+
+    rates : way -> images/s of each round.  peak_mb : the most memory of a process that does (c) and nothing else.
+    """
 
     name: str
     images: int
@@ -68,13 +71,13 @@ class Measured:
     runtime: Runtime
     peak_mb: float
 
-    def ratio(self, one: str, other: str) -> float:
-        """The median of the rounds' ratios."""
-        return statistics.median(a / b for a, b in zip(self.rates[one], self.rates[other], strict=True))
+    def ratio(self, way: str, reference: str) -> float:
+        """The median of the rounds' ratios of two ways."""
+        return statistics.median(a / b for a, b in zip(self.rates[way], self.rates[reference], strict=True))
 
 
 def jpegs(source: Path | None, number: int) -> Iterator[bytes]:
-    """So many JPEGs, no two the same: of a zip archive, spread over it and from its start again; or drawn, 64 px."""
+    """Yield different JPEGs: from a zip archive, at equal steps, repeated if it has too few; or drawn, 64 px."""
     if source is None:
         yield from (drawing.jpeg for drawing in sample(0, "benchmark", number, side_range_px=(64, 64)))
         return
@@ -82,12 +85,12 @@ def jpegs(source: Path | None, number: int) -> Iterator[bytes]:
         names = sorted(name for name in archive.namelist() if name.lower().endswith((".jpg", ".jpeg")))
         step = max(1, len(names) // number)
         for place in range(number):
-            # what stands behind a JPEG's end changes no pixel, but makes another file of one that comes again
+            # bytes after the end of a JPEG change no pixel, but make a repeated image a different file
             yield archive.read(names[place * step % len(names)]) + place.to_bytes(4, "big")
 
 
 def pack(folder: Path, bodies: Iterator[bytes]) -> None:
-    """Shards as the stage preprocess writes them."""
+    """Write shards as the stage preprocess does."""
 
     def packed() -> Iterator[PackedImage]:
         for number, body in enumerate(bodies):
@@ -99,15 +102,15 @@ def pack(folder: Path, bodies: Iterator[bytes]) -> None:
 
 
 def fetch(name: str, folder: Path) -> None:
-    """The encoder's folder, with random weights."""
+    """Write the encoder's folder, with random weights."""
     family, architecture = ENCODERS[name]
     params = EncoderParams(family, architecture, "random:0", None, None, None, None, Precision.fp32, Backend.auto)
     fetch_encoder(name, params, folder)
     export_towers(folder, family)
 
 
-def loop_of_old(name: str, folder: Path) -> Callable[[list[bytes]], None]:
-    """One process, one batch after the other: what one writes first."""
+def plain_loop(name: str, folder: Path) -> Callable[[list[bytes]], None]:
+    """(a): one process, one batch after another, as in a first script."""
     if name == "mobilenet":
         model = torchvision.models.mobilenet_v3_large(weights=None)
         model.load_state_dict(load_file(folder / mobilenet.WEIGHTS))
@@ -119,8 +122,8 @@ def loop_of_old(name: str, folder: Path) -> Callable[[list[bytes]], None]:
 
     @torch.inference_mode()
     def run(bodies: list[bytes]) -> None:
-        for start in range(0, len(bodies), OLD_BATCH):
-            images = [Image.open(io.BytesIO(body)).convert("RGB") for body in bodies[start : start + OLD_BATCH]]
+        for start in range(0, len(bodies), LOOP_BATCH):
+            images = [Image.open(io.BytesIO(body)).convert("RGB") for body in bodies[start : start + LOOP_BATCH]]
             vectors = forward(torch.stack([transforms(image) for image in images]))
             (vectors / vectors.norm(dim=1, keepdim=True)).numpy()
 
@@ -128,7 +131,7 @@ def loop_of_old(name: str, folder: Path) -> Callable[[list[bytes]], None]:
 
 
 def limit(encoder: Encoder, batch: int, bodies: list[bytes]) -> Callable[[], None]:
-    """The forward pass on prepared pixels, by as many threads as the pipeline has workers."""
+    """(b): the forward pass on prepared pixels, in as many threads as the pipeline has workers."""
     prepare = encoder.card.preprocessing.prepare_packed
     batches = [np.stack([prepare(body) for body in bodies[at : at + batch]]) for at in range(0, len(bodies), batch)]
 
@@ -140,10 +143,10 @@ def limit(encoder: Encoder, batch: int, bodies: list[bytes]) -> Callable[[], Non
 
 
 def measure(name: str, work: Path, images: int, rounds: int, device: str, precision: str) -> Measured:
-    """All ways, round by round."""
+    """Measure all ways, round by round."""
     folder, shards = work / name, work / "shards"
     bodies = [body.as_py() for _, table in read_shards(shards, ["image"]) for body in table["image"]]
-    (encoder, batch), old = open_for(folder, device, precision), loop_of_old(name, folder)
+    (encoder, batch), loop = open_for(folder, device, precision), plain_loop(name, folder)
     torch.set_num_threads(1)
     forward_alone = limit(encoder, batch, bodies)
     rates: dict[str, list[float]] = {way: [] for way in WAYS}
@@ -155,7 +158,7 @@ def measure(name: str, work: Path, images: int, rounds: int, device: str, precis
 
         def all_threads() -> None:
             torch.set_num_threads(cores())
-            old(bodies)
+            loop(bodies)
             torch.set_num_threads(1)
 
         for way, run in {"a": all_threads, "b": forward_alone, "c": pipeline, "d": pipeline}.items():
@@ -168,7 +171,7 @@ def measure(name: str, work: Path, images: int, rounds: int, device: str, precis
 
 
 def peak_mb(name: str, work: Path, device: str, precision: str) -> float:
-    """The most memory of a process that does (c) and nothing else."""
+    """The most memory of a process that does (c) and nothing else, in MB."""
     command = [sys.executable, "-m", "benchmarks.alone", name, str(work), device, precision]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return float(done.stdout.split()[-1])
@@ -177,7 +180,7 @@ def peak_mb(name: str, work: Path, device: str, precision: str) -> float:
 def print_memory(
     numbers: list[int], source: Path | None, encoders: list[str], device: str, precisions: list[str]
 ) -> None:
-    """The peak memory of (c), and its time, for growing numbers of images."""
+    """Print the peak memory of (c), and its time, for each number of images."""
     print(f"Machine: {machine()}.\n\n| encoder | images | peak of (c) | minutes |\n|---|---:|---:|---:|", flush=True)
     for name, precision, number in product(encoders, precisions, numbers):
         with tempfile.TemporaryDirectory() as folder:
@@ -190,7 +193,7 @@ def print_memory(
 
 
 def matrix_product_gflops() -> float:
-    """The machine's float32 matrix product by torch on all cores: the median of nine of 2048 x 2048."""
+    """The speed of torch's float32 matrix product on all cores: the median of nine products of 2048 x 2048."""
     torch.set_num_threads(cores())
     a, b = torch.rand(2048, 2048), torch.rand(2048, 2048)
     rates = []
@@ -202,13 +205,13 @@ def matrix_product_gflops() -> float:
 
 
 def machine() -> str:
-    """In words."""
+    """The machine, in words."""
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return f"{processor()}, {cores()} cores{gpu}, Python {platform.python_version()}, torch {torch.__version__}"
 
 
-def table(found: list[Measured], gflops: float, rounds: int, source: str) -> str:
-    """The figures in Markdown."""
+def table(measured: list[Measured], gflops: float, rounds: int, source: str) -> str:
+    """The figures as a Markdown table."""
     lines = [
         f"Machine: {machine()}; float32 matrix product {gflops:.0f} GFLOP/s. Images from {source}; median of {rounds} "
         "interleaved rounds, images/s.",
@@ -216,25 +219,30 @@ def table(found: list[Measured], gflops: float, rounds: int, source: str) -> str
         f"| encoder | backend | images | {' | '.join(WAYS.values())} | (c)/(a) | (c)/(b) | (d)/(c) | peak of (c) |",
         "|---|---|" + "---:|" * 9,
     ]
-    for one in found:
-        cells = [f"{one.images:,}", *(f"{statistics.median(one.rates[way]):,.1f}" for way in WAYS)]
-        cells += [f"{one.ratio(*pair):.2f}" for pair in (("c", "a"), ("c", "b"), ("d", "c"))]
-        runtime = f"{one.runtime.backend}, {one.runtime.device}, {one.runtime.precision}"
-        lines.append(f"| {one.name} | {runtime} | {' | '.join(cells)} | {one.peak_mb:,.0f} MB |")
+    for figures in measured:
+        cells = [f"{figures.images:,}", *(f"{statistics.median(figures.rates[way]):,.1f}" for way in WAYS)]
+        cells += [f"{figures.ratio(*pair):.2f}" for pair in (("c", "a"), ("c", "b"), ("d", "c"))]
+        runtime = f"{figures.runtime.backend}, {figures.runtime.device}, {figures.runtime.precision}"
+        lines.append(f"| {figures.name} | {runtime} | {' | '.join(cells)} | {figures.peak_mb:,.0f} MB |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    """Measure and print; with --out, write the table too."""
+    """Measure and print; with --out, also write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, help="of each round; by default as many as take (c) some seconds")
-    parser.add_argument("--source", type=Path, help="a zip archive of JPEGs; drawings where none is given")
+    parser.add_argument("--images", type=int, help="number in each round; the default takes (c) some seconds")
+    parser.add_argument("--source", type=Path, help="a zip archive of JPEGs (default: drawings)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precisions", nargs="*", default=["fp32"])
     parser.add_argument("--encoders", nargs="*", default=list(ENCODERS))
-    parser.add_argument("--out", type=Path, help="write the table there too")
-    parser.add_argument("--memory", nargs="*", type=int, help="only the peak memory of (c) with so many images each")
+    parser.add_argument("--out", type=Path, help="also write the table to this file")
+    parser.add_argument(
+        "--memory",
+        nargs="*",
+        type=int,
+        help="measure only the peak memory of (c), with each of these numbers of images",
+    )
     options = parser.parse_args()
     if options.memory:
         print_memory(options.memory, options.source, options.encoders, options.device, options.precisions)
@@ -242,15 +250,15 @@ def main() -> None:
     gflops = matrix_product_gflops()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        found = []
+        measured = []
         for name in options.encoders:
             images = options.images or IMAGES[name]
             pack(work / "shards", jpegs(options.source, images))
             fetch(name, work / name)
             for precision in options.precisions:
-                found.append(measure(name, work, images, options.rounds, options.device, precision))
+                measured.append(measure(name, work, images, options.rounds, options.device, precision))
     source = options.source.name if options.source else "this project's drawings, 64 px"
-    text = table(found, gflops, options.rounds, source)
+    text = table(measured, gflops, options.rounds, source)
     print(text)
     if options.out:
         options.out.write_text(text, encoding="utf-8")

@@ -20,6 +20,7 @@ import pyarrow as pa
 from benchmarks.embedding import machine
 from cbir.artifacts.images import PackedImage, write_shards
 from cbir.artifacts.names import ENCODERS
+from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.queries import QRELS_SCHEMA, QUERY_SCHEMA, write_qrels, write_query_list
 from cbir.artifacts.vectors import open_vectors, write_part, write_passport
 from cbir.compose import composed
@@ -86,10 +87,10 @@ def prepare(
     root: Path, gallery: int, queries: int, overrides: list[str], picture: Callable[[int], bytes] = no_picture
 ) -> None:
     """Write everything that evaluate reads."""
-    data = root / "data"
+    data = DataPaths(root / "data")
     (root / "params.yaml").write_text(composed(overrides), encoding="utf-8")
     for kind, count in (("gallery", gallery), ("queries", queries)):
-        write_shards(data / "images" / kind, images(kind, count, picture))
+        write_shards(data.images(kind), images(kind, count, picture))
     rows = [
         {
             "query_id": f"queries/{n:07d}",
@@ -99,15 +100,15 @@ def prepare(
         }
         for n in range(queries)
     ]
-    write_query_list(data / "queries" / "query_list.parquet", pa.Table.from_pylist(rows, QUERY_SCHEMA))
-    write_qrels(data / "queries" / "qrels.parquet", QRELS_SCHEMA.empty_table())
+    write_query_list(data.query_list, pa.Table.from_pylist(rows, QUERY_SCHEMA))
+    write_qrels(data.qrels, QRELS_SCHEMA.empty_table())
     params = load_params("index", IndexParams, ["index.kind", "index.build"], root / "params.yaml")
     for encoder in ENCODERS:
         centres = np.random.default_rng(len(encoder)).normal(size=(_CLASSES, _DIMS[encoder]))
-        folder = data / "embeddings" / encoder
+        folder = data.embeddings(encoder)
         for seed, (kind, count) in enumerate((("gallery", gallery), ("queries", queries))):
             write_vectors(folder, encoder, kind, count, centres, seed)
-        index_vectors(open_vectors(folder, encoder, "gallery"), params, data / "index" / encoder, cores())
+        index_vectors(open_vectors(folder, encoder, "gallery"), params, data.index(encoder), cores())
 
 
 def main() -> None:

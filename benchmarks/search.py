@@ -65,7 +65,7 @@ print(json.dumps({"first_s": first, "encode_ms": encode, "rest_ms": rest, "peak_
 
 @dataclass(frozen=True)
 class Case:
-    """modality : of the query, "text" or "image".  search : "index" or "exact"."""
+    """A kind of search to measure.  modality : of the query, "text" or "image".  search : "index" or "exact"."""
 
     encoder: str
     modality: str
@@ -89,7 +89,7 @@ def add_encoders(data: DataPaths) -> None:
         vectors = data.vectors(name, "gallery")
         write_passport(vectors, {**read_passport(vectors), **EncoderCard.read(folder).to_json()})
         if (folder / "towers" / "text.xml").is_file():
-            data.vectors(name, "texts").mkdir()  # as an encoder has them that reads text
+            data.vectors(name, "texts").mkdir()  # the folder says that the encoder reads text
 
 
 def measure(root: Path, case: Case) -> dict[str, float]:

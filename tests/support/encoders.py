@@ -1,4 +1,4 @@
-"""Small encoders and packed images, for the tests of whatever embeds."""
+"""Small encoders and packed images, for the tests of embedding."""
 
 import hashlib
 import io
@@ -33,13 +33,13 @@ WORDS = ["[PAD]", "[UNK]", "a", "red", "blue", "star", "circle", "of"]
 
 
 def mobilenet_params(**changes: Any) -> EncoderParams:
-    """MobileNetV3-Small with random weights, but for the changes."""
+    """MobileNetV3-Small with random weights, except for the changes."""
     values = {"family": Family.torchvision, "architecture": "mobilenet_v3_small", "weights": "random:0"}
     return EncoderParams(**{**values, **changes})
 
 
 def clip_params(architecture: str, **changes: Any) -> EncoderParams:
-    """A CLIP with random weights, but for the changes."""
+    """A CLIP with random weights, except for the changes."""
     return mobilenet_params(family=Family.open_clip, architecture=architecture, **changes)
 
 

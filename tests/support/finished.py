@@ -53,7 +53,7 @@ def markdown_of(facts: Facts, folder: Path) -> str:
 
 
 def summary_of(facts: Facts, width: int = 80) -> str:
-    """Return the table that `make show` prints to a terminal of this width."""
+    """Return the table that `make repro` prints to a terminal of this width."""
     console = Console(file=io.StringIO(), width=width)
     console.print(summary._table(facts))
     assert isinstance(console.file, io.StringIO)

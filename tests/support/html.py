@@ -61,7 +61,7 @@ class Element:
 
     def all(self, *tags: str) -> list["Element"]:
         """Return the elements below it with one of these tags."""
-        return [one for one in self.walk() if one is not self and one.tag in tags]
+        return [element for element in self.walk() if element is not self and element.tag in tags]
 
     @property
     def classes(self) -> list[str]:
@@ -91,13 +91,13 @@ class _Reader(HTMLParser):
         while self.open[-1].tag in _ENDS.get(tag, ()):
             self.open.pop()
         assert not (tag in _BLOCKS and self.open[-1].tag == "p"), f"<{tag}> would end the paragraph before it"
-        found = Element(tag, {name: value or "" for name, value in attrs})
-        self.open[-1].inside.append(found)
+        element = Element(tag, {name: value or "" for name, value in attrs})
+        self.open[-1].inside.append(element)
         if tag not in _VOID:
-            self.open.append(found)
+            self.open.append(element)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert any(one.tag == "svg" for one in self.open), f"<{tag}/> closes nothing in HTML"
+        assert any(element.tag == "svg" for element in self.open), f"<{tag}/> closes nothing in HTML"
         self.handle_starttag(tag, attrs)
         self.open.pop()
 
@@ -128,16 +128,16 @@ def read(page: str) -> Element:
     reader = _Reader()
     reader.feed(page)
     reader.close()
-    assert [one.tag for one in reader.open] == [""], [one.tag for one in reader.open]
-    (html,) = (one for one in reader.open[0].inside if isinstance(one, Element))
+    assert [element.tag for element in reader.open] == [""], [element.tag for element in reader.open]
+    (html,) = (child for child in reader.open[0].inside if isinstance(child, Element))
     return html
 
 
 def structure(tree: Element) -> list[tuple[str, ...]]:
     """Return tag and attribute names of all elements outside charts, whose ticks depend on the widths of texts."""
-    found = [(tree.tag, *sorted(tree.attributes))]
+    tags = [(tree.tag, *sorted(tree.attributes))]
     if "chart" not in tree.classes:
         for child in tree.inside:
             if isinstance(child, Element):
-                found += structure(child)
-    return found
+                tags += structure(child)
+    return tags

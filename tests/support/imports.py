@@ -8,17 +8,17 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def imported_files(module: str, root: Path = ROOT) -> set[str]:
     """The files under cbir/ that importing `module` may run, packages' __init__ included, as paths from the root."""
-    found: set[str] = set()
+    files: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
         for parent in _with_parents(name):
             file = _file_of(parent, root)
-            if file is None or file in found:
+            if file is None or file in files:
                 continue
-            found.add(file)
+            files.add(file)
             waiting += _names_imported(root / file)
-    return {file for file in found if file.startswith("cbir/")}
+    return {file for file in files if file.startswith("cbir/")}
 
 
 def _names_imported(path: Path) -> list[str]:

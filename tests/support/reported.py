@@ -81,7 +81,7 @@ def write_maps(world: World, side: int = MAP_SIDE, names: Sequence[str | None] |
     names : of the class of each image; None for its label.
     """
     ids = list(world.gallery)[: side * side]
-    labels = [world.gallery[one] for one in ids]
+    labels = [world.gallery[image_id] for image_id in ids]
     table = pa.table(
         {
             "image_id": ids,
@@ -118,11 +118,11 @@ def worded(root: Path, words: Sequence[str]) -> Reported:
     names |= {label: words[(2 * number + 1) % n] for number, label in enumerate((*labels, "c9"))}  # the others as names
 
     def packed(row: tuple[str, str | None]) -> PackedImage:
-        found = _coloured(row)
+        image = _coloured(row)
         seen = hash_ids([COPIED if row[0].split()[0] == COPY else row[0].split()[0]])
         name, word = names[row[1]], words[len(row[0]) % n]
         fingerprint = shake_256(seen.encode()).digest(256)
-        return replace(found, label_name=name, caption=word, source=f"{word}.jpg", fingerprint=fingerprint)
+        return replace(image, label_name=name, caption=word, source=f"{word}.jpg", fingerprint=fingerprint)
 
     with mock.patch.object(worlds, "LABELS", labels), mock.patch.object(worlds, "_packed", packed):
         world = make_world(root)
@@ -152,25 +152,25 @@ def worded(root: Path, words: Sequence[str]) -> Reported:
 
 def _rename(world: World, words: Sequence[str]) -> None:
     """Append a word to each image, query and caption, without changing their order."""
-    known = [*world.gallery, *(one for one in world.held_out if one not in world.gallery)]
-    ids = {one: f"{one} {words[number % len(words)]}" for number, one in enumerate(known)}
-    queries = {one.query_id: f"{one.query_id} {words[n % len(words)]}" for n, one in enumerate(world.queries)}
-    world.gallery = {ids[one]: label for one, label in world.gallery.items()}
-    world.held_out = {ids[one]: label for one, label in world.held_out.items()}
-    for found in world.vectors.values():
-        found["queries"][COPY] = found["gallery"][COPIED]
+    known = [*world.gallery, *(image_id for image_id in world.held_out if image_id not in world.gallery)]
+    ids = {image_id: f"{image_id} {words[number % len(words)]}" for number, image_id in enumerate(known)}
+    queries = {query.query_id: f"{query.query_id} {words[n % len(words)]}" for n, query in enumerate(world.queries)}
+    world.gallery = {ids[image_id]: label for image_id, label in world.gallery.items()}
+    world.held_out = {ids[image_id]: label for image_id, label in world.held_out.items()}
+    for vectors in world.vectors.values():
+        vectors["queries"][COPY] = vectors["gallery"][COPIED]
         for kind in ("gallery", "queries"):
-            found[kind] = {ids[one]: vector for one, vector in found[kind].items()}
-        if "texts" in found:
-            found["texts"] = {queries[one]: vector for one, vector in found["texts"].items()}
+            vectors[kind] = {ids[image_id]: vector for image_id, vector in vectors[kind].items()}
+        if "texts" in vectors:
+            vectors["texts"] = {queries[query_id]: vector for query_id, vector in vectors["texts"].items()}
     world.queries = [
         replace(
-            one,
-            query_id=queries[one.query_id],
-            image_id=None if one.image_id is None else ids[one.image_id],
-            text=None if one.text is None else words[number % len(words)],
+            query,
+            query_id=queries[query.query_id],
+            image_id=None if query.image_id is None else ids[query.image_id],
+            text=None if query.text is None else words[number % len(words)],
         )
-        for number, one in enumerate(world.queries)
+        for number, query in enumerate(world.queries)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Repositories of their own, in temporary folders, in which the tests run git, DVC and cbir."""
+"""Clones of the repository in temporary folders, in which the tests run git, DVC and cbir."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ TINY = ("dataset.draw_gallery_images=160", "dataset.draw_query_images=40", *RAND
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Nothing of the user's settings of git, DVC and cbir reaches the clone, and nothing of it reaches the user's."""
+    """An environment in which the clone neither reads nor changes the user's settings of git, DVC and cbir."""
     identity = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     own = {
         name: value
@@ -42,7 +42,7 @@ def environment(home: Path) -> dict[str, str]:
 
 @dataclass
 class Clone:
-    """A repository of its own."""
+    """A clone of the repository, with a home folder for its settings."""
 
     root: Path
     home: Path
@@ -80,16 +80,16 @@ def skipped(output: str) -> set[str]:
 
 def files_below(root: Path) -> dict[str, str]:
     """data/... and reports/... -> the hash of the file."""
-    found = {}
+    hashes = {}
     for path in sorted([*root.glob("data/**/*"), *root.glob("reports/**/*")]):
         name = path.relative_to(root).as_posix()
         if path.is_file() and path.name not in (".gitignore", "README.md"):
-            found[name] = hashlib.md5(path.read_bytes()).hexdigest()
-    return found
+            hashes[name] = hashlib.md5(path.read_bytes()).hexdigest()
+    return hashes
 
 
 def copy_working_tree(out: Path) -> None:
-    """Every file that git has or would take, as it is now."""
+    """Copy each file that git tracks or would add, as it is now."""
     listed = subprocess.run(
         ["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
     )
