@@ -28,7 +28,7 @@ def main() -> None:
     data, params = DataPaths(), load_params("evaluate", EvaluateParams, PARAMS)
     search = load_params("index", IndexParams, PARAMS).search
     threads = load_device().threads or cores()
-    collection = open_collection(data.all_images, data.queries)
+    collection = open_collection(data)
     writer = ResultsWriter(ReportPaths().root, collection, params)
     for encoder in ENCODERS:
         for evaluated in evaluate_encoder(

@@ -9,6 +9,7 @@ import streamlit as st
 from PIL import Image
 
 from cbir.app.address import Choices
+from cbir.artifacts.names import ENCODERS
 from cbir.artifacts.paths import DataPaths
 from cbir.core.params import PARAMS_FILE
 from cbir.search.searcher import Searcher
@@ -60,7 +61,7 @@ class SharedGallery:
 def fingerprint(data: Path) -> Fingerprint:
     """Names, times and sizes of files that change whenever the pipeline runs again."""
     paths = DataPaths(data)
-    files = [data.parent / PARAMS_FILE, paths.summary, *sorted(paths.all_indexes.glob("*/passport.json"))]
+    files = [data.parent / PARAMS_FILE, paths.summary, *map(paths.index_passport, ENCODERS)]
     stats = [(str(path), path.stat()) for path in files if path.exists()]
     return tuple((name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for name, stat in stats)
 

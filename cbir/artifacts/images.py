@@ -95,6 +95,11 @@ def write_shards(folder: Path, images: Iterable[PackedImage]) -> int:
     return count
 
 
+def shard_path(folder: Path, number: int) -> Path:
+    """The path of a shard; shards are numbered from 0."""
+    return folder / f"part-{number:05d}.parquet"
+
+
 def read_shards(folder: Path, columns: list[str] | None = None) -> Iterator[tuple[str, pa.Table]]:
     """Yield (name of the shard, its table) in order, one in memory at a time."""
     for path in shard_paths(folder, "part-*.parquet"):
@@ -159,5 +164,4 @@ def _ends_shard(image: PackedImage) -> bool:
 
 def _write_shard(folder: Path, shard: int, rows: list[PackedImage]) -> None:
     table = pa.Table.from_pylist([asdict(row) for row in rows], IMAGE_SCHEMA)
-    path = folder / f"part-{shard:05d}.parquet"
-    write_table(path, table, IMAGE_SCHEMA, stored=("image",), group_rows=_GROUP_ROWS)
+    write_table(shard_path(folder, shard), table, IMAGE_SCHEMA, stored=("image",), group_rows=_GROUP_ROWS)

@@ -87,6 +87,10 @@ class DataPaths:
         """Build time and size of an encoder's index."""
         return self.index(encoder) / "build.json"
 
+    def index_passport(self, encoder: str) -> Path:
+        """The passport of an encoder's index."""
+        return self.index(encoder) / "passport.json"
+
     @property
     def all_maps(self) -> Path:
         """The folder of all encoders' maps."""

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cbir.artifacts.images import read_columns
+from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.queries import read_qrels, read_query_list
 from cbir.artifacts.vectors import Positions, Vectors, VectorSet, check_passport, open_vectors, positions_of
 from cbir.core.files import hash_ids
@@ -49,12 +50,12 @@ class TaskQueries:
     own_positions: Positions
 
 
-def open_collection(images: Path, queries: Path) -> Collection:
+def open_collection(data: DataPaths) -> Collection:
     """Read ids and labels of the gallery, the query list and the judgements."""
-    gallery = read_columns(images / "gallery", ["image_id", "label", "label_name", "sha256"])
+    gallery = read_columns(data.images("gallery"), ["image_id", "label", "label_name", "sha256"])
     ids, labels, names = (gallery[name].combine_chunks() for name in ("image_id", "label", "label_name"))
-    query_list, qrels = read_query_list(queries / "query_list.parquet"), read_qrels(queries / "qrels.parquet")
-    query_images = read_columns(images / "queries", QUERY_COLUMNS)
+    query_list, qrels = read_query_list(data.query_list), read_qrels(data.qrels)
+    query_images = read_columns(data.images("queries"), QUERY_COLUMNS)
     identity = collection_identity(gallery.select(GALLERY_COLUMNS), query_list, query_images, qrels)
     return Collection(ids, Relevance(ids, labels, query_list, qrels), query_list, Classes.of(labels, names), identity)
 

@@ -54,6 +54,7 @@ from cbir.evaluation.metrics import mean
 from cbir.evaluation.params import EvaluateParams
 from cbir.evaluation.relevance import run_table
 from cbir.evaluation.statistics import LEVEL, bounds_of_means, classes_of
+from cbir.index.storage import index_bytes
 
 _CONFUSED_RESULTS = 10
 Mask = npt.NDArray[np.bool_]
@@ -98,7 +99,7 @@ class ResultsWriter:
 
     def add_index(self, encoder: str, folder: Path) -> None:
         """Record the size of an encoder's index."""
-        self._metrics.data.index_bytes[encoder] = (folder / "index.faiss").stat().st_size
+        self._metrics.data.index_bytes[encoder] = index_bytes(folder)
 
     def add(self, encoder: str, task: str, queries: TaskQueries, searches: Mapping[str, SearchEvaluation]) -> None:
         """Add the evaluations of a task and write its runs, of the index and of exact search."""

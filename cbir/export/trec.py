@@ -53,7 +53,7 @@ def export(data: DataPaths, reports: ReportPaths, out: Path) -> list[ExportedFil
     Raises DataError when there is no run, or the runs are over other data than `data`; ConfigError when `out` is not a folder
     and cannot be created.
     """
-    collection = open_collection(data.all_images, data.queries)
+    collection = open_collection(data)
     _check_collection(collection, reports)
     runs = {
         f"{task}_{encoder}_{search}.run": reports.run(task, encoder, search)

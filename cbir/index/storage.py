@@ -13,6 +13,8 @@ from cbir.index.build import build_index, factory_string, resolve_build_params
 from cbir.index.kinds import kind_of
 from cbir.index.params import IndexParams
 
+_INDEX = "index.faiss"
+
 
 def index_vectors(vectors: VectorSet, params: IndexParams, out: Path, threads: int) -> None:
     """Build an index and write `index.faiss`, `passport.json` and `build.json` to `out`; only build.json holds a time."""
@@ -22,7 +24,7 @@ def index_vectors(vectors: VectorSet, params: IndexParams, out: Path, threads: i
     index = build_index(vectors.parts, n_rows, dim, kind, params.build, threads)
     build_s = perf_counter() - begun
     out.mkdir(parents=True, exist_ok=True)
-    write_index(out / "index.faiss", index)
+    write_index(out / _INDEX, index)
     write_passport(
         out,
         {
@@ -33,14 +35,14 @@ def index_vectors(vectors: VectorSet, params: IndexParams, out: Path, threads: i
             "vectors": vectors.passport,
         },
     )
-    index_bytes = (out / "index.faiss").stat().st_size
+    size_bytes = index_bytes(out)
     write_json(
         out / "build.json",
         {
             "build_s": round(build_s, 3),
             "threads": threads,
-            "index_bytes": index_bytes,
-            "bytes_per_vector": index_bytes / n_rows,
+            "index_bytes": size_bytes,
+            "bytes_per_vector": size_bytes / n_rows,
         },
     )
 
@@ -48,7 +50,12 @@ def index_vectors(vectors: VectorSet, params: IndexParams, out: Path, threads: i
 def open_index(folder: Path, vectors: VectorSet) -> faiss.Index:
     """Read the index in `folder`.  Raises PassportError unless it was built from these vectors."""
     check_passport(read_passport(folder)["vectors"], vectors.passport, str(folder))
-    return read_index(folder / "index.faiss")
+    return read_index(folder / _INDEX)
+
+
+def index_bytes(folder: Path) -> int:
+    """The size in bytes of the index in `folder`."""
+    return (folder / _INDEX).stat().st_size
 
 
 def write_index(path: Path, index: faiss.Index) -> None:
@@ -69,7 +76,7 @@ def read_index(path: Path) -> faiss.Index:
         kind_of(index)
     except (RuntimeError, DataError) as error:
         raise DataError(
-            f"{path}: expected a whole index that FAISS {faiss.__version__} reads, found otherwise ({error}): "
+            f"{path}: expected a whole index that FAISS {faiss.__version__} can read, found something else ({error}): "
             "build it again: dvc repro --force index"
         ) from error
     return index

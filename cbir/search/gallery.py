@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cbir.artifacts.images import read_image, read_shards
+from cbir.artifacts.images import read_image, read_shards, shard_path
 from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.vectors import Positions
 from cbir.core.errors import ConfigError, DataError, UndecodableImage
@@ -72,7 +72,7 @@ class PackedGallery:
     def image_bytes(self, position: int) -> bytes:
         """The packed bytes of an image.  Raises DataError if the gallery has changed since it was opened."""
         shard = int(np.searchsorted(self.first_positions, position, side="right")) - 1
-        row, path = position - int(self.first_positions[shard]), self.folder / f"part-{shard:05d}.parquet"
+        row, path = position - int(self.first_positions[shard]), shard_path(self.folder, shard)
         stored = read_image(path, row)
         if stored is None or stored[0] != str(self.ids[position]):
             raise DataError(f"{path}: expected the gallery that was opened, found another one: open it again")

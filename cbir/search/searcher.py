@@ -33,9 +33,8 @@ from cbir.search.query import QueryPart, read_query_image, relative_weights, wei
 from cbir.search.results import EXACT, Category, Results
 
 CATEGORIES = 5
-_PRODUCTS_FOR_THREADS = (
-    2**24
-)  # a smaller search is over before threads have started; concurrent users have a thread each
+# a smaller search is over before threads have started; concurrent users have a thread each
+_PRODUCTS_FOR_THREADS = 2**24
 
 
 class Searcher:
@@ -249,4 +248,4 @@ class Searcher:
 def pipeline_has_run(data: Path) -> bool:
     """Whether `data` holds an index to search."""
     paths = DataPaths(data)
-    return any((paths.index(name) / "passport.json").is_file() for name in ENCODERS)
+    return any(paths.index_passport(name).is_file() for name in ENCODERS)

@@ -19,6 +19,7 @@ from PIL import Image
 
 from cbir.artifacts import images as image_artifacts
 from cbir.artifacts.images import PackedImage, Quarantined, read_columns, write_quarantine, write_shards
+from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.queries import (
     QRELS_SCHEMA,
     QUERY_SCHEMA,
@@ -131,7 +132,7 @@ class World:
         threads: int = 1,
     ) -> dict[str, Any]:
         """Do what stages.evaluate does; return metrics.json."""
-        collection = open_collection(self.data / "images", self.data / "queries")
+        collection = open_collection(DataPaths(self.data))
         writer = ResultsWriter(out, collection, params)
         indexes, search = self.indexes(kind), search or SearchParams()
         for encoder in encoders or self.vectors:
