@@ -79,4 +79,4 @@ lock: setup
 		--custom-compile-command "make lock" pyproject.toml --output-file requirements.txt
 
 clean:
-	rm -rf data/embeddings data/images data/index data/local data/map data/queries data/raw data/weights .dvc/tmp
+	rm -rf data/embeddings data/images data/index data/local data/map data/queries data/raw data/timings data/weights .dvc/tmp

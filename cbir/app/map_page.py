@@ -1,4 +1,4 @@
-"""The page Map: the gallery in the plane, as the stage `map` projected it."""
+"""The Map page: the gallery in the plane, as the stage `map` projected it."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +20,7 @@ _GREY = "#c4c4c4"
 
 
 def show(gallery: SharedGallery, data: Path, search_page: Any) -> None:
-    """Show the map of one encoder.  data : the folder of the artifacts.  search_page : the st.Page of the page Search."""
+    """Show the map of one encoder.  data : the folder of the artifacts.  search_page : the st.Page of the Search page."""
     st.title("Map")
     maps = {path.stem: path for path in sorted(DataPaths(data).all_maps.glob("*.parquet"))}
     if not maps:

@@ -1,4 +1,4 @@
-"""The page Report: the report of the last pipeline run."""
+"""The Report page: the report of the last pipeline run."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The page Search: search by a text, an uploaded image or a gallery image, and show the ranked results.
+"""The Search page: search by a text, an uploaded image or a gallery image, and show the ranked results.
 
 st.session_state holds, for each user: the query, the address that the page wrote last, messages to show, and the controls.
 """

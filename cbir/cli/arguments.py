@@ -5,7 +5,7 @@ from typing import Final
 
 from cbir.core.errors import ConfigError
 
-RUN_HELP: Final = "a git revision, a DVC experiment or a folder of reports (. is the one here)"
+RUN_HELP: Final = "a git revision, a DVC experiment or a folder of reports (. is this folder)"
 _LEAST: Final = {"resamples": 100, "seed": 0}
 
 

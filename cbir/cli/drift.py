@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the encoder and the options of the sample."""
     parser.add_argument("encoder", choices=ENCODERS)
     parser.add_argument("--images", type=int, default=200, help="query images to embed again, at most (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of their choice (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed with which they are sampled (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> None:
     widths = [max(7, *map(len, head.split())) for head in _HEADS]
     for line in (0, 1):
         words = [head.split()[line] if line < len(head.split()) else "" for head in _HEADS]
-        print(_line("way, images a batch" if line else "", words, widths))
+        print(_line("way, images per batch" if line else "", words, widths))
     for way in ways:
         if isinstance(way, FailedWay):
             print(f"{way.way}: {way.failed}", flush=True)

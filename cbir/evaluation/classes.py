@@ -47,7 +47,7 @@ class Classes:
         return positions_of(labels, pa.array(self.labels, pa.string()))
 
 
-def prototypes(parts: Sequence[Vectors], classes: Classes, dim: int) -> Floats:
+def vector_sums(parts: Sequence[Vectors], classes: Classes, dim: int) -> Floats:
     """The sum of the vectors of each class, (n_classes, dim) float64.  parts : as in `cbir.index.exact.exact_search`."""
     sums, first = np.zeros((len(classes.labels), dim)), 0
     for part in parts:
@@ -60,7 +60,7 @@ def prototypes(parts: Sequence[Vectors], classes: Classes, dim: int) -> Floats:
 
 def unit_means(parts: Sequence[Vectors], classes: Classes, dim: int) -> Vectors:
     """The mean vector of each class, scaled to unit length, (n_classes, dim) float32; NaN where the sum is zero."""
-    sums = prototypes(parts, classes, dim)
+    sums = vector_sums(parts, classes, dim)
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)
     means: Vectors = np.divide(sums, lengths, out=np.full_like(sums, np.nan), where=lengths > 0).astype(np.float32)
     return means
@@ -71,7 +71,7 @@ def rank_by_prototype(
 ) -> Floats:
     """The rank of each query's class among all classes, by the cosine to the class's mean vector; NaN without a class.
 
-    vectors : (n, dim) float32, the queries.  sums : from `prototypes`.  sizes : (n_classes,) images of each class.
+    vectors : (n, dim) float32, the queries.  sums : from `vector_sums`.  sizes : (n_classes,) images of each class.
     query_classes : (n,).  own : (n,) the position of the query's own image in the gallery, or MISSING.  own_classes : (n,) the
     class of that image, which is excluded from the mean of its class.
     Of equally near classes, the query's own ranks last.  A class without another image than the query's has no mean, and its

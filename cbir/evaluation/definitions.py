@@ -8,7 +8,7 @@ from typing import Any, Final
 
 _EXACT_TIES = "equal scores are ranked in the order of the gallery"
 _OWN_IMAGE = "the query's own image is left out of its results, and later results move up"
-_NO_RELEVANT = "left out of the mean; data.queries_without_relevant is their number"
+_NO_RELEVANT = "left out of the mean; data.queries_without_relevant counts them"
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ FAMILIES: Final = {
     ),
     "ndcg@k": Definition(
         "sum of grade / log2(rank + 1) over the first k; the grade itself, not 2^grade - 1",
-        "the same sum of the best possible ranking",
+        "the same sum for the best possible ranking",
         {"trec_eval": "ndcg_cut_k", "ir-measures": "nDCG@k"},
     ),
     "r_precision": Definition(
@@ -64,13 +64,8 @@ FAMILIES: Final = {
     ),
     "map": Definition(
         "sum of the precision at each relevant image of the whole ranking",
-        "R, whether retrieved or not",
-        {
-            "trec_eval": "map",
-            "ir-measures": "AP",
-            "pytorch-metric-learning": "mean_average_precision",
-            "not": "torchmetrics' RetrievalMAP, which divides by the number of relevant images retrieved",
-        },
+        "R, whether retrieved or not (torchmetrics' RetrievalMAP divides by the number of relevant images retrieved)",
+        {"trec_eval": "map", "ir-measures": "AP", "pytorch-metric-learning": "mean_average_precision"},
     ),
     "mrr": Definition(
         "1 / rank of the first relevant image, 0 if none is retrieved",

@@ -120,7 +120,7 @@ def same_vectors(scores: Scores, positions: Positions, encoder: str, min_cosine:
 
 
 def similar_pixels(pair: DuplicatePair, queries: Pictures, gallery: Pictures) -> bool:
-    """Whether the fingerprints of a pair, less the mean of each, differ by at most SIMILAR_GREYS.
+    """Whether the fingerprints of a pair, minus the mean of each, differ by at most SIMILAR_GREYS.
 
     It confirms a pair of similar vectors: an encoder that was not trained on such images may give all of them similar vectors.
     """

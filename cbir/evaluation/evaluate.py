@@ -16,7 +16,7 @@ from cbir.artifacts.names import TASKS
 from cbir.artifacts.vectors import MISSING, Positions, Scores, VectorSet, open_vectors
 from cbir.core.errors import ConfigError, PassportError
 from cbir.core.progress import progress
-from cbir.evaluation.classes import NEIGHBOURS, accuracies, prototypes, rank_by_prototype, rank_by_votes
+from cbir.evaluation.classes import NEIGHBOURS, accuracies, rank_by_prototype, rank_by_votes, vector_sums
 from cbir.evaluation.collection import Collection, TaskQueries, open_queries
 from cbir.evaluation.duplicates import MAX_COPIES
 from cbir.evaluation.index_search import search_to_depths
@@ -97,7 +97,8 @@ def check_depths(params: EvaluateParams, n_gallery: int, has_gallery_queries: bo
     """The depth of the runs.
 
     has_gallery_queries : whether a query is a gallery image, which is left out of its own results.
-    Raises ConfigError when a k or the depth exceeds the number of images that can be retrieved, or a k exceeds the depth.
+    Raises ConfigError when a k or the depth exceeds the number of images that can be retrieved, or one of evaluate.ks exceeds
+    the depth.
     """
     most = n_gallery - has_gallery_queries
     depth = min(_DEFAULT_DEPTH, most) if params.run_depth is None else params.run_depth
@@ -169,7 +170,7 @@ def evaluate_task(
 
 
 def _relevant(queries: TaskQueries, collection: Collection, rows: slice) -> Iterator[Relevant]:
-    """What is relevant to each of these queries, without its own image; one at a time, as all may exceed memory."""
+    """Yield the relevant images of each of these queries, without its own; those of all queries may exceed memory."""
     for query_id, own in zip(queries.ids[rows], queries.own_positions[rows], strict=True):
         yield collection.relevance.of(query_id, int(own))
 
@@ -219,7 +220,7 @@ def _with_accuracies(
     """Add the accuracy of the classes predicted for image queries, by the nearest prototype and by votes of neighbours."""
     classes, own = collection.classes, queries.own_positions
     query_classes = classes.of_queries(queries.table["label"].combine_chunks())
-    sums = prototypes(vectors.parts, classes, vectors.passport["dim"])
+    sums = vector_sums(vectors.parts, classes, vectors.passport["dim"])
     own_classes = np.where(own == MISSING, MISSING, classes.of_gallery[own])
     sizes = np.bincount(classes.of_gallery[classes.of_gallery != MISSING], minlength=len(classes.labels))
     by_prototype = rank_by_prototype(queries.vectors, sums, sizes, query_classes, own, own_classes)

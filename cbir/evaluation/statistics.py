@@ -17,9 +17,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 LEVEL: Final = 0.95
-MIN_CLASSES: Final = (
-    6  # with fewer, the bounds are little more than the lowest and highest class (coverage of 89 % with 4)
-)
+# with fewer classes, the bounds are little more than the lowest and highest class (coverage of 89 % with 4)
+MIN_CLASSES: Final = 6
 _BLOCK_NUMBERS: Final = 4_000_000  # numbers of a block of resamples: 32 MB
 
 
@@ -126,7 +125,7 @@ def _resampled_means(sums: ClassSums, resamples: int, seed: int) -> Floats:
 def p_values_of_differences(differences: Floats, classes: Ints, flips: int, seed: int) -> Floats:
     """Two-sided p-value of each metric's mean difference, by a paired randomisation test; NaN where no query has a value.
 
-    differences : (n_queries, n_metrics) float64, the value of one run less that of the other, NaN where undefined.
+    differences : (n_queries, n_metrics) float64, the value of one run minus that of the other, NaN where undefined.
     classes : (n_queries,) from classes_of.  flips : the number of random sign assignments.
 
     If the runs do not differ, both signs of a class's summed difference are equally likely: p is the share of sign

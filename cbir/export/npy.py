@@ -8,7 +8,7 @@
     categories.npy             the classes, sorted
     <encoder>_categories.npy   float32 (n_classes, dim)   the mean vector of each class, scaled to unit length
 
-Ids, labels and categories have NumPy's unicode type, in which each item takes the space of the longest: 4 bytes a character.
+Ids, labels and categories have NumPy's unicode type, in which each item takes the space of the longest: 4 bytes per character.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -35,7 +35,7 @@ _BLOCK_ROWS = 16_384  # rows added at a time: 63 MB at 960 dimensions
 def resolve_build_params(kind: str, params: BuildParams, n_rows: int, dim: int) -> BuildParams:
     """The parameters with a value in place of every None that applies to the kind.
 
-    nlist : 4 * sqrt(n_rows), fewer where a cell would have less than 39 training rows, at least 1 (FAISS wiki,
+    nlist : 4 * sqrt(n_rows), fewer where a cell would have fewer than 39 training rows, at least 1 (FAISS wiki,
     "Guidelines to choose an index").  pq_m : the largest divisor of dim up to 64.  hnsw_m : 32.  ef_construction : 40
     (FAISS's default).  train_rows : what k-means would use, 256 rows per centroid, or all rows.
     Raises ConfigError for an unknown kind and for a parameter that does not apply to it or is out of range, DataError

@@ -79,7 +79,7 @@ def project(vectors: Vectors, perplexity: int) -> Vectors:
 
 
 def _principal_components(vectors: Vectors) -> Floats:
-    """The first components, (n, 2 to 50), scaled to a standard deviation of 1 of the first; zero where there are less than two.
+    """The first components, (n, 2 to 50), scaled so that the first has a standard deviation of 1; zero where there are fewer.
 
     In float64 with the mean subtracted first, because vectors may be nearly identical.  The scale does not matter to t-SNE.
     """

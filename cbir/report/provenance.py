@@ -12,13 +12,8 @@ from cbir.core.errors import DataError
 from cbir.core.text import printable
 from cbir.report.figures import counted
 
-_RUNS: Final = (
-    "cbir",
-    "stages",
-    "conf",
-    "dvc.yaml",
-    "params.yaml",
-)  # the inputs of a run that git tracks, without its outputs
+# the inputs of a run that git tracks, without its outputs
+_INPUTS: Final = ("cbir", "stages", "conf", "dvc.yaml", "params.yaml")
 _HASHED_BYTES: Final = 64 * 10**6  # larger files are not hashed: an index has a passport
 _OWN_STAGE: Final = "report"  # while it runs, its entry in dvc.lock is that of the last run
 _NAMED_FILES: Final = 10
@@ -98,7 +93,7 @@ def _read_git(root: Path) -> tuple[str | None, str, tuple[str, ...]]:
     except _GitError as error:
         return None, str(error), ()
     try:
-        status = _git(root, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=normal", "--", *_RUNS)
+        status = _git(root, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=normal", "--", *_INPUTS)
     except _GitError as error:
         return revision, str(error), ()
     return revision, "", tuple(entry[3:] for entry in status.split("\0") if entry)

@@ -45,7 +45,7 @@ class Change:
 class Comparison:
     """`run` compared with `base` in one metric of one task, encoder and search.
 
-    base_mean, run_mean : over the queries that have a value in both.  difference : run_mean less base_mean.
+    base_mean, run_mean : over the queries that have a value in both.  difference : run_mean minus base_mean.
     interval : of the difference; None when there are few classes.  p : two-sided, corrected by Holm's method over all
     comparisons.  classes : the mean change of each class, in ascending order.  lost, won : queries with the largest changes.
     n_classes : classes with a value.  can_differ : whether p could fall below the level at all, with this number of classes and
@@ -212,7 +212,7 @@ def _compare_group(
 
 
 def _largest_changes(names: Sequence[str], change: Floats) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
-    """The queries that lost most and those that won most, the largest change first."""
+    """The queries that lost most and those that gained most, the largest change first."""
     order = np.argsort(change, kind="stable")
     lost = tuple(Change(names[row], float(change[row])) for row in order[:_MAX_QUERIES] if change[row] < 0)
     won = tuple(Change(names[row], float(change[row])) for row in order[::-1][:_MAX_QUERIES] if change[row] > 0)
@@ -237,8 +237,8 @@ def _rows(run: Run, group: Group) -> pa.Table:
 def _common_groups(base: Run, run: Run) -> list[Group]:
     """The groups that both runs have, in the order of the first."""
     base_groups, run_groups = (
-        dict.fromkeys(zip(*(each.per_query[name].to_pylist() for name in ("task", "encoder", "search")), strict=True))
-        for each in (base, run)
+        dict.fromkeys(zip(*(table[name].to_pylist() for name in ("task", "encoder", "search")), strict=True))
+        for table in (base.per_query, run.per_query)
     )
     return [group for group in base_groups if group in run_groups]
 

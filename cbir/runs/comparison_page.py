@@ -35,7 +35,7 @@ _FILES = (
     _PATHS.runs,
 )
 _MAIN_METRIC = "map_at_r"  # of classes and queries
-_MAX_BARS = 8  # classes that lost most, and classes that won most
+_MAX_BARS = 8  # classes that lost most, and classes that gained most
 _NAME_CHARACTERS = 40  # of a run, in a chart
 _THUMBNAIL_PX = 96
 
@@ -155,7 +155,7 @@ def _main_comparisons(comparisons: Sequence[Comparison]) -> list[Comparison]:
     chosen = []
     for _, group in groupby(comparisons, lambda comparison: comparison.group):
         of_group = list(group)
-        chosen.append(next((each for each in of_group if each.metric == _MAIN_METRIC), of_group[0]))
+        chosen.append(next((candidate for candidate in of_group if candidate.metric == _MAIN_METRIC), of_group[0]))
     return sorted(chosen, key=lambda comparison: (comparison.task, comparison.search))
 
 
@@ -206,7 +206,7 @@ def _charts_of_classes(comparisons: Sequence[Comparison], names: Mapping[str, st
 def _changed_queries(
     comparisons: Sequence[Comparison], sides: Sequence[Side], collection: JudgedCollection
 ) -> Iterator[ChangedQuery]:
-    """The queries that lost most, then those that won most; none where a run has no run tables."""
+    """The queries that lost most, then those that gained most; none where a run has no run tables."""
     for comparison in comparisons:
         changes = (*comparison.lost, *comparison.won)
         tables = [side.reports.run(*comparison.group) for side in sides]

@@ -15,7 +15,7 @@ from cbir.runs.compare import IDENTICAL, Change, Comparison
 _HEADS = ("", "searched by", "metric", "first", "other", "difference", "p", "verdict")
 _MAX_CLASSES = 3
 FOOTNOTE = (
-    "difference: the other run less the first, query by query, in brackets its 95 % interval over resamples of classes. "
+    "difference: the other run minus the first, query by query, with its 95 % interval over resamples of classes in brackets. "
     "p: paired randomisation test, two-sided, with Holm's correction over all rows. Rows without any change are left out."
 )
 
@@ -84,9 +84,9 @@ def _notes(pair: Sequence[Comparison]) -> list[str]:
             continue
         for title, changes in {
             "classes that lost most": [change for change in first.classes[:_MAX_CLASSES] if change.change < 0],
-            "classes that won most": [change for change in first.classes[::-1][:_MAX_CLASSES] if change.change > 0],
+            "classes that gained most": [change for change in first.classes[::-1][:_MAX_CLASSES] if change.change > 0],
             "queries that lost most": first.lost,
-            "queries that won most": first.won,
+            "queries that gained most": first.won,
         }.items():
             if changes:
                 notes.append(f"{where}, {first.metric}, {title}: {_list(changes)}")

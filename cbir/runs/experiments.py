@@ -66,7 +66,7 @@ class Results(NamedTuple):
 
 
 class JobError(Exception):
-    """An experiment failed; the message is the last line that says why."""
+    """An experiment failed; the message is the line of its output that says why."""
 
 
 class ExperimentRunner:

@@ -21,7 +21,11 @@ _COLUMNS = ("query_id", "task", "encoder", "search", "subset", "label")
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """name : as the user gave it.  collection : see `Collection`.  per_query : every metric of each query."""
+    """A run to compare.
+
+    name : as the user gave it.  collection : rows and hash of each part (see `cbir.evaluation.collection.Collection`).
+    per_query : every metric of each query.
+    """
 
     name: str
     collection: dict[str, dict[str, Any]]

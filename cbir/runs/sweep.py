@@ -46,7 +46,9 @@ _SLUG_CHARACTERS = 60
 
 @dataclass(frozen=True)
 class Job:
-    """overrides : arguments of `dvc exp run --set-param`.  name : of the experiment; it ends in a fingerprint of parameters,
+    """A job of a sweep.
+
+    overrides : arguments of `dvc exp run --set-param`.  name : of the experiment; it ends in a fingerprint of parameters,
     code and local files, by which a finished job is recognised.
     """
 
@@ -66,7 +68,9 @@ class Job:
 
 @dataclass
 class Outcome:
-    """results : None where the experiment failed, and `error` says why.  stages : those that DVC ran.
+    """The outcome of a job.
+
+    results : None where the experiment failed, and `error` says why.  stages : those that DVC ran.
     seconds : None where the job had been finished before.
     """
 

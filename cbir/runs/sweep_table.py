@@ -21,7 +21,7 @@ from cbir.runs.experiments import Results
 from cbir.runs.sweep import Outcome, readable, varying
 
 METRICS = ("precision@10", "success@1", "ndcg@10", "map_at_r")
-P50, BYTES = "p50 ms", "bytes a vector"
+P50, BYTES = "p50 ms", "bytes per vector"
 _RECALL = "ann_recall@"
 _RECALL_K = 10  # the table shows the ann_recall@k of the nearest k
 _LOWER_IS_BETTER = (P50, BYTES)
@@ -59,7 +59,10 @@ class SweepRow:
 
 @dataclass(frozen=True)
 class SweepTable:
-    """shared : settings that all jobs have in common.  keys : of the other settings.  rows : place by place."""
+    """The jobs of a sweep as a table.
+
+    shared : settings that all jobs have in common.  keys : of the other settings.  rows : place by place.
+    """
 
     shared: Mapping[str, str]
     keys: Sequence[str]

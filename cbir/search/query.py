@@ -11,9 +11,8 @@ from cbir.artifacts.vectors import Vectors
 from cbir.core.errors import ConfigError, DataError, UndecodableImage
 from cbir.fetching.archives import read_file
 
-_SMALLEST_SHARE = (
-    1e-3  # of the greatest length that the weighted sum can have; a shorter sum has no meaningful direction
-)
+# of the greatest length that the weighted sum can have; a shorter sum has no meaningful direction
+_SMALLEST_SHARE = 1e-3
 
 Floats = npt.NDArray[np.float64]
 

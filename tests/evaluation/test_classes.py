@@ -18,9 +18,9 @@ from cbir.evaluation.classes import (
     accuracies,
     class_means,
     confusions,
-    prototypes,
     rank_by_prototype,
     rank_by_votes,
+    vector_sums,
 )
 from tests.support.world import make_world, unit
 
@@ -39,7 +39,7 @@ def world(seed: int, n: int = 60, n_queries: int = 25) -> tuple[Classes, np.ndar
 @pytest.mark.parametrize("seed", range(5))
 def test_classes_are_ranked_by_the_cosine_to_their_mean_vector(seed: int) -> None:
     classes, gallery, queries, query_classes = world(seed)
-    sums = prototypes([gallery[:25], gallery[25:]], classes, 6)
+    sums = vector_sums([gallery[:25], gallery[25:]], classes, 6)
     no_own = np.full(len(queries), MISSING)
     ranks = rank_by_prototype(queries, sums, sizes_of(classes), query_classes, no_own, no_own)
     means = sums / np.linalg.norm(sums, axis=1, keepdims=True)
@@ -54,7 +54,7 @@ def test_the_own_image_is_excluded_from_the_class_mean() -> None:
     classes, gallery, _, _ = world(7)
     own = np.flatnonzero(classes.of_gallery != MISSING)[:10]
     query_classes = classes.of_gallery[own]
-    sums = prototypes([gallery], classes, 6)
+    sums = vector_sums([gallery], classes, 6)
     ranks = rank_by_prototype(gallery[own], sums, sizes_of(classes), query_classes, own, query_classes)
     for position, number, rank in zip(own, query_classes, ranks, strict=True):
         scores = []
@@ -69,7 +69,7 @@ def test_a_class_without_another_image_has_no_prototype() -> None:
     classes = Classes.of(pa.array(["ant", "bee", "cat"]))
     gallery = unit(np.eye(3) + 0.1)
     nearly = (gallery[:1] * (1 + 1e-7)).astype(np.float32)  # as embedded in another batch
-    sums, sizes, own = prototypes([gallery], classes, 3), sizes_of(classes), np.array([0])
+    sums, sizes, own = vector_sums([gallery], classes, 3), sizes_of(classes), np.array([0])
     assert np.isnan(rank_by_prototype(nearly, sums, sizes, own, own, own)).all()
     assert rank_by_prototype(nearly, sums, sizes, np.array([1]), own, own).tolist() == [2]  # bee and cat are as near
 

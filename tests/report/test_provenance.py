@@ -187,7 +187,7 @@ def test_without_git_dvc_lock_is_still_read(repository: Path, tmp_path: Path, mo
 
 
 def test_unknown_changes_are_reported_with_a_reason(repository: Path) -> None:
-    with mock.patch.object(provenance, "_RUNS", (":(nonsense)x",)):
+    with mock.patch.object(provenance, "_INPUTS", (":(nonsense)x",)):
         result = read_provenance(repository)
     assert result.revision is not None
     assert result.git_description.startswith(f"{result.revision}, with unknown uncommitted changes (fatal: ")
@@ -232,7 +232,7 @@ def test_all_code_and_settings_in_dvc_yaml_are_checked() -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     deps = {name for stage in stages.values() for name in stage["deps"]}
     folders = {name.split("/")[0] for name in deps if not name.startswith(("data/", "reports/"))}
-    assert folders | {"conf", "dvc.yaml", "params.yaml"} == set(provenance._RUNS)
+    assert folders | {"conf", "dvc.yaml", "params.yaml"} == set(provenance._INPUTS)
 
 
 # ---- dvc.lock

@@ -80,12 +80,12 @@ def test_a_metric_that_no_job_has_is_named() -> None:
 def test_a_row_holds_what_the_experiment_measured(three: SweepTable) -> None:
     assert three.shared == {"clip": "demo"}
     assert three.keys == ["index"]
-    assert three.columns == ["precision@10", "map_at_r", "ann_recall@10", "p50 ms", "bytes a vector"]
+    assert three.columns == ["precision@10", "map_at_r", "ann_recall@10", "p50 ms", "bytes per vector"]
     row = three.rows[1]
     assert (row.number, row.place, row.settings) == (2, ("cbir", "mobilenet"), {"index": "hnsw"})
     assert row.values["precision@10"] == (0.7, [0.6, pytest.approx(0.8)])
     assert row.values["ann_recall@10"] == (0.9, [0.9, 1.0])
-    assert [row.values[name].value for name in ("p50 ms", "bytes a vector")] == [0.1, 9.0]
+    assert [row.values[name].value for name in ("p50 ms", "bytes per vector")] == [0.1, 9.0]
 
 
 def test_the_best_value_is_chosen_after_rounding(three: SweepTable) -> None:
@@ -95,7 +95,7 @@ def test_the_best_value_is_chosen_after_rounding(three: SweepTable) -> None:
         "map_at_r": [],  # all are equal
         "ann_recall@10": ["flat"],
         "p50 ms": ["hnsw"],
-        "bytes a vector": ["sq8"],
+        "bytes per vector": ["sq8"],
     }
 
 
