@@ -604,7 +604,7 @@ def test_an_experiment_with_another_index_embeds_nothing_again(workshop: Clone) 
     assert written_to == "reports/comparisons/HEAD-another-index.html"
     page = (workshop.root / written_to).read_text(encoding="utf-8")
     assert re.search(r'index\.kind<td class="text">flat<td class="text">hnsw', page)
-    assert "cbir clip: every query has the same results in both" in page
+    assert "cbir clip: every query has the same map_at_r in both" in page
     assert "?? reports/comparisons" not in workshop.ok("git", "status", "--short")
 
 

@@ -50,9 +50,9 @@ def _counted(evaluation: Evaluation) -> list[str]:
         f"{counts.found:,} of {counts.relevant:,} relevant images retrieved"
     ]
     for count, what in (
-        (counts.unanswered, "of them not in the run: 0 in every metric, as by trec_eval -c"),
-        (counts.without_relevant, "of the qrels without a relevant image: left out"),
-        (counts.unjudged, "of the run without qrels: left out"),
+        (counts.unanswered, "not in the run: 0 in every metric, as by trec_eval -c"),
+        (counts.without_relevant, "in the qrels without a relevant image: left out"),
+        (counts.unjudged, "in the run without qrels: left out"),
         (
             counts.float32_ties,
             "with scores that are equal as float32: pytrec_eval and older versions of trec_eval may rank them in another order",

@@ -317,16 +317,16 @@ def test_the_table_shows_means_intervals_and_counts(theirs: tuple[Path, Path]) -
         "success@10 0.5000 -",  # two queries are too few for an interval
         "mrr 0.2500 -",
         "2 queries, 2 results, 1 of 2 relevant images retrieved",
-        "1 query of them not in the run: 0 in every metric, as by trec_eval -c",
-        "1 query of the qrels without a relevant image: left out",
-        "1 query of the run without qrels: left out",
+        "1 query not in the run: 0 in every metric, as by trec_eval -c",
+        "1 query in the qrels without a relevant image: left out",
+        "1 query in the run without qrels: left out",
         "1 query with scores that are equal as float32",
         "equal scores by descending image_id",
     ):
         assert told in text
     page = as_markdown(evaluate_run(*theirs, [1, 10], 100, 0))
     assert "| success@10 | 0.5000 | \\- |" in page
-    assert "- 1 query of the run without qrels: left out" in page
+    assert "- 1 query in the run without qrels: left out" in page
 
 
 def test_a_single_query_has_no_interval(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def test_the_page_begins_with_the_verdicts(page: Page, comparisons: list[Compari
     (clip,) = [each for each in comparisons if (*each.group, each.metric) == ("cbir", "clip", "exact", "map_at_r")]
     means = f"map_at_r {clip.base_mean:.3f} in {clip.base}, {clip.run_mean:.3f} in {clip.run}."
     assert f"cbir clip: {clip.verdict}; {means}" in head
-    assert "cbir mobilenet: every query has the same results in both." in head
+    assert "cbir mobilenet: every query has the same map_at_r in both." in head
 
 
 def test_only_parameters_that_differ_are_listed(page: Page) -> None:
