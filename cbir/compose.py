@@ -1,17 +1,16 @@
 """Compose `conf/` and overrides into `params.yaml`; the command is `cbir compose`.
 
 Overrides have Hydra's grammar (`index=hnsw`, `dataset.seed=1`).  `dvc exp run` composes `conf/` by itself, but `dvc repro` does
-not.  This is the only module that knows all groups of parameters; a stage loads the groups that it declares.
+not.
 """
 
 import re
 import runpy
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -23,69 +22,24 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from cbir.artifacts.names import ENCODERS, REAL_ENCODERS
-from cbir.core.device import DeviceParams
 from cbir.core.errors import ConfigError
 from cbir.core.params import (
     CONF_DIR,
     PARAMS_FILE,
-    Parameters,
-    build_group,
     first_line,
     in_one_line,
     leaf_keys,
     nearest,
     nearest_key,
 )
-from cbir.datasets.params import DatasetParams, QueriesParams
-from cbir.encoders.params import EncoderParams
-from cbir.evaluation.params import EvaluateParams
-from cbir.index.params import IndexParams
-from cbir.maps.params import MapParams
-from cbir.report.params import ReportParams
+from cbir.schema import Params, checked
 
 _PATH_KEYS = ("dataset.url", "dataset.query_folder", "queries.path", "queries.qrels")
-
-
-@dataclass
-class Params(Parameters):
-    """All groups, as Hydra composes them from `conf/`."""
-
-    dataset: DatasetParams
-    mobilenet: EncoderParams
-    clip: EncoderParams
-    index: IndexParams
-    device: DeviceParams
-    queries: QueriesParams
-    evaluate: EvaluateParams
-    map: MapParams
-    report: ReportParams
-
-
-GROUPS: Mapping[str, type[Parameters]] = {field.name: cast(type[Parameters], field.type) for field in fields(Params)}
 
 
 def register_schema() -> None:
     """Register the types of all parameters with Hydra, under the name that conf/config.yaml uses."""
     ConfigStore.instance().store(name="cbir_schema", node=Params)
-
-
-def checked(values: Mapping[str, Any], where: str) -> Params:
-    """Convert nested values to Params.
-
-    Raises ConfigError in one line for an unknown group or key (naming the nearest), a wrong type, a missing value or an
-    interpolation.
-    """
-    for name in values:
-        if name not in GROUPS:
-            raise ConfigError(f"{where}: unknown parameter '{name}'; {nearest_key(name, leaf_keys(Params))}")
-    for name in GROUPS:
-        value = values.get(name, "???")
-        if value == "???":
-            raise ConfigError(f"{where}: {name} has no value: add the override `{name}=...`")
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"{where}: {name}: expected keys with values, found {value!r}")
-    groups: dict[str, Any] = {name: build_group(name, schema, values[name], where) for name, schema in GROUPS.items()}
-    return Params(**groups)
 
 
 def composed(overrides: Sequence[str] = (), conf_dir: Path = CONF_DIR) -> str:
@@ -187,6 +141,8 @@ def check_overrides(overrides: Sequence[str], conf_dir: Path = CONF_DIR) -> None
     options = _options(conf_dir)
     for text, override in zip(overrides, parse_overrides(overrides), strict=True):
         name, value = override.key_or_group, override.value()
+        if not name:
+            raise ConfigError(f"override '{text}': expected key=value or group=option, found no name before the =")
         # a mapping sets several keys of the group
         if name not in options or override.is_delete() or isinstance(value, dict) or value in options[name]:
             continue

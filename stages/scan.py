@@ -3,19 +3,22 @@
 An image folder, a query list, a file of prompts or of weights on this machine is not an output of any stage.  DVC stops at a
 folder with a dangling link (treeverse/dvc#9971) and at a file that is absent, even if this run does not use it, such as the
 demo weights.  So this stage always runs, takes moments, and writes one small file for each group of parameters.
+
+It also checks all of params.yaml, so that a mistake anywhere in it stops the run here and not hours later.
 """
 
 from cbir.artifacts.names import ENCODERS
 from cbir.artifacts.paths import DataPaths
 from cbir.core.errors import one_line_errors
 from cbir.core.files import write_json
-from cbir.core.params import check_groups, load_params
+from cbir.core.params import PARAMS_FILE, load_params, read_yaml
 from cbir.datasets.local_state import images_state, local_state
 from cbir.datasets.params import QueriesParams, QuerySource
 from cbir.datasets.prompt_sets import user_files
 from cbir.encoders.demo import DEMO_WEIGHTS
 from cbir.encoders.params import EncoderParams
 from cbir.fetching.params import SourceParams
+from cbir.schema import checked
 
 PARAMS = (
     "dataset.url",
@@ -33,7 +36,7 @@ PARAMS = (
 
 
 def main() -> None:
-    check_groups()
+    checked(read_yaml(PARAMS_FILE), str(PARAMS_FILE))
     data, queries = DataPaths(), load_params("queries", QueriesParams, PARAMS)
     source = load_params("dataset", SourceParams, PARAMS, whole_group=False)
     write_json(data.local("dataset"), local_state([source.url]))

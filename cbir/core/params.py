@@ -19,7 +19,6 @@ from cbir.core.errors import ConfigError
 
 PARAMS_FILE = Path("params.yaml")
 CONF_DIR = Path("conf")
-NOT_GROUPS = ("experiment", "hydra_plugins")  # folders of conf/ that leave no key of their own
 
 
 class Parameters:
@@ -27,11 +26,15 @@ class Parameters:
 
     if not TYPE_CHECKING:
 
-        def __getattr__(self, name: str) -> Any:
-            raise AttributeError(
-                f"parameter '{name}' of {type(self).__name__} is not declared by this stage: "
-                "add it to the stage's PARAMS and to its params in dvc.yaml"
-            )
+        def __getattribute__(self, name: str) -> Any:
+            """Refuse a field that `load_params` removed: its default would still be found on the class."""
+            values = object.__getattribute__(self, "__dict__")
+            if name in getattr(type(self), "__dataclass_fields__", {}) and name not in values:
+                raise AttributeError(
+                    f"parameter '{name}' of {type(self).__name__} is not declared by this stage: "
+                    "add it to the stage's PARAMS and to its params in dvc.yaml"
+                )
+            return object.__getattribute__(self, name)
 
 
 P = TypeVar("P", bound=Parameters)
@@ -56,24 +59,8 @@ def load_params(
     if not whole_group:
         values = {name: value for name, value in values.items() if name in known}
     node = build_group(group, schema, values, where)
-    for key in leaf_keys(schema):
-        if not _holds(values, key):
-            raise ConfigError(f"{where}: expected the parameter '{group}.{key}', found none: run `cbir compose`")
     _restrict(node, f"{group}.", frozenset(keys))
     return node
-
-
-def check_groups(path: Path = PARAMS_FILE, conf_dir: Path = CONF_DIR) -> None:
-    """Raise ConfigError where `params.yaml` holds a group without a folder in `conf/`: no stage would read it.
-
-    Without `conf/` there is nothing to compare with, and nothing is refused.
-    """
-    if not conf_dir.is_dir():
-        return
-    groups = {folder.name for folder in conf_dir.iterdir() if folder.is_dir()} - set(NOT_GROUPS)
-    for name in read_yaml(path):
-        if name not in groups:
-            raise ConfigError(f"{path}: unknown parameter '{name}'; {nearest(name, groups)}")
 
 
 def build_group(group: str, schema: type[P], values: Mapping[str, Any], where: str) -> P:
@@ -87,9 +74,9 @@ def build_group(group: str, schema: type[P], values: Mapping[str, Any], where: s
         merged = OmegaConf.merge(OmegaConf.structured(schema), values)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{where}: {group}.{error.full_key}: {first_line(error)}") from error
-    missing = sorted(OmegaConf.missing_keys(merged))
-    if missing:
-        raise ConfigError(f"{where}: {group}.{missing[0]} has no value: add the override `{group}.{missing[0]}=...`")
+    absent = [key for key in leaf_keys(schema) if not _holds(values, key)]
+    if absent:
+        raise ConfigError(f"{where}: expected the parameter '{group}.{absent[0]}', found none: run `cbir compose`")
     try:
         return cast(P, OmegaConf.to_object(merged))
     except ConfigError as error:  # of a range; a group does not know its own name
@@ -186,8 +173,8 @@ def _check_keys(values: Mapping[str, Any], node: Any, prefix: str, keys: Iterabl
     for name, value in values.items():
         if name not in known:
             raise ConfigError(f"{where}: unknown parameter '{prefix}{name}'; {nearest_key(f'{prefix}{name}', keys)}")
-        if value == "???":
-            continue
+        if value == "???":  # where the schema has a default, a merge would silently take it
+            raise ConfigError(f"{where}: {prefix}{name} has no value: add the override `{prefix}{name}=...`")
         if is_group(known[name]):
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{where}: {prefix}{name}: expected keys with values, found {value!r}")

@@ -52,7 +52,7 @@ class QueriesParams(Parameters):
     """Group `queries`: the queries to evaluate; see the comments in `conf/queries/`."""
 
     source: QuerySource
-    path: str | None  # no default, which ??? in conf/queries/file.yaml would not override: each file there sets it
+    path: str | None  # no default: it would hide ??? in conf/queries/file.yaml, so each file there sets it
     qrels: str | None = None
     templates: list[str] = field(default_factory=list)
     captions: bool = False

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from cbir.artifacts.metrics import Metrics, read_metrics
 from cbir.artifacts.names import ENCODERS, REAL_ENCODERS
 from cbir.artifacts.paths import DataPaths, ReportPaths
-from cbir.compose import GROUPS, checked, composed
+from cbir.compose import composed
 from cbir.core.errors import DataError, one_line_errors
 from cbir.core.files import read_json, replacing
 from cbir.core.params import PARAMS_FILE, read_yaml
@@ -26,6 +26,7 @@ from cbir.drawing.attributes import COLOURS, SHAPES, Attributes
 from cbir.drawing.unseen import UNSEEN_LABELS
 from cbir.encoders.demo import DEMO_WEIGHTS
 from cbir.report.figures import figure
+from cbir.schema import GROUPS, checked
 
 CARD = DEMO_WEIGHTS / "README.md"
 METRICS = ReportPaths().metrics

@@ -20,11 +20,6 @@ def fetch_dataset(params: SourceParams, raw: Path, workers: int) -> None:
     """
     fresh_folder(raw)
     if params.draw_gallery_images is not None:
-        if params.url is not None:
-            raise ConfigError(
-                "dataset.url, dataset.draw_gallery_images: expected an address or a number of drawings, found both: "
-                "set one of them to null"
-            )
         if params.draw_query_images is None:
             raise ConfigError("dataset.draw_query_images: expected a number of images to draw, found null")
         images = (params.draw_gallery_images, params.draw_query_images)

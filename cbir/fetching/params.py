@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from cbir.core.errors import ConfigError
 from cbir.core.params import Parameters, at_least
 
 
@@ -9,7 +10,7 @@ from cbir.core.params import Parameters, at_least
 class SourceParams(Parameters):
     """Address and hash of a data set, or the number of images to draw; see the comments in `conf/dataset/`."""
 
-    url: str | None  # each file of conf/dataset/ sets it; ??? there would not replace a default
+    url: str | None  # no default: it would hide ??? in conf/dataset/image_folder.yaml, so each file there sets it
     sha256: str | None = None
     md5: str | None = None
     draw_seed: int | None = None
@@ -17,5 +18,9 @@ class SourceParams(Parameters):
     draw_query_images: int | None = None
 
     def __post_init__(self) -> None:
+        if self.url is not None and self.draw_gallery_images is not None:
+            raise ConfigError(
+                "url, draw_gallery_images: expected an address or a number of drawings, found both: set one of them to null"
+            )
         at_least(1, self, "draw_gallery_images")
         at_least(0, self, "draw_seed", "draw_query_images")

@@ -6,7 +6,8 @@ from itertools import permutations
 import pytest
 import yaml
 
-from cbir.compose import GROUPS, composed
+from cbir.compose import composed
+from cbir.schema import GROUPS
 from tests.support.imports import ROOT
 
 CONF = ROOT / "conf"

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 import yaml
 
-from cbir.compose import GROUPS, Params, checked, composed
+from cbir.compose import composed
 from cbir.core.device import DeviceName, load_device
 from cbir.core.errors import ConfigError
-from cbir.core.params import check_groups, leaf_keys, load_params, nearest_key
+from cbir.core.params import leaf_keys, load_params, nearest_key, read_yaml
 from cbir.datasets.params import DatasetParams, QueriesParams, QuerySource, Reader
 from cbir.encoders.params import EncoderParams, Family, Precision
 from cbir.evaluation.params import EvaluateParams
 from cbir.fetching.params import SourceParams
 from cbir.index.params import IndexKind, IndexParams, LatencyParams
+from cbir.schema import GROUPS, Params, checked
 from tests.support.imports import ROOT
 
 CONF = ROOT / "conf"
@@ -69,11 +70,20 @@ def test_a_declared_key_has_its_value_and_type(params_yaml: Path) -> None:
     assert load_params("queries", QueriesParams, ["queries.captions"], params_yaml).captions is True
 
 
-@pytest.mark.parametrize(("group", "key"), [("dataset", "url"), ("index", "kind"), ("index", "search")])
-def test_an_undeclared_key_cannot_be_read(params_yaml: Path, group: str, key: str) -> None:
-    params = load_params(group, GROUPS[group], ["dataset.seed", "index.build"], params_yaml)
-    with pytest.raises(AttributeError, match=f"parameter '{key}' of .* is not declared by this stage"):
-        getattr(params, key)
+@pytest.mark.parametrize("key", [key for key in KEYS if key.count(".") == 1])
+def test_an_undeclared_key_cannot_be_read(params_yaml: Path, key: str) -> None:
+    """Not even as the default that its class has."""
+    group, name = key.split(".")
+    params = load_params(group, GROUPS[group], [], params_yaml)
+    with pytest.raises(AttributeError, match=f"parameter '{name}' of .* is not declared by this stage"):
+        getattr(params, name)
+
+
+@pytest.mark.parametrize("part", ["build", "search"])
+def test_an_undeclared_part_cannot_be_read(params_yaml: Path, part: str) -> None:
+    params = load_params("index", IndexParams, ["index.kind", "index.build.seed"], params_yaml)
+    with pytest.raises(AttributeError, match="is not declared by this stage"):
+        print(params.search if part == "search" else params.build.nlist)
 
 
 def test_the_object_holds_no_undeclared_key(params_yaml: Path) -> None:
@@ -202,12 +212,35 @@ def test_an_unknown_key_is_refused_naming_the_nearest(params_yaml: Path, key: st
 def test_an_unknown_group_is_refused_naming_the_nearest(params_yaml: Path, name: str, message: str) -> None:
     """`+mobilnet.weights=...` is what Hydra itself suggests for a misspelt group."""
     spoil(params_yaml, f"{name}.seed", 1)
-    with pytest.raises(ConfigError, match=rf"params\.yaml: {message}"):
-        check_groups(params_yaml, CONF)
+    with pytest.raises(ConfigError, match=rf"here: {message}"):
+        checked(read_yaml(params_yaml), "here")
 
 
-def test_the_groups_of_conf_are_accepted(params_yaml: Path) -> None:
-    check_groups(params_yaml, CONF)
+def test_the_composition_passes_the_check_of_all_groups(params_yaml: Path) -> None:
+    params = checked(read_yaml(params_yaml), "here")
+    assert params.dataset.reader is Reader.shapes
+    assert params.index.kind is IndexKind.flat
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_question_mark_never_stands_for_a_default(params_yaml: Path, key: str) -> None:
+    spoil(params_yaml, key, "???")
+    with pytest.raises(
+        ConfigError, match=rf"{re.escape(key)} has no value: add the override `{re.escape(key)}=\.\.\.`"
+    ):
+        load(key, params_yaml)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_an_absent_key_is_named_whatever_its_group(params_yaml: Path, key: str) -> None:
+    values = yaml.safe_load(params_yaml.read_text(encoding="utf-8"))
+    node = values
+    *parts, last = key.split(".")
+    for part in parts:
+        node = node[part]
+    del node[last]
+    with pytest.raises(ConfigError, match=rf"here: expected the parameter '{re.escape(key)}', found none"):
+        checked(values, "here")
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cbir.compose import Params
 from cbir.core.params import leaf_keys
 from cbir.datasets.query_file import read_query_file
 from cbir.evaluation.definitions import FAMILIES
+from cbir.schema import Params
 from tests.docs.pages import PAGES, blocks_of
 from tests.support.imports import ROOT
 
