@@ -5,7 +5,7 @@ import streamlit as st
 from cbir.app import map_page, report_page, search_page
 from cbir.app.cards import STYLE, as_markdown
 from cbir.app.settings import Settings
-from cbir.app.state import SharedGallery, fingerprint, open_shared_gallery
+from cbir.app.state import SharedGallery, files_fingerprint, open_shared_gallery
 from cbir.core.errors import CbirError
 from cbir.search.searcher import pipeline_has_run
 
@@ -49,7 +49,7 @@ def _open_gallery(settings: Settings) -> SharedGallery | None:
         _show_first_steps()
         return None
     try:
-        return open_shared_gallery(settings.data, fingerprint(settings.data))
+        return open_shared_gallery(settings.data, files_fingerprint(settings.data))
     except CbirError as error:
         st.error(as_markdown(str(error)), icon=":material/error:")
         return None

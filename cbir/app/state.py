@@ -58,7 +58,7 @@ class SharedGallery:
         return CardImage.of(self.searcher.image_bytes(image_id))
 
 
-def fingerprint(data: Path) -> Fingerprint:
+def files_fingerprint(data: Path) -> Fingerprint:
     """Names, times and sizes of files that change whenever the pipeline runs again."""
     paths = DataPaths(data)
     files = [data.parent / PARAMS_FILE, paths.summary, *map(paths.index_passport, ENCODERS)]

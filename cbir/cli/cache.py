@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from cbir.fetching.cache import KINDS, cache_folder, kept_files, prune
+    from cbir.fetching.cache import CACHE_KINDS, cache_folder, kept_files, prune
 
     _check_limits(options)
     folder = cache_folder()
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     table = Table(title=str(folder))
     for head in ("", "files", "GB"):
         table.add_column(head, justify="left" if not head else "right")
-    for kind, meaning in KINDS.items():
+    for kind, meaning in CACHE_KINDS.items():
         sizes = [file.size_bytes for file in files if file.kind == kind]
         table.add_row(f"{kind}: {meaning}", f"{len(sizes):,}", f"{sum(sizes) / _GB:.3f}")
     Console().print(table)

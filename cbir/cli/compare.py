@@ -21,13 +21,13 @@ def run(options: argparse.Namespace) -> None:
     """Print the comparisons."""
     from rich.console import Console
 
-    from cbir.runs.compare import METRICS, compare  # scipy takes a second
+    from cbir.runs.compare import COMPARED_METRICS, compare  # scipy takes a second
     from cbir.runs.comparison_tables import as_markdown, print_tables
     from cbir.runs.opening import open_run
 
     check_resampling(options)
     runs = [open_run(name) for name in options.runs]
-    comparisons = compare(runs, options.metrics or METRICS, options.resamples, options.seed)
+    comparisons = compare(runs, options.metrics or COMPARED_METRICS, options.resamples, options.seed)
     if options.json:
         print(json.dumps([comparison.to_json() for comparison in comparisons], indent=2, ensure_ascii=False))
     elif options.markdown:

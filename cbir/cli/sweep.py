@@ -91,9 +91,9 @@ def _table_paths(out: Path) -> tuple[Path, Path]:
 def _print_outcomes(outcomes: Sequence["Outcome"], out: Path, metrics: Sequence[str] | None) -> None:
     from rich.console import Console
 
-    from cbir.runs.sweep_table import METRICS, as_csv, as_markdown, print_table, tabulate
+    from cbir.runs.sweep_table import TABLE_METRICS, as_csv, as_markdown, print_table, tabulate
 
-    table = tabulate(outcomes, metrics or METRICS)
+    table = tabulate(outcomes, metrics or TABLE_METRICS)
     if table.rows:
         print_table(table, Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS))
         markdown, values = _table_paths(out)

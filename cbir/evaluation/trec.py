@@ -36,7 +36,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Counts:
+class RunCounts:
     """Numbers of queries, results and relevant images.
 
     queries : evaluated queries, which have a relevant image.  unanswered : those of them that are not in the run and count 0.
@@ -67,7 +67,7 @@ class Evaluation:
     query_ids: list[str]
     values: dict[str, Floats]
     intervals: dict[str, Interval | None]
-    counts: Counts
+    counts: RunCounts
     resamples: int
     seed: int
 
@@ -160,7 +160,7 @@ def evaluate_run(run: Path, qrels: Path, ks: Sequence[int], resamples: int, seed
     hits = gains > 0
     values = _values(chosen, relevant, results.taken(hits), ranks[hits], gains[hits], ks)
     intervals = interval_of_means(np.column_stack([*values.values()]), np.arange(len(chosen)), resamples, seed)
-    counts = Counts(
+    counts = RunCounts(
         queries=len(chosen),
         unanswered=len(chosen) - len(np.unique(results.queries)),
         without_relevant=n_judged - len(chosen),

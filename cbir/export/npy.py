@@ -30,7 +30,7 @@ from cbir.core.errors import ConfigError, DataError, PassportError
 from cbir.core.files import replacing
 from cbir.evaluation.classes import Classes, unit_means
 
-KINDS = ("gallery", "queries", "texts")
+VECTOR_KINDS = ("gallery", "queries", "texts")
 MAX_TEXT_BYTES: Final = 4 * 2**30  # of one array of ids: a million ids of 1,000 characters
 _BLOCK_ROWS = 1024
 _CHARACTER_BYTES = 4
@@ -86,7 +86,7 @@ def _columns(data: DataPaths, encoders: Sequence[str]) -> Iterator[Column]:
     """The checked content of all files; of the vectors only the class means are computed here."""
     classes: Classes | None = None
     ids: dict[str, pa.Array] = {}
-    for encoder, kind in product(encoders, KINDS):
+    for encoder, kind in product(encoders, VECTOR_KINDS):
         folder = data.vectors(encoder, kind)
         if kind == "texts" and not folder.exists():
             continue  # the encoder does not read text
@@ -149,5 +149,5 @@ def _write(out: Path, column: Column) -> ExportedArray:
 
 
 def _all_names() -> set[str]:
-    shared = {*(f"{kind}_ids.npy" for kind in KINDS), "gallery_labels.npy", "categories.npy"}
-    return shared | {f"{encoder}_{kind}.npy" for encoder in ENCODERS for kind in (*KINDS, "categories")}
+    shared = {*(f"{kind}_ids.npy" for kind in VECTOR_KINDS), "gallery_labels.npy", "categories.npy"}
+    return shared | {f"{encoder}_{kind}.npy" for encoder in ENCODERS for kind in (*VECTOR_KINDS, "categories")}

@@ -73,10 +73,10 @@ def export(data: DataPaths, reports: ReportPaths, out: Path) -> list[ExportedFil
     return files
 
 
-def escaped(text: str) -> str:
+def percent_encoded(text: str) -> str:
     """An id as a field in TREC's format; urllib.parse.unquote decodes it.
 
-    >>> escaped("my cats/100%.jpg")
+    >>> percent_encoded("my cats/100%.jpg")
     'my%20cats/100%25.jpg'
     """
     return quote(text, safe=_UNESCAPED)
@@ -109,12 +109,12 @@ def _write_qrels(path: Path, collection: Collection, task: str) -> ExportedFile:
     """Write the judgements query by query: those of all queries, n_queries x n_relevant, would take much memory."""
     queries = collection.queries.filter(pc.equal(collection.queries["task"], task))
     own_positions = positions_of(queries["image_id"].combine_chunks(), collection.gallery_ids)
-    image_ids = [escaped(image_id) for image_id in collection.gallery_ids.to_pylist()]
+    image_ids = [percent_encoded(image_id) for image_id in collection.gallery_ids.to_pylist()]
 
     def blocks() -> Iterator[list[str]]:
         for query_id, own_position in zip(queries["query_id"].to_pylist(), own_positions.tolist(), strict=True):
             positions, grades = collection.relevance.of(query_id, own_position)
-            start = f"{escaped(query_id)} 0"
+            start = f"{percent_encoded(query_id)} 0"
             yield [
                 f"{start} {image_ids[position]} {grade:.0f}\n"
                 for position, grade in zip(positions.tolist(), grades.tolist(), strict=True)
@@ -148,7 +148,9 @@ def _write_run(path: Path, table: pa.Table) -> ExportedFile:
 def _escaped_ids(column: pa.ChunkedArray) -> tuple[list[str], npt.NDArray[np.int64]]:
     """The distinct ids, and for each row the position of its id among them."""
     encoded = column.combine_chunks().dictionary_encode()
-    return [escaped(text) for text in encoded.dictionary.to_pylist()], encoded.indices.to_numpy().astype(np.int64)
+    return [percent_encoded(text) for text in encoded.dictionary.to_pylist()], encoded.indices.to_numpy().astype(
+        np.int64
+    )
 
 
 def _write_lines(path: Path, blocks: Iterable[list[str]]) -> int:

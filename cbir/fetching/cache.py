@@ -12,7 +12,7 @@ from cbir.core.errors import ConfigError
 
 WRITING = ".writing"  # suffix of a file that is not yet whole
 _WRITING_FOR_S = 3600.0  # younger files with this suffix may belong to a process that still runs
-KINDS = {"vectors": "embedded shards", "partial": "unfinished downloads"}
+CACHE_KINDS = {"vectors": "embedded shards", "partial": "unfinished downloads"}
 
 
 def cache_folder() -> Path:
@@ -42,7 +42,7 @@ class CachedFile:
 
 def kept_files(folder: Path) -> Iterator[CachedFile]:
     """Yield each file in the cache, except those that disappear meanwhile."""
-    for kind in KINDS:
+    for kind in CACHE_KINDS:
         for path in sorted((folder / kind).rglob("*")):
             try:
                 info = path.lstat()

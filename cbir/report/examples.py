@@ -13,7 +13,7 @@ from cbir.artifacts.runs import read_confusions, read_open_table
 from cbir.report.judged import ExampleHit, ExampleQuery, JudgedCollection
 
 SAMPLE: Final = "sample"
-KINDS: Final = {"best": 2, "worst": 5, "confused": 3}  # queries per task and encoder, beside the sample
+EXAMPLES_PER_KIND: Final = {"best": 2, "worst": 5, "confused": 3}  # queries per task and encoder, beside the sample
 _COLUMNS = ("query_id", "label", "map_at_r", "mrr")
 Row = dict[str, Any]
 
@@ -99,8 +99,8 @@ def _choose(rows: Sequence[Row], confused: Sequence[str], sampled: int, seed: in
         SAMPLE: shuffled,
     }
     chosen: dict[str, str] = {}
-    best = min(KINDS["best"], (len(judged) + 1) // 2)  # none from the worse half
-    counts = KINDS | {"best": best, SAMPLE: sampled}
+    best = min(EXAMPLES_PER_KIND["best"], (len(judged) + 1) // 2)  # none from the worse half
+    counts = EXAMPLES_PER_KIND | {"best": best, SAMPLE: sampled}
     for kind, count in counts.items():
         fresh = [row["query_id"] for row in candidates[kind] if row["query_id"] not in chosen]
         chosen |= dict.fromkeys(fresh[:count], kind)

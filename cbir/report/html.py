@@ -14,7 +14,7 @@ from cbir.core.files import read_json
 from cbir.core.text import printable
 from cbir.report.charts import Dot, Series, bar_chart, line_chart, scatter_chart
 from cbir.report.class_names import short_name
-from cbir.report.examples import KINDS, SAMPLE, Example, images_of
+from cbir.report.examples import EXAMPLES_PER_KIND, SAMPLE, Example, images_of
 from cbir.report.facts import Facts
 from cbir.report.judged import JudgedCollection
 from cbir.report.notes import notes
@@ -57,7 +57,7 @@ def write_html(
         },
         classes=classes,
         examples=examples,
-        kinds=[*KINDS, SAMPLE],
+        kinds=[*EXAMPLES_PER_KIND, SAMPLE],
         pictures=read_pictures(data, images_of(examples) | copies, thumbnail_px),
         maps=maps,
         sheets=sheets,

@@ -24,7 +24,7 @@ from cbir.evaluation.statistics import (
 )
 from cbir.runs.opening import Run, is_identity
 
-METRICS = ("precision@10", "success@1", "ndcg@10", "map_at_r", "mrr")
+COMPARED_METRICS = ("precision@10", "success@1", "ndcg@10", "map_at_r", "mrr")
 IDENTICAL = "identical"
 _MAX_QUERIES = 5  # in `lost` and in `won`
 _RESAMPLES_PER_TEST = 40
@@ -162,7 +162,7 @@ def _check_metrics(runs: Sequence[Run], metrics: Sequence[str]) -> None:
         if pa.types.is_floating(field.type)
     ]
     for name in metrics:
-        if name not in known and metrics is not METRICS:
+        if name not in known and metrics is not COMPARED_METRICS:
             raise ConfigError(f"--metrics: no run has {name!r}; {nearest(name, known)}")
 
 

@@ -21,7 +21,7 @@ from cbir.report.figures import flatten
 from cbir.report.judged import ExampleHit, ExampleQuery, JudgedCollection
 from cbir.report.page import drawings, read_pictures, write_page
 from cbir.report.provenance import matches_lock, read_lock, read_provenance
-from cbir.runs.compare import IDENTICAL, METRICS, Comparison, compare
+from cbir.runs.compare import COMPARED_METRICS, IDENTICAL, Comparison, compare
 from cbir.runs.opening import LOCK, RUN_FILES, open_reports, read_run, revision_of
 
 _PATHS = ReportPaths()
@@ -80,7 +80,7 @@ def write_comparison(
     with open_reports(names[0], _FILES) as base, open_reports(names[1], _FILES) as other:
         sides = [_read_side(name, reports) for name, reports in zip(names, (base, other), strict=True)]
         runs = [read_run(side.name, side.reports) for side in sides]
-        comparisons = compare(runs, METRICS, resamples, seed)
+        comparisons = compare(runs, COMPARED_METRICS, resamples, seed)
         main_comparisons = _main_comparisons(comparisons)
         data = _find_data(repositories, runs[0].collection)
         changed = list(_changed_queries(main_comparisons, sides, JudgedCollection(data))) if data is not None else []

@@ -20,7 +20,7 @@ from cbir.report.facts import Estimate
 from cbir.runs.experiments import Results
 from cbir.runs.sweep import Outcome, readable, varying
 
-METRICS = ("precision@10", "success@1", "ndcg@10", "map_at_r")
+TABLE_METRICS = ("precision@10", "success@1", "ndcg@10", "map_at_r")
 P50, BYTES = "p50 ms", "bytes per vector"
 _RECALL = "ann_recall@"
 _RECALL_K = 10  # the table shows the ann_recall@k of the nearest k

@@ -7,17 +7,17 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from cbir.app.state import CardImage, fingerprint, open_shared_gallery
+from cbir.app.state import CardImage, files_fingerprint, open_shared_gallery
 from tests.support.page import jpeg, root  # noqa: F401  (root is a fixture)
 
 
 def test_the_gallery_is_reopened_after_a_new_run(root: Path) -> None:
     data = root / "data"
-    first = open_shared_gallery(data, fingerprint(data))
-    assert open_shared_gallery(data, fingerprint(data)) is first
+    first = open_shared_gallery(data, files_fingerprint(data))
+    assert open_shared_gallery(data, files_fingerprint(data)) is first
     passport = data / "index" / "clip" / "passport.json"
     os.utime(passport, ns=(1, 1))
-    assert open_shared_gallery(data, fingerprint(data)) is not first
+    assert open_shared_gallery(data, files_fingerprint(data)) is not first
 
 
 def test_a_large_image_is_sent_small() -> None:

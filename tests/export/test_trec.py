@@ -19,7 +19,7 @@ from cbir.core.errors import ConfigError, DataError
 from cbir.core.files import read_json, write_json
 from cbir.evaluation.relevance import Relevance
 from cbir.evaluation.trec import evaluate_run
-from cbir.export.trec import ExportedFile, escaped, export, strictly_falling
+from cbir.export.trec import ExportedFile, export, percent_encoded, strictly_falling
 from tests.support.trec import by_ir_measures, measures, reproducible
 from tests.support.world import PARAMS, World, make_world
 
@@ -256,7 +256,7 @@ def test_the_command_prints_the_paths(
 @reproducible
 @given(st.text(min_size=1))
 def test_an_escaped_id_is_ascii_and_can_be_decoded(text: str) -> None:
-    field = escaped(text)
+    field = percent_encoded(text)
     assert unquote(field) == text
     assert field.isascii()
     assert field.split() == [field]

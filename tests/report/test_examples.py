@@ -15,7 +15,7 @@ from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.index.params import SearchParams
 from cbir.report import examples as module
 from cbir.report.examples import (
-    KINDS,
+    EXAMPLES_PER_KIND,
     SAMPLE,
     Example,
     choose_examples,
@@ -26,7 +26,7 @@ from tests.support import oracles
 from tests.support.world import PARAMS, World, make_world
 
 SAMPLED = 3
-ORDER = [*KINDS, SAMPLE]
+ORDER = [*EXAMPLES_PER_KIND, SAMPLE]
 ANSWERED = [("cbir", "mobilenet"), ("cbir", "clip"), ("tbir", "clip")]
 
 
@@ -94,9 +94,9 @@ def test_each_task_and_encoder_has_examples_of_each_kind(chosen: list[Example]) 
     for answered in ANSWERED:
         kinds = [example.kind for example in examples_of(chosen, *answered)]
         assert kinds == sorted(kinds, key=ORDER.index)
-        assert kinds.count("best") == KINDS["best"]
-        assert kinds.count("worst") == KINDS["worst"]
-        assert 0 < kinds.count("confused") <= KINDS["confused"]
+        assert kinds.count("best") == EXAMPLES_PER_KIND["best"]
+        assert kinds.count("worst") == EXAMPLES_PER_KIND["worst"]
+        assert 0 < kinds.count("confused") <= EXAMPLES_PER_KIND["confused"]
     assert len([example for example in chosen if example.kind == SAMPLE and example.task == "cbir"]) == 2 * SAMPLED
 
 
@@ -135,7 +135,7 @@ def test_confused_examples_are_the_worst_queries_of_confused_classes(
             worst = [query_id for query_id in of_class if values[query_id] == lowest]
             assert len(worst) == 1, "with this seed no two are as bad"
             expected += [query_id for query_id in worst if query_id not in before]
-    assert ids_of(examples_of(chosen, *answered, "confused")) == expected[: KINDS["confused"]]
+    assert ids_of(examples_of(chosen, *answered, "confused")) == expected[: EXAMPLES_PER_KIND["confused"]]
 
 
 def test_perfect_queries_are_not_among_the_worst(tmp_path: Path) -> None:
@@ -230,18 +230,22 @@ def test_each_kind_is_filled_as_far_as_possible(
     assert list(chosen) == [query_id for kind in ORDER for query_id in ids_of_kind[kind]]
     judged = [row["query_id"] for row in rows if row["map_at_r"] is not None]
     good = [value(query_id) for query_id in judged if by_id[query_id]["map_at_r"] > 0]
-    most = min(KINDS["best"], (len(judged) + 1) // 2)  # what is among the worse half is not best
+    most = min(EXAMPLES_PER_KIND["best"], (len(judged) + 1) // 2)  # what is among the worse half is not best
     assert [value(query_id) for query_id in ids_of_kind["best"]] == sorted(good, reverse=True)[:most]
     left = [query_id for query_id in judged if query_id not in ids_of_kind["best"] and by_id[query_id]["map_at_r"] < 1]
-    assert [value(query_id) for query_id in ids_of_kind["worst"]] == sorted(map(value, left))[: KINDS["worst"]]
+    assert [value(query_id) for query_id in ids_of_kind["worst"]] == sorted(map(value, left))[
+        : EXAMPLES_PER_KIND["worst"]
+    ]
     labels = [by_id[query_id]["label"] for query_id in ids_of_kind["confused"]]
     assert labels == [label for label in dict.fromkeys(confused) if label in labels]
-    assert len(labels) <= KINDS["confused"]
+    assert len(labels) <= EXAMPLES_PER_KIND["confused"]
     for query_id in ids_of_kind["confused"]:
         assert value(query_id) == min(
             value(other) for other in judged if by_id[other]["label"] == by_id[query_id]["label"]
         )
-    assert len(ids_of_kind[SAMPLE]) == min(sampled, len(rows) - sum(len(ids_of_kind[kind]) for kind in KINDS))
+    assert len(ids_of_kind[SAMPLE]) == min(
+        sampled, len(rows) - sum(len(ids_of_kind[kind]) for kind in EXAMPLES_PER_KIND)
+    )
 
 
 def test_ties_are_broken_at_random() -> None:

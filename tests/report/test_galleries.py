@@ -16,7 +16,7 @@ from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 
 from cbir.artifacts.paths import DataPaths, ReportPaths
-from cbir.report.examples import KINDS, SAMPLE, Example, choose_examples
+from cbir.report.examples import EXAMPLES_PER_KIND, SAMPLE, Example, choose_examples
 from cbir.report.facts import Facts
 from cbir.report.galleries import write_galleries
 from cbir.report.judged import MAX_HITS, JudgedCollection
@@ -141,7 +141,7 @@ def test_each_task_and_encoder_has_numbered_pictures(drawn: Path, examples: list
     assert sorted(path.name for path in drawn.iterdir()) == FOLDERS
     for folder in FOLDERS:
         n = sum(f"{example.task}_{example.encoder}" == folder for example in examples)
-        assert n >= KINDS["best"] + KINDS["worst"] + SAMPLED
+        assert n >= EXAMPLES_PER_KIND["best"] + EXAMPLES_PER_KIND["worst"] + SAMPLED
         assert {path.name for path in (drawn / folder).iterdir()} == {f"{number}.png" for number in range(n)}
 
 
@@ -291,7 +291,7 @@ def test_the_first_line_names_kind_metric_and_query(
         assert words == f"{example.kind}{metric}: {shown}{label}"
         kinds[example.kind] += 1
     assert kinds[SAMPLE] == len(FOLDERS) * SAMPLED
-    assert kinds.keys() == {*KINDS, SAMPLE}
+    assert kinds.keys() == {*EXAMPLES_PER_KIND, SAMPLE}
 
 
 def test_rank_score_judgement_and_class_are_below_each_result(

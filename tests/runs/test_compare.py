@@ -13,7 +13,7 @@ from rich.console import Console
 
 from cbir.cli import main as cli
 from cbir.core.errors import ConfigError, DataError
-from cbir.runs.compare import IDENTICAL, METRICS, Change, Comparison, compare
+from cbir.runs.compare import COMPARED_METRICS, IDENTICAL, Change, Comparison, compare
 from cbir.runs.comparison_tables import as_markdown, print_tables
 from cbir.runs.opening import Run, open_run
 from tests.support.world import PARAMS, World, make_world, unit
@@ -55,7 +55,7 @@ def folders(worlds: tuple[World, World]) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def comparisons(folders: tuple[Path, Path]) -> list[Comparison]:
-    return compare([open_run(str(folder)) for folder in folders], METRICS, 1000, 0)
+    return compare([open_run(str(folder)) for folder in folders], COMPARED_METRICS, 1000, 0)
 
 
 def test_each_comparison_is_the_mean_of_query_differences(
@@ -113,7 +113,7 @@ def test_verdicts_are_identical_or_better_as_constructed(
         for comparison in comparisons
         if (comparison.task, comparison.search) == ("cbir", "exact")
     }
-    assert {verdicts["mobilenet", metric] for metric in METRICS} == {"identical"}
+    assert {verdicts["mobilenet", metric] for metric in COMPARED_METRICS} == {"identical"}
     # of one metric alone: nine classes have 512 signs, so that p cannot be small enough for many comparisons
     alone = compare([open_run(str(folder)) for folder in folders], ["map_at_r"], 5000, 0)
     (map_at_r,) = [comparison for comparison in alone if comparison.group == ("cbir", "clip", "exact")]
@@ -127,7 +127,7 @@ def test_verdicts_are_identical_or_better_as_constructed(
 def test_swapping_the_runs_changes_the_sign_of_differences(
     comparisons: list[Comparison], folders: tuple[Path, Path]
 ) -> None:
-    back = compare([open_run(str(folder)) for folder in folders[::-1]], METRICS, 1000, 0)
+    back = compare([open_run(str(folder)) for folder in folders[::-1]], COMPARED_METRICS, 1000, 0)
     for comparison, swapped in zip(comparisons, back, strict=True):
         assert (comparison.metric, comparison.p) == (swapped.metric, swapped.p)
         assert comparison.difference == pytest.approx(-swapped.difference)
@@ -136,7 +136,7 @@ def test_swapping_the_runs_changes_the_sign_of_differences(
 
 def test_a_run_against_itself_differs_nowhere(folders: tuple[Path, Path]) -> None:
     run = open_run(str(folders[0]))
-    again = compare([run, run], METRICS, 200, 0)
+    again = compare([run, run], COMPARED_METRICS, 200, 0)
     assert {comparison.verdict for comparison in again} == {"identical"}
     assert {comparison.p for comparison in again} == {1.0}
 
@@ -148,7 +148,7 @@ def test_p_is_corrected_over_metrics_and_runs(folders: tuple[Path, Path]) -> Non
     ]
     of_three = [
         comparison
-        for comparison in compare([*runs, runs[1], runs[1]], METRICS, 2000, 0)
+        for comparison in compare([*runs, runs[1], runs[1]], COMPARED_METRICS, 2000, 0)
         if key_of(comparison) == ("cbir", "clip", "exact", "mrr")
     ]
     assert len(of_three) == 3
@@ -158,8 +158,8 @@ def test_p_is_corrected_over_metrics_and_runs(folders: tuple[Path, Path]) -> Non
 def test_the_correction_counts_equal_tests_once(folders: tuple[Path, Path]) -> None:
     runs = [open_run(str(folder)) for folder in folders]
     with mock.patch("cbir.runs.compare.holm", lambda p: p):
-        raw = compare(runs, METRICS, 5000, 0)
-    comparisons = compare(runs, METRICS, 5000, 0)
+        raw = compare(runs, COMPARED_METRICS, 5000, 0)
+    comparisons = compare(runs, COMPARED_METRICS, 5000, 0)
     tests = {(each.task, each.encoder, each.metric): each.p for each in raw if each.verdict != IDENTICAL}
     smallest = min(tests.values())
     least = next(each for each in raw if each.verdict != IDENTICAL and each.p == smallest)
@@ -201,10 +201,10 @@ def test_runs_over_other_data_are_refused_naming_the_part(folders: tuple[Path, P
     base, run = (open_run(str(folder)) for folder in folders)
     fewer = Run("other", {**run.collection, what: {"rows": 7, "sha256": "0"}}, run.per_query)
     with pytest.raises(DataError, match=rf"cannot be compared: their {what} differ \([\d,]+ rows against 7\)"):
-        compare([base, fewer], METRICS, 200, 0)
+        compare([base, fewer], COMPARED_METRICS, 200, 0)
     changed = Run("other", {**run.collection, what: {**run.collection[what], "sha256": "0"}}, run.per_query)
     with pytest.raises(DataError, match=rf"their {what} differ .*with other contents\); run both over the same data"):
-        compare([base, changed], METRICS, 200, 0)
+        compare([base, changed], COMPARED_METRICS, 200, 0)
 
 
 def test_a_changed_gallery_is_detected(worlds: tuple[World, World], tmp_path: Path) -> None:
@@ -214,13 +214,13 @@ def test_a_changed_gallery_is_detected(worlds: tuple[World, World], tmp_path: Pa
     changed = World(tmp_path, gallery, world.held_out, world.queries, world.vectors, world.qrels).write()
     runs = [open_run(str(run_of(of_run, tmp_path / name))) for name, of_run in (("a", world), ("b", changed))]
     with pytest.raises(DataError, match=r"their gallery differ .*with other contents"):
-        compare(runs, METRICS, 200, 0)
+        compare(runs, COMPARED_METRICS, 200, 0)
 
 
 def test_wrong_requests_are_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
     run = open_run(str(folders[0]))
     with pytest.raises(ConfigError, match="expected two runs or more, found 1"):
-        compare([run], METRICS, 200, 0)
+        compare([run], COMPARED_METRICS, 200, 0)
     for name in ("precision@11", "query_id", "label"):
         with pytest.raises(
             ConfigError, match=rf"^--metrics: no run has '{name}'; (nearest: precision@1|expected one of)"
@@ -230,7 +230,7 @@ def test_wrong_requests_are_refused(folders: tuple[Path, Path], tmp_path: Path) 
     with pytest.raises(DataError, match="share no task, encoder and metric among map_at_r"):
         compare([run, other], ["map_at_r"], 200, 0)
     with pytest.raises(DataError, match="only one of them records its queries; run `dvc repro` in both"):
-        compare([run, replace(run, collection={"gallery": run.collection["gallery"]})], METRICS, 200, 0)
+        compare([run, replace(run, collection={"gallery": run.collection["gallery"]})], COMPARED_METRICS, 200, 0)
     with pytest.raises(DataError, match=r"test_collection\.json is not here: run `dvc repro`"):
         open_run(str(tmp_path))
     for content in ("{}", '{"gallery": 3}'):

@@ -13,7 +13,7 @@ from cbir.cli import main as cli
 from cbir.core.errors import DataError
 from cbir.core.files import read_json
 from cbir.report.figures import signed
-from cbir.runs.compare import METRICS, Comparison, compare
+from cbir.runs.compare import COMPARED_METRICS, Comparison, compare
 from cbir.runs.comparison_page import write_comparison
 from cbir.runs.opening import open_run
 from tests.runs.test_compare import better, run_of
@@ -108,7 +108,9 @@ def page(text: str) -> Page:
 
 @pytest.fixture(scope="module")
 def comparisons(worlds: tuple[World, World]) -> list[Comparison]:
-    return compare([replace(open_run(name), name=Path(name).name) for name in names_of(worlds)], METRICS, RESAMPLES, 0)
+    return compare(
+        [replace(open_run(name), name=Path(name).name) for name in names_of(worlds)], COMPARED_METRICS, RESAMPLES, 0
+    )
 
 
 def test_the_table_shows_each_difference_as_compare_returns_it(page: Page, comparisons: list[Comparison]) -> None:

@@ -12,7 +12,7 @@ from cbir.core.errors import ConfigError
 from cbir.runs.experiments import Results
 from cbir.runs.sweep import Job, Outcome
 from cbir.runs.sweep_table import (
-    METRICS,
+    TABLE_METRICS,
     SweepRow,
     SweepTable,
     as_csv,
@@ -54,7 +54,7 @@ def table_of(by_index: dict[str, Results], overrides: dict[str, str] | None = No
         )
         for name in by_index
     ]
-    return tabulate(outcomes, METRICS)
+    return tabulate(outcomes, TABLE_METRICS)
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_failed_jobs_and_tasks_without_results_have_no_row() -> None:
         Outcome(Job(("index=hnsw",), "b"), error="error: no"),
         Outcome(Job(("index=sq8",), "c"), texts),
     ]
-    table = tabulate(outcomes, METRICS)
+    table = tabulate(outcomes, TABLE_METRICS)
     assert [(row.number, row.place.task) for row in table.rows] == [(1, "cbir"), (3, "cbir"), (3, "tbir")]
     assert table.rows[2].values["p50 ms"].value is None
     assert "| tbir mobilenet | 3 | sq8 | 0.500 | - | 1.000 | - | 1 |" in as_markdown(table)
