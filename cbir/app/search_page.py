@@ -18,6 +18,7 @@ from cbir.search.query import QueryPart
 from cbir.search.results import EXACT, Results
 
 LEFT = "left the search page"  # a key of the session state, set by the other pages
+_CONTROLS = ("encoder", "k", "exact", "both")  # fields of SearchState that are keys of controls
 _EXAMPLES = 6
 _CARD_COLUMN_PX = 130
 _EXPLANATION = """
@@ -47,6 +48,7 @@ class PageQuery:
 def show(gallery: SharedGallery) -> None:
     """Show the page."""
     _apply_address(gallery)
+    _send_controls()
     st.title("Search")
     _show_inputs(gallery)
     search = _show_controls(gallery)
@@ -100,10 +102,19 @@ def _apply_address(gallery: SharedGallery) -> None:
 
 
 def _set_controls(search: SearchState) -> None:
-    for name in ("encoder", "k", "exact", "both"):
+    for name in _CONTROLS:
         st.session_state[name] = getattr(search, name)
     st.session_state["labels"] = list(search.labels)
     st.session_state["text"] = search.text or ""
+
+
+def _send_controls() -> None:
+    """Send each control with its value: Streamlit sends a value only in the run that set it, and the browser, when it draws two
+    runs at once, skips the first, shows the controls at their defaults and returns these as if the user had chosen them."""
+    state = st.session_state
+    for name in (*_CONTROLS, "labels", "text"):
+        if name in state:
+            state[name] = state[name]
 
 
 def _update_address(search: SearchState, gallery: SharedGallery) -> None:

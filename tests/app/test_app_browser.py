@@ -16,7 +16,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, WebSocketRoute, expect
 
 from cbir import Searcher
 from tests.support.browser import browser, needs_chromium, open_page  # noqa: F401  (browser is a fixture)
@@ -167,6 +167,40 @@ def test_an_empty_text_and_two_hundred_emoji(wide: Page, server: str, root: Path
     expect_cards(wide, expected_ranking(root, text=emoji))
     assert parse_qs(urlsplit(wide.url).query) == {"q": [emoji]}
     expect(wide.get_by_role("alert")).to_have_count(0)
+
+
+def test_controls_keep_their_values_when_the_browser_lags(wide: Page, server: str) -> None:
+    """The browser draws the first two runs at once: it gets the first controls together with those of the second run."""
+    late: list[str | bytes] = []
+    second_run = b"Nothing to search for"
+
+    def delay(browser_side: WebSocketRoute) -> None:
+        server_side = browser_side.connect_to_server()
+        delivered = False
+
+        def deliver(message: str | bytes) -> None:
+            nonlocal delivered
+            data = message if isinstance(message, bytes) else message.encode()
+            if delivered or not (late or b"Results" in data):
+                browser_side.send(message)
+                return
+            late.append(message)
+            if second_run in data:
+                delivered = True
+                for each in late:
+                    browser_side.send(each)
+
+        server_side.on_message(deliver)
+
+    wide.route_web_socket("**/_stcore/stream*", delay)
+    wide.goto(f"{server}/?k=7&exact=1")
+    search_text(wide, " ")
+    expect(wide.get_by_role("alert")).to_contain_text(second_run.decode())
+    assert late
+    expect(wide.get_by_label("Results")).to_have_value("7")
+    search_text(wide, "red")
+    expect(wide.locator(".cbir-card .id")).to_have_count(7)
+    assert parse_qs(urlsplit(wide.url).query) == {"q": ["red"], "k": ["7"], "exact": ["1"]}
 
 
 def test_class_names_are_displayed_as_text(page: Page, server: str) -> None:
