@@ -44,7 +44,7 @@ from cbir.encoders.embedding import embed_shards, vector_settings
 from cbir.encoders.exporting import export_towers
 from cbir.encoders.families import open_clip as clip
 from cbir.encoders.families import torchvision as mobilenet
-from cbir.encoders.params import Backend, EncoderParams, Family, Precision
+from cbir.encoders.params import EncoderParams, Family
 from cbir.encoders.runtime import Runtime
 from cbir.encoders.vector_cache import VectorCache
 from cbir.encoders.weights import fetch_encoder
@@ -104,8 +104,7 @@ def pack(folder: Path, bodies: Iterator[bytes]) -> None:
 def fetch(name: str, folder: Path) -> None:
     """Write the encoder's folder, with random weights."""
     family, architecture = ENCODERS[name]
-    params = EncoderParams(family, architecture, "random:0", None, None, None, None, Precision.fp32, Backend.auto)
-    fetch_encoder(name, params, folder)
+    fetch_encoder(name, EncoderParams(family, architecture, "random:0"), folder)
     export_towers(folder, family)
 
 

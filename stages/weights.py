@@ -19,6 +19,7 @@ PARAMS = (
     "{encoder}.weights_tag",
     "{encoder}.tokenizer",
     "{encoder}.image_px",
+    "{encoder}.pooling",
 )
 
 

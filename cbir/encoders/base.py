@@ -8,7 +8,7 @@ other that a search imports needs torch, whose import takes seconds.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +34,8 @@ class EncoderCard:
 
     origin : `<encoder>.weights` as the user wrote it.  weights_sha256 : of the stored safetensors file.
     settings_sha256 : of the folder's other files (open_clip's configuration, the tokenizer), null when there are none.
-    tag : the tag whose settings the weights need ("openai", "IMAGENET1K_V2"), or null.  quick_gelu : for open_clip only.
+    tag : the tag whose settings the weights need ("openai", "IMAGENET1K_V2"), or null.
+    settings : the family's own, which determine the vectors and which a file of weights does not record: {"quick_gelu": true}.
     """
 
     family: str
@@ -44,7 +45,7 @@ class EncoderCard:
     weights_sha256: str
     settings_sha256: str | None
     preprocessing: Preprocessing
-    quick_gelu: bool | None
+    settings: Mapping[str, str | int | bool]
 
     def write(self, folder: Path) -> None:
         """Write encoder.json."""

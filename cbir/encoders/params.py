@@ -13,6 +13,17 @@ class Family(Enum):
     open_clip = "open_clip"
 
 
+class Pooling(Enum):
+    """How a transformer's tokens become one vector.
+
+    token : the class token.  avg : the mean of the patch tokens.  default : as the model's own card says.
+    """
+
+    default = "default"
+    token = "token"  # noqa: S105  (no password)
+    avg = "avg"
+
+
 class Precision(Enum):
     """Arithmetic of the forward pass; it changes the vectors, so it is part of the passport."""
 
@@ -36,6 +47,7 @@ class EncoderParams(Parameters):
     weights : see `cbir.encoders.weights`.  weights_sha256 : of the file, needed when it comes from the network.
     weights_tag : the tag whose settings a file of weights needs, or "none".  tokenizer : a folder or a name on the hub, in
     place of the architecture's.  image_px : side of the input, in place of the tag's; null where the architecture fixes it.
+    pooling : default where the family has no other.
     """
 
     family: Family
@@ -45,6 +57,7 @@ class EncoderParams(Parameters):
     weights_tag: str | None = None
     tokenizer: str | None = None
     image_px: int | None = None
+    pooling: Pooling = Pooling.default
     precision: Precision = Precision.fp32
     backend: Backend = Backend.auto
 

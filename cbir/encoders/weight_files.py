@@ -5,6 +5,8 @@ import json
 import pickle
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from enum import Enum
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,6 +33,18 @@ def is_random(params: EncoderParams) -> bool:
 def has_no_tag(params: EncoderParams) -> bool:
     """Whether the weights are "demo" or random: they have no tag, and need no hash."""
     return params.weights == "demo" or is_random(params)
+
+
+def refuse_options(group: str, params: EncoderParams, *keys: str) -> None:
+    """Raise ConfigError when one of these parameters, which the family does not have, is not its default."""
+    defaults = {field.name: field.default for field in fields(EncoderParams)}
+    for key in keys:
+        if getattr(params, key) != defaults[key]:
+            default = defaults[key]
+            raise ConfigError(
+                f"{group}.{key}: the family {params.family.value} does not take it; "
+                f"set {group}.{key}={default.value if isinstance(default, Enum) else 'null'}"
+            )
 
 
 def known_tag(group: str, key: str, tag: str, tags: Mapping[str, Any]) -> str:

@@ -33,7 +33,7 @@ from cbir.core.errors import CbirError, ConfigError, DataError, FetchError, Weig
 from cbir.encoders.base import Encoder, EncoderCard, check_weights
 from cbir.encoders.demo import DEMO_MOBILENET_PX, DEMO_WEIGHTS
 from cbir.encoders.opening import load_encoder
-from cbir.encoders.params import EncoderParams, Family
+from cbir.encoders.params import EncoderParams, Family, Pooling
 from cbir.encoders.preprocessing import Preprocessing
 from cbir.encoders.runtime import Runtime
 from cbir.encoders.weights import fetch_encoder
@@ -202,7 +202,7 @@ def test_a_json_file_is_an_architecture(tmp_path: Path, no_network: object) -> N
     cfg = json.loads(DEMO.read_text())
     fetch_encoder("clip", tiny_params(architecture=str(DEMO)), tmp_path)
     card = EncoderCard.read(tmp_path)
-    assert (card.architecture, card.quick_gelu) == (str(DEMO), False)
+    assert (card.architecture, card.settings) == (str(DEMO), {"quick_gelu": False})
     assert card.preprocessing == Preprocessing(
         *[cfg["vision_cfg"]["image_size"]] * 2,
         "shortest",
@@ -251,6 +251,22 @@ def test_image_px_is_mobilenets_resize_and_crop(tmp_path: Path) -> None:
     prepared = EncoderCard.read(tmp_path).preprocessing
     assert (prepared.resize_px, prepared.crop_px) == (96, 96)
     assert load_encoder(tmp_path, Family.torchvision, Runtime()).dim == 576
+
+
+@pytest.mark.parametrize(
+    ("make", "change", "remedy"),
+    [
+        (mobilenet_params, {"pooling": Pooling.avg}, "pooling=default"),
+        (mobilenet_params, {"tokenizer": "/path"}, "tokenizer=null"),
+        (tiny_params, {"pooling": Pooling.token}, "pooling=default"),
+    ],
+)
+def test_an_option_of_other_families_is_refused(make: Any, change: dict[str, Any], remedy: str, tmp_path: Path) -> None:
+    params = make(**change)
+    group, (key,) = "clip" if params.family is Family.open_clip else "mobilenet", change
+    assert refused(ConfigError, params, tmp_path) == (
+        f"{group}.{key}: the family {params.family.value} does not take it; set {group}.{remedy}"
+    )
 
 
 # ---- tags and files of mobilenet
@@ -302,7 +318,7 @@ def test_weights_tag_none_takes_the_architectures_own_settings(
     assert (card.tag, card.preprocessing.resize_px) == (None, 232)
     fetch_encoder("clip", tiny_params(architecture=tiny_vit, weights=clip_file, weights_tag="none"), tmp_path / "clip")
     card = EncoderCard.read(tmp_path / "clip")
-    assert (card.tag, card.quick_gelu, card.preprocessing.interpolation) == (None, False, "bicubic")
+    assert (card.tag, card.settings, card.preprocessing.interpolation) == (None, {"quick_gelu": False}, "bicubic")
 
 
 def test_a_word_that_is_neither_tag_nor_file_is_refused(tiny_vit: str, tmp_path: Path) -> None:
@@ -546,7 +562,7 @@ def test_the_tag_of_a_file_decides_its_activation(
         out = tmp_path / tag
         fetch_encoder("clip", tiny_params(architecture=tiny_vit, weights=clip_file, weights_tag=tag), out)
         card = EncoderCard.read(out)
-        assert (card.tag, card.quick_gelu) == (tag, quick)
+        assert (card.tag, card.settings) == (tag, {"quick_gelu": quick})
         assert json.loads((out / "open_clip_config.json").read_text())["model_cfg"]["quick_gelu"] is quick
         assert same(load_file(out / "open_clip_model.safetensors"), clip_state)
         encoder = load_encoder(out, Family.open_clip, Runtime())
@@ -565,7 +581,7 @@ def test_weights_of_an_architecture_with_quick_gelu_keep_it(tmp_path: Path) -> N
     path = tmp_path / "quick.json"
     path.write_text(json.dumps({**TINY, "quick_gelu": True}))
     fetch_encoder("clip", tiny_params(architecture=str(path)), tmp_path / "out")
-    assert EncoderCard.read(tmp_path / "out").quick_gelu is True
+    assert EncoderCard.read(tmp_path / "out").settings == {"quick_gelu": True}
     assert activations(load_encoder(tmp_path / "out", Family.open_clip, Runtime())) == {open_clip.transformer.QuickGELU}
 
 
@@ -799,7 +815,7 @@ def test_a_tag_is_fetched_from_the_hub(visit: HubVisit, clip_state: State, no_ne
     assert ("GET", "/test/tiny/resolve/main/open_clip_model.safetensors", 200) in visit.requests
     out = visit.folder / "up" / "tag"
     card = EncoderCard.read(out)
-    assert (card.tag, card.origin, card.quick_gelu) == ("openai", "openai", True)
+    assert (card.tag, card.origin, card.settings) == ("openai", "openai", {"quick_gelu": True})
     assert same(load_file(out / "open_clip_model.safetensors"), clip_state)
     encoder = load_encoder(out, Family.open_clip, Runtime())
     assert activations(encoder) == {open_clip.transformer.QuickGELU}

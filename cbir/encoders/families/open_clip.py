@@ -28,6 +28,7 @@ from cbir.encoders.weight_files import (
     fetched_file,
     is_random,
     one_line_weights_errors,
+    refuse_options,
     save_state,
     seeded,
     tag_of_file,
@@ -47,6 +48,7 @@ def fetch_weights(group: str, params: EncoderParams, out: Path) -> EncoderCard:
 
 
 def _fetch_weights(group: str, params: EncoderParams, out: Path) -> EncoderCard:
+    refuse_options(group, params, "pooling")
     if params.image_px is not None:
         raise ConfigError(
             f"{group}.image_px: the input of {params.architecture} is part of its architecture; leave it null"
@@ -79,7 +81,7 @@ def _fetch_weights(group: str, params: EncoderParams, out: Path) -> EncoderCard:
         weights_sha256=save_state(model, out / WEIGHTS),
         settings_sha256=hash_settings(out, WEIGHTS),
         preprocessing=_preprocessing(model.visual.preprocess_cfg),
-        quick_gelu=quick_gelu,
+        settings={"quick_gelu": quick_gelu},
     )
 
 

@@ -22,6 +22,7 @@ from cbir.encoders.weight_files import (
     known_tag,
     one_line_weights_errors,
     read_state,
+    refuse_options,
     save_state,
     seeded,
     tag_of_file,
@@ -33,6 +34,7 @@ _TAG_PREFIX = "torchvision:"  # of a tag in `<encoder>.weights`
 
 def fetch_weights(group: str, params: EncoderParams, out: Path) -> EncoderCard:
     """Write `model.safetensors` (see `cbir.encoders.families.FamilyModule`)."""
+    refuse_options(group, params, "pooling", "tokenizer")
     names = [name for name in torchvision.models.list_models() if name.startswith("mobilenet_v3_")]
     if params.architecture not in names:
         raise ConfigError(f"{group}.architecture: no {params.architecture!r}; {nearest(params.architecture, names)}")
@@ -60,7 +62,7 @@ def fetch_weights(group: str, params: EncoderParams, out: Path) -> EncoderCard:
         weights_sha256=save_state(model, out / WEIGHTS),
         settings_sha256=None,
         preprocessing=_preprocessing(settings.transforms(), params.image_px),
-        quick_gelu=None,
+        settings={},
     )
 
 
