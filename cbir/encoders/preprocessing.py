@@ -1,11 +1,14 @@
 """The preprocessing of an encoder, the same for gallery and queries: Pillow's resize and a centre crop.
 
-The steps are torchvision's on Pillow images (`torchvision.transforms.functional.resize` and `center_crop`), which both
-torchvision's weights and open_clip use.  Normalisation is the first layer of the encoder (`cbir.encoders.layers`).
+The steps are torchvision's on Pillow images (`torchvision.transforms.functional.resize` and `center_crop`), which
+torchvision's weights, timm and open_clip use; transformers crops differently by a pixel, see `crop_offset`.  Normalisation is
+the first layer of the encoder (`cbir.encoders.layers`).
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from io import BytesIO
+from math import floor
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,7 @@ Pixels = npt.NDArray[np.uint8]
 _INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _MAX_ASPECT = 64  # longer side over shorter side
 _RESIZE_MODES = ("shortest", "squash")
+_CROP_OFFSETS: dict[str, Callable[[float], int]] = {"round": round, "floor": floor}
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,8 @@ class Preprocessing:
     """The resize, crop and normalisation that turn an image into an encoder's input.
 
     resize_px : the shorter side after resizing ("shortest"), or both sides ("squash"); crop_px : side of the centre crop.
-    mean, std : of each channel, for values in [0, 1].
+    mean, std : of each channel, for values in [0, 1].  crop_offset : what becomes of half a pixel left of and above the crop:
+    "round" to an even number (torchvision), or "floor" (transformers).
     """
 
     resize_px: int
@@ -36,8 +41,13 @@ class Preprocessing:
     interpolation: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    crop_offset: str = "round"
 
     def __post_init__(self) -> None:
+        if self.crop_offset not in _CROP_OFFSETS:
+            raise WeightsError(
+                f"preprocessing: expected a crop offset among {', '.join(_CROP_OFFSETS)}, found {self.crop_offset}"
+            )
         if self.interpolation not in _INTERPOLATIONS or self.resize_mode not in _RESIZE_MODES:
             raise WeightsError(
                 f"preprocessing: expected interpolation among {', '.join(_INTERPOLATIONS)} and resize mode among "
@@ -73,7 +83,8 @@ class Preprocessing:
         """
         image = self._middle(image)
         resized = image.resize(self._resized_size(*image.size), _INTERPOLATIONS[self.interpolation])
-        left, top = (round((side - self.crop_px) / 2) for side in resized.size)
+        whole_px = _CROP_OFFSETS[self.crop_offset]
+        left, top = (whole_px((side - self.crop_px) / 2) for side in resized.size)
         return np.asarray(resized)[top : top + self.crop_px, left : left + self.crop_px]
 
     def _middle(self, image: Image.Image) -> Image.Image:

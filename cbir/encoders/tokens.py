@@ -1,7 +1,7 @@
 """The tokenizers of encoders without their libraries, which import torch: the same tokens, by the library `tokenizers`.
 
 towers/tokenizer.json is the tokenizer as that library writes it; towers/tokens.json holds the settings of the steps around
-it: how open_clip cleans a text and splits it into words.
+it: how a text is cleaned and split into words.
 """
 
 import html
@@ -23,7 +23,7 @@ from cbir.encoders.base import Tokens
 FILES = ("tokenizer.json", "tokens.json")
 
 # texts with case, accents, contractions, digits, entities, quotes that ftfy mends, other scripts, and more tokens than fit
-_PROBES = (
+PROBES = (
     "",
     "a photo of a red star.",
     "A Photo  of\tthe DOG'S café, 1,234 times!",
@@ -47,14 +47,27 @@ class LibraryTokenizer(Protocol):
         """The arguments of a TextTokenizer that gives the same tokens.  Raises an exception of any type when there is none."""
 
 
+def backend_of(tokenizer: Any, context_length: int) -> Tokenizer:
+    """The `tokenizers` form of a tokenizer of transformers, which truncates and pads to the context length."""
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.enable_truncation(context_length, direction=tokenizer.truncation_side)
+    backend.enable_padding(
+        direction=tokenizer.padding_side,
+        length=context_length,
+        pad_id=tokenizer.pad_token_id,
+        pad_token=tokenizer.pad_token,
+    )
+    return backend
+
+
 class TextTokenizer:
     """n texts -> int64 (n, context length)."""
 
     def __init__(self, tokenizer: Tokenizer, settings: dict[str, Any]) -> None:
-        """settings : "clean", how a text is cleaned (see _CLEANERS); "words", null or the pattern of a word, used because
+        """settings : "clean", how a text is cleaned (see CLEANERS); "words", null or the pattern of a word, used because
         `tokenizers` has an older version of Unicode; "replaced", null or [token id, the id that replaces it].
         """
-        self._tokenizer, self._clean = tokenizer, _CLEANERS[settings["clean"]]
+        self._tokenizer, self._clean = tokenizer, CLEANERS[settings["clean"]]
         self._words = settings["words"] and regex.compile(settings["words"], regex.IGNORECASE)
         self._replaced = settings["replaced"]
 
@@ -92,7 +105,7 @@ def write_tokenizer(folder: Path, source: LibraryTokenizer) -> str | None:
     """Convert a library's tokenizer and write it; when its tokens would differ, write nothing and return the reason."""
     try:
         tokenizer, settings = source.convert()
-        same = np.array_equal(TextTokenizer(tokenizer, settings)(_PROBES), source(_PROBES))
+        same = np.array_equal(TextTokenizer(tokenizer, settings)(PROBES), source(PROBES))
     except Exception as error:  # a tokenizer of a form that `convert` does not know
         return f"tokenizer: {type(error).__name__}: {error}"
     if not same:
@@ -119,5 +132,17 @@ def _canonicalize(text: str) -> str:
     return " ".join(without_punctuation.lower().split())
 
 
-# open_clip's cleaning functions, by the names that it gives them
-_CLEANERS: dict[str, Callable[[str], str]] = {"whitespace": _whitespace, "lower": _lower, "canonicalize": _canonicalize}
+def _unpunctuated(text: str) -> str:
+    return " ".join(text.lower().translate(str.maketrans("", "", string.punctuation)).split())
+
+
+# what precedes a tokenizer: open_clip's cleaning functions, by the names that it gives them, and for transformers "none",
+# "lowercase", and "unpunctuated", which is SiglipTokenizer.canonicalize_text
+CLEANERS: dict[str, Callable[[str], str]] = {
+    "whitespace": _whitespace,
+    "lower": _lower,
+    "canonicalize": _canonicalize,
+    "none": str,
+    "lowercase": str.lower,
+    "unpunctuated": _unpunctuated,
+}

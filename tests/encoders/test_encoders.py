@@ -202,6 +202,7 @@ def test_normalising_is_the_libraries_to_float_rounding() -> None:
     [
         ({"interpolation": "lanczos"}, "expected interpolation among bilinear, bicubic .*found lanczos and shortest"),
         ({"resize_mode": "longest"}, "resize mode among shortest, squash, found bilinear and longest"),
+        ({"crop_offset": "ceil"}, "expected a crop offset among round, floor, found ceil"),
         ({"crop_px": 257}, "expected a crop within the resized image, found 257 px of 256 px"),
     ],
 )

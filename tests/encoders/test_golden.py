@@ -70,7 +70,7 @@ def other_filter(patch: pytest.MonkeyPatch) -> None:
 
 
 def shifted_crop(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(preprocessing, "round", lambda margin: round(margin) + (margin > 1), raising=False)
+    patch.setitem(preprocessing._CROP_OFFSETS, "round", lambda margin: round(margin) + (margin > 1))
 
 
 def turned_by_exif(patch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ def other_gelu(patch: pytest.MonkeyPatch) -> None:
 
 
 def case_kept(patch: pytest.MonkeyPatch) -> None:
-    patch.setitem(tokens._CLEANERS, "lower", tokens._CLEANERS["whitespace"])
+    patch.setitem(tokens.CLEANERS, "lower", tokens.CLEANERS["whitespace"])
 
 
 PIXELS, VECTORS = "pixels of", "vectors of"
