@@ -6,6 +6,7 @@ from cbir.core.device import load_device
 from cbir.core.errors import one_line_errors
 from cbir.core.parallel import cores
 from cbir.core.params import load_params
+from cbir.datasets.packing import Limits
 from cbir.datasets.params import DatasetParams, QueriesParams, QuerySource
 from cbir.datasets.preprocess import preprocess
 from cbir.datasets.readers import open_dataset
@@ -32,7 +33,7 @@ def main() -> None:
     params, queries = load_params("dataset", DatasetParams, PARAMS), load_params("queries", QueriesParams, PARAMS)
     data, workers = DataPaths(), load_device().workers or cores()
     dataset = open_dataset(params, data.raw, hold_out=queries.source is QuerySource.dataset)
-    preprocess(dataset, data, params, queries, workers)
+    preprocess(dataset, data, params, queries, Limits(params.max_pixels, params.max_side_px), workers)
 
 
 if __name__ == "__main__":

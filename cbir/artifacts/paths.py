@@ -105,6 +105,11 @@ class DataPaths:
         return self.root / "local" / f"{name}.json"
 
     @property
+    def packing(self) -> Path:
+        """The size to which larger images are reduced."""
+        return self.root / "packing.json"
+
+    @property
     def timings(self) -> Path:
         """The folder of the stages' times."""
         return self.root / "timings"

@@ -1,24 +1,29 @@
 """Decode and check one image, and encode it for packing; report why an image cannot be decoded.
 
 An image is decoded completely, rotated by its EXIF orientation, and converted to RGB (transparency over white, 16 bits
-to 8).  Its number of pixels is limited before decoding, its longer side after it.
+to 8).  Its number of pixels is limited before decoding, its shorter side after it (see `packed_size`).
 """
 
 import hashlib
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from cbir.artifacts.images import FINGERPRINT_SIDE, PACKED_FORMATS
 from cbir.core.errors import UndecodableImage
+from cbir.datasets.image_size import packed_size
 
 Image.MAX_IMAGE_PIXELS = None  # dataset.max_pixels is the limit instead, checked before decoding
 # Only decoders that just parse bytes: others in Pillow start programs (EPS) or follow references.  JPEG includes MPO.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 _KEPT_MODES = ("RGB", "L")
+_TURNED = (5, 6, 7, 8)  # orientations that exchange width and height
+_LOSSY = ("JPEG", "MPO", "WEBP")
+
+Change = Literal["kept", "converted", "reduced"]
 
 
 @dataclass(frozen=True)
@@ -26,12 +31,14 @@ class EncodedImage:
     """An image ready for packing: encoded bytes that decode to its pixels, and its width and height in pixels.
 
     fingerprint : the mean grey of each of 16 x 16 fields, row by row, one byte each.
+    change : "kept" where data are the original bytes, "reduced" where pixels are fewer, else "converted".
     """
 
     data: bytes
     width: int
     height: int
     fingerprint: bytes
+    change: Change
 
     @property
     def sha256(self) -> str:
@@ -42,39 +49,45 @@ class EncodedImage:
 def encode_for_packing(data: bytes, max_pixels: int, max_side_px: int) -> EncodedImage:
     """Decode the bytes of an image file completely and return the image as it will be packed.
 
-    The bytes are kept where they already decode to the wanted pixels: an upright RGB or grey JPEG or PNG within max_side_px.
-    Otherwise the image is encoded again: as PNG when it was lossless and keeps its size, else as JPEG of quality 95, 4:4:4.
+    The bytes are kept where they already decode to the wanted pixels: an upright RGB or grey JPEG or PNG within the limits
+    of `packed_size`.  Otherwise the image is encoded again, a lossless one as PNG, else as JPEG of quality 95, 4:4:4.
 
     Raises UndecodableImage with the reason for the quarantine.
     """
     image = _open(data, max_pixels)
     image_format = image.format or ""
-    fits = max(image.size) <= max_side_px
+    size = packed_size(*image.size, max_side_px)
+    reduced = size != image.size
     try:
+        if reduced:
+            image.draft(None, (2 * size[0], 2 * size[1]))  # a JPEG of four times the size is decoded at half of it
         image.load()
-        upright = image.getexif().get(ExifTags.Base.Orientation, 1) in (0, 1)
-        if (
-            image_format in PACKED_FORMATS
-            and image.mode in _KEPT_MODES
-            and upright
-            and fits
-            and "transparency" not in image.info
-        ):
-            return EncodedImage(data, *image.size, _fingerprint(image))
+        if not reduced and image_format in PACKED_FORMATS and _is_plain(image):
+            return EncodedImage(data, *image.size, _fingerprint(image), "kept")
+        turned = _orientation(image) in _TURNED
         pixels = _to_rgb(ImageOps.exif_transpose(image))
     except UndecodableImage:
         raise
     except Exception as error:  # each decoder raises other types: OSError, SyntaxError, struct.error, IndexError, ...
         raise UndecodableImage("damaged or truncated", f"{type(error).__name__}: {error}") from error
-    if not fits:
-        pixels.thumbnail((max_side_px, max_side_px), Image.Resampling.LANCZOS)
+    if reduced:
+        pixels = pixels.resize(size[::-1] if turned else size, Image.Resampling.LANCZOS)
     pixels.info = {}  # else Pillow writes the old colour profile and comment, which may be too long for a JPEG
     packed = BytesIO()
-    if fits and image_format not in ("JPEG", "MPO", "WEBP"):
-        pixels.save(packed, "PNG")
-    else:
+    if image_format in _LOSSY:
         pixels.save(packed, "JPEG", quality=95, subsampling=0)
-    return EncodedImage(packed.getvalue(), *pixels.size, _fingerprint(pixels))
+    else:
+        pixels.save(packed, "PNG")
+    return EncodedImage(packed.getvalue(), *pixels.size, _fingerprint(pixels), "reduced" if reduced else "converted")
+
+
+def _is_plain(image: Image.Image) -> bool:
+    """Whether the decoded image is RGB or grey, opaque and upright."""
+    return _orientation(image) in (0, 1) and image.mode in _KEPT_MODES and "transparency" not in image.info
+
+
+def _orientation(image: Image.Image) -> Any:
+    return image.getexif().get(ExifTags.Base.Orientation, 1)
 
 
 def _fingerprint(image: Image.Image) -> bytes:

@@ -13,12 +13,12 @@ from cbir.core.errors import DataError, UndecodableImage
 from cbir.core.parallel import ordered_map
 from cbir.core.progress import progress
 from cbir.datasets.base import SourceImage
-from cbir.datasets.decoding import encode_for_packing
+from cbir.datasets.decoding import Change, encode_for_packing
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of an image: its pixels before decoding, and its longer side in pixels when packed."""
+    """Limits of an image: its pixels before decoding, and its shorter side in pixels when packed (see `packed_size`)."""
 
     max_pixels: int
     max_side_px: int
@@ -26,17 +26,22 @@ class Limits:
 
 @dataclass
 class Packed:
-    """What was packed: counts over the packed images, and the images in quarantine."""
+    """What was packed: counts over the packed images, and the images in quarantine.
+
+    changes : "kept", "converted" or "reduced" -> number of images; see `EncodedImage`.
+    """
 
     images: int = 0
     bytes: int = 0
     per_label: Counter[str] = field(default_factory=Counter)
+    changes: Counter[Change] = field(default_factory=Counter)
     quarantine: list[Quarantined] = field(default_factory=list)
 
-    def add(self, image: PackedImage) -> None:
+    def add(self, image: PackedImage, change: Change) -> None:
         """Count a packed image."""
         self.images += 1
         self.bytes += len(image.image)
+        self.changes[change] += 1
         if image.label is not None:
             self.per_label[image.label] += 1
 
@@ -51,7 +56,7 @@ def pack_images(folder: Path, images: Iterable[SourceImage], limits: Limits, wor
     last = ""
     with ThreadPoolExecutor(workers) as pool, progress(None, title, "images") as bar:
 
-        def pack(image: SourceImage) -> PackedImage | Quarantined:
+        def pack(image: SourceImage) -> tuple[PackedImage, Change] | Quarantined:
             return _pack(image, limits)
 
         def packed_images() -> Iterator[PackedImage]:
@@ -61,11 +66,12 @@ def pack_images(folder: Path, images: Iterable[SourceImage], limits: Limits, wor
                 if isinstance(result, Quarantined):
                     packed.quarantine.append(result)
                     continue
-                if result.image_id <= last:
-                    raise DataError(f"image_id {result.image_id!r} after {last!r}: expected ascending, distinct ids")
-                last = result.image_id
-                packed.add(result)
-                yield result
+                row, change = result
+                if row.image_id <= last:
+                    raise DataError(f"image_id {row.image_id!r} after {last!r}: expected ascending, distinct ids")
+                last = row.image_id
+                packed.add(row, change)
+                yield row
 
         write_shards(folder, packed_images())
     return packed
@@ -92,7 +98,7 @@ def quarantine_examples(quarantine: list[Quarantined]) -> str:
     return "; ".join([f"{row.source}: {row.reason}" for row in quarantine[:3]] + ["..."] * (len(quarantine) > 3))
 
 
-def _pack(image: SourceImage, limits: Limits) -> PackedImage | Quarantined:
+def _pack(image: SourceImage, limits: Limits) -> tuple[PackedImage, Change] | Quarantined:
     data = None
     try:
         data = image.read()
@@ -100,7 +106,7 @@ def _pack(image: SourceImage, limits: Limits) -> PackedImage | Quarantined:
     except UndecodableImage as error:
         digest = None if data is None else sha256(data).hexdigest()
         return Quarantined(image.source, digest, error.reason, error.detail, 0 if data is None else len(data))
-    return PackedImage(
+    row = PackedImage(
         image.image_id,
         image.label,
         image.label_name,
@@ -112,3 +118,4 @@ def _pack(image: SourceImage, limits: Limits) -> PackedImage | Quarantined:
         encoded.fingerprint,
         encoded.data,
     )
+    return row, encoded.change

@@ -4,10 +4,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from cbir.core.errors import ConfigError
-from cbir.core.params import Parameters, at_least, at_most
+from cbir.core.params import Parameters, at_least
 from cbir.fetching.params import SourceParams
-
-MAX_SIDE_PX = 65_500  # libjpeg writes no larger images
 
 
 class Reader(Enum):
@@ -42,7 +40,6 @@ class DatasetParams(SourceParams):
         super().__post_init__()
         at_least(1, self, "gallery_per_class", "max_side_px", "max_pixels")
         at_least(0, self, "queries_per_class", "seed")
-        at_most(MAX_SIDE_PX, self, "max_side_px")
         if not 0.0 <= self.max_bad_fraction <= 1.0:
             raise ConfigError(f"max_bad_fraction: expected a fraction in [0, 1], found {self.max_bad_fraction}")
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import asdict
+from typing import get_args
 
 import pyarrow as pa
 
@@ -18,6 +19,7 @@ from cbir.artifacts.queries import (
 from cbir.core.errors import DataError
 from cbir.core.files import write_json
 from cbir.datasets.base import Dataset, choose
+from cbir.datasets.decoding import Change
 from cbir.datasets.packing import Limits, Packed, check_bad_fraction, pack_images, quarantine_examples
 from cbir.datasets.params import DatasetParams, QueriesParams, QuerySource
 from cbir.datasets.prompt_sets import prompt_table
@@ -25,14 +27,18 @@ from cbir.datasets.query_set import QuerySet, queries_of_dataset, queries_of_fil
 
 
 def preprocess(
-    dataset: Dataset, data: DataPaths, params: DatasetParams, queries_params: QueriesParams, workers: int
+    dataset: Dataset,
+    data: DataPaths,
+    params: DatasetParams,
+    queries_params: QueriesParams,
+    limits: Limits,
+    workers: int,
 ) -> None:
     """Pack gallery and query images; write the query list, the qrels, the prompts and a summary.
 
     Raises DataError when too many images cannot be decoded, when no gallery image is left, or when the user's query list
     or qrels name something that does not exist; ConfigError when there is no such prompt set, or no query list is given.
     """
-    limits = Limits(params.max_pixels, params.max_side_px)
     gallery = _pack_gallery(dataset, data, params, limits, workers)
     if queries_params.source is QuerySource.file:
         query_set = queries_of_file(dataset, data, queries_params, limits, workers)
@@ -47,7 +53,7 @@ def preprocess(
     write_qrels(data.qrels, _qrels_table(query_set.judgements or []))
     names = {label: names for label, names in dataset.synonyms().items() if label in gallery.per_label}
     write_prompts(data.prompts, prompt_table(queries_params.prompt_sets, names))
-    write_json(data.summary, _summary(params, gallery, query_set, quarantine, dataset.ignored_files()))
+    write_json(data.summary, _summary(params, limits, gallery, query_set, quarantine, dataset.ignored_files()))
 
 
 def _pack_gallery(dataset: Dataset, data: DataPaths, params: DatasetParams, limits: Limits, workers: int) -> Packed:
@@ -71,12 +77,14 @@ def _qrels_table(judgements: list[Judgement]) -> pa.Table:
 
 def _summary(
     params: DatasetParams,
+    limits: Limits,
     gallery: Packed,
     query_set: QuerySet,
     quarantine: list[Quarantined],
     ignored_files: dict[str, int],
 ) -> dict[str, object]:
     sizes = list(gallery.per_label.values())
+    changes = gallery.changes + query_set.packed.changes
     return {
         "dataset": params.reader.value,
         "gallery": {
@@ -96,5 +104,6 @@ def _summary(
         "qrels": {"rows": len(query_set.judgements or []), "dropped": query_set.dropped_judgements},
         "quarantine": dict(sorted(Counter(row.reason for row in quarantine).items())),
         "ignored_files": ignored_files,
-        "limits": {"max_pixels": params.max_pixels, "max_side_px": params.max_side_px},
+        "changes": {change: changes[change] for change in get_args(Change)},
+        "limits": asdict(limits),
     }

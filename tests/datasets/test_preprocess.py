@@ -82,6 +82,7 @@ def test_a_folder_becomes_images_and_queries(tmp_path):
         "qrels": {"rows": 0, "dropped": 0},
         "quarantine": {},
         "ignored_files": {},
+        "changes": {"kept": 12, "converted": 0, "reduced": 0},
         "limits": {"max_pixels": 10**6, "max_side_px": 512},
     }
     assert sorted(tree(out)) == [
@@ -94,6 +95,17 @@ def test_an_archive_gives_the_same_shards_as_its_folder(tmp_path):
     folder_of(tmp_path / "pets", PETS)
     archive = shutil.make_archive(str(tmp_path / "pets"), "zip", tmp_path, "pets")
     assert tree(prepared(tmp_path, tmp_path / "pets", out="a")) == tree(prepared(tmp_path, archive, out="b"))
+
+
+def test_kept_converted_and_reduced_images_are_counted(tmp_path):
+    files = {f"{n}.jpg": noise_jpeg(n) for n in range(3)}
+    for name, side, kind in (("small.webp", 20, "WEBP"), ("large.jpg", 520, "JPEG"), ("large.png", 520, "PNG")):
+        buffer = io.BytesIO()
+        Image.new("RGB", (2 * side, side)).save(buffer, kind)
+        files[name] = buffer.getvalue()
+    out = prepared(tmp_path, folder_of(tmp_path / "x", files), params(queries_per_class=3))
+    assert (len(gallery_ids(out)), summary(out)["queries"]["images"]) == (3, 3)
+    assert summary(out)["changes"] == {"kept": 3, "converted": 1, "reduced": 2}
 
 
 def test_unlabelled_images_are_packed_and_counted(tmp_path):
@@ -280,7 +292,7 @@ def test_a_gallery_without_images_is_refused(tmp_path):
 def test_output_bytes_do_not_depend_on_the_number_of_workers(tmp_path, monkeypatch, source):
     monkeypatch.setattr(images_module, "SHARD_ROWS", 5)  # several shards
     buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 65536, (600, 300), np.uint16)).save(buffer, "PNG")
+    Image.fromarray(np.random.default_rng(0).integers(0, 65536, (600, 700), np.uint16)).save(buffer, "PNG")
     pets = folder_of(tmp_path / "pets", {**PETS, **BROKEN, "cats/large 16 bit.png": buffer.getvalue()})
     queries = listed(tmp_path, qrels=GRADED) if source is QuerySource.file else query_params(templates=["{}"])
     trees = []

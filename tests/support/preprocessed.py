@@ -7,6 +7,7 @@ from cbir.artifacts.images import Quarantined, read_columns, read_quarantine
 from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.queries import read_qrels, read_query_list
 from cbir.core.files import read_json
+from cbir.datasets.packing import Limits
 from cbir.datasets.params import DatasetParams, QueriesParams, QuerySource, Reader
 from cbir.datasets.preprocess import preprocess
 from cbir.datasets.readers import open_dataset
@@ -48,7 +49,8 @@ def prepared(tmp_path, url, parameters=None, queries=None, workers=2, out="out")
     raw = tmp_path / f"{out}-raw"
     fetch_dataset(dataclasses.replace(parameters, url=url and str(url)), raw, workers=1)
     opened = open_dataset(parameters, raw, hold_out=queries.source is QuerySource.dataset)
-    preprocess(opened, DataPaths(tmp_path / out), parameters, queries, workers)
+    limits = Limits(parameters.max_pixels, parameters.max_side_px)
+    preprocess(opened, DataPaths(tmp_path / out), parameters, queries, limits, workers)
     return tmp_path / out
 
 

@@ -1,0 +1,21 @@
+"""The file of the packed images' limit: read as written, refused when damaged."""
+
+from pathlib import Path
+
+import pytest
+
+from cbir.artifacts.packing import read_packing, write_packing
+from cbir.core.errors import DataError
+from cbir.core.files import write_json
+
+
+def test_the_limit_is_read_as_written(tmp_path: Path) -> None:
+    write_packing(tmp_path / "packing.json", 768)
+    assert read_packing(tmp_path / "packing.json") == 768
+
+
+@pytest.mark.parametrize("value", [{}, {"max_side_px": None}, {"max_side_px": "512"}, {"max_side_px": 0}])
+def test_a_file_without_a_limit_is_refused(tmp_path: Path, value: dict[str, object]) -> None:
+    write_json(tmp_path / "packing.json", value)
+    with pytest.raises(DataError, match=r"packing.json: expected max_side_px, a number >= 1, found .*--force packing`"):
+        read_packing(tmp_path / "packing.json")
