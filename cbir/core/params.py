@@ -93,10 +93,12 @@ def leaf_keys(schema: Any, prefix: str = "") -> list[str]:
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """A phrase that names the valid word nearest to `name`, or all of them when none is near."""
+    """A phrase that names the valid word nearest to `name`, or all of them (at most 20) when none is near."""
     valid = sorted(valid)
     close = difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
-    return f"nearest: {close[0]}" if close else f"expected one of {', '.join(valid)}"
+    if close:
+        return f"nearest: {close[0]}"
+    return f"expected one of {', '.join(valid[:20])}" + (f" and {len(valid) - 20} others" if len(valid) > 20 else "")
 
 
 def nearest_key(name: str, keys: Iterable[str], groups: Iterable[str] = ()) -> str:

@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 import torch
 
+from cbir.core.errors import ConfigError
+from cbir.core.params import first_line
+from cbir.encoders.params import EncoderParams
 from cbir.encoders.preprocessing import Preprocessing
 from cbir.encoders.tokens import LibraryTokenizer
 
@@ -41,6 +44,25 @@ class UnitRows(torch.nn.Module):
         vectors = self.steps(inputs).float()
         unit: torch.Tensor = vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
         return unit
+
+
+def check_image_tower(group: str, params: EncoderParams, tower: torch.nn.Module, image_px: int) -> None:
+    """Embed one black image.  Raises ConfigError when the tower does not make one row of it.
+
+    group : the encoder's name in params.yaml.  image_px : side of the tower's input.
+    """
+    key, remedy = ("architecture", "") if params.image_px is None else ("image_px", f"; try {group}.image_px=null")
+    try:
+        with torch.inference_mode():
+            shape = tuple(tower(torch.zeros(1, image_px, image_px, 3, dtype=torch.uint8)).shape)
+    except Exception as error:  # a size that does not fit raises errors of any kind, deep in the model
+        raise ConfigError(
+            f"{group}.{key}: {params.architecture} does not take {image_px} px: {first_line(error)}{remedy}"
+        ) from error
+    if len(shape) != 2:
+        raise ConfigError(
+            f"{group}.{key}: expected one row for an image, found {shape} of {params.architecture}{remedy}"
+        )
 
 
 class Modules(NamedTuple):

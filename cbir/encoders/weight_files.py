@@ -3,8 +3,10 @@
 import contextlib
 import json
 import pickle
+import shlex
 import tempfile
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from enum import Enum
 from pathlib import Path
@@ -12,17 +14,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from cbir.core.errors import ConfigError, FetchError, WeightsError
 from cbir.core.files import replacing
 from cbir.core.params import nearest
 from cbir.encoders.base import file_sha256
+from cbir.encoders.checkpoints import Convert, load_checkpoint
 from cbir.encoders.demo import DEMO_WEIGHTS
 from cbir.encoders.params import EncoderParams
 from cbir.fetching.fetch import fetch
-
-State = Mapping[str, torch.Tensor]
 
 
 def is_random(params: EncoderParams) -> bool:
@@ -111,14 +112,49 @@ def _demo_file(group: str) -> Path:
     return path
 
 
-def read_state(path: Path) -> State:
-    """Read the tensors of a safetensors or torch file without running code in it; remove the wrappers of trainers."""
-    if path.suffix == ".safetensors":
-        state = load_file(path)
-    else:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-        state = loaded.get("state_dict", loaded)
-    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+def load_file_weights(
+    group: str,
+    params: EncoderParams,
+    model: torch.nn.Module,
+    path: Path,
+    unread: Sequence[str] = (),
+    convert: Convert = dict,
+) -> None:
+    """Load a user's file and print which of its tensors are not used (see `cbir.encoders.checkpoints.load_checkpoint`).
+
+    Raises WeightsError in one line when the file is of another architecture, damaged, or no file of plain tensors.
+    """
+    with one_line_weights_errors(group, params):
+        _refuse_torchscript(params.weights, path)
+        unused = load_checkpoint(model, path, unread, convert)
+    if unused and not has_no_tag(params):
+        names = ", ".join(unused[:5]) + (", ..." if len(unused) > 5 else "")
+        print(
+            f"{group}.weights: the embedding does not use {len(unused)} tensors of {params.weights}: {names}",
+            flush=True,
+        )
+
+
+# run by the user, who trusts the file: torch.jit.load compiles the code in it
+_CONVERT = (
+    "import sys, torch, safetensors.torch as s; s.save_file({n: t.clone() for n, t in "
+    "torch.jit.load(sys.argv[1], 'cpu').state_dict().items()}, sys.argv[2])"
+)
+
+
+def _refuse_torchscript(weights: str, path: Path) -> None:
+    """Raise WeightsError for a TorchScript archive, as OpenAI publishes CLIP: reading it compiles code."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if any(name.endswith("/constants.pkl") for name in names):
+        archive_path = Path(urlsplit(weights).path)
+        files = shlex.join([str(archive_path), str(archive_path.with_suffix(".safetensors"))])
+        raise WeightsError(
+            "it is a TorchScript archive, which holds code; if you trust it, convert it and give the new file: "
+            f'python -c "{_CONVERT}" {files}'
+        )
 
 
 @contextlib.contextmanager
@@ -126,12 +162,13 @@ def one_line_weights_errors(group: str, params: EncoderParams) -> Iterator[None]
     """Turn each failure to read or load weights into a WeightsError of one line."""
     try:
         yield
+    except WeightsError as error:
+        if params.weights == "demo":
+            raise _not_the_demos(group, params) from error
+        raise WeightsError(f"{group}.weights: {params.weights} does not fit {params.architecture}: {error}") from error
     except Exception as error:  # load_state_dict, torch.load and safetensors raise RuntimeError, UnpicklingError, ...
         if params.weights == "demo":
-            raise WeightsError(
-                f"{group}.weights: demo does not fit {params.architecture}: the demo weights have their own architecture; "
-                f"use {group}=demo"
-            ) from error
+            raise _not_the_demos(group, params) from error
         detail = " ".join(str(error).split())
         if isinstance(error, pickle.UnpicklingError):  # torch's message recommends what would run code from the file
             detail = "it holds other objects, or it is not a file of weights"
@@ -139,6 +176,13 @@ def one_line_weights_errors(group: str, params: EncoderParams) -> Iterator[None]
             f"{group}.weights: {params.weights} does not fit {params.architecture}, or is not a file of plain tensors "
             f"(safetensors, or torch's with weights_only): {detail[:300]}{'...' if len(detail) > 300 else ''}"
         ) from error
+
+
+def _not_the_demos(group: str, params: EncoderParams) -> WeightsError:
+    return WeightsError(
+        f"{group}.weights: demo does not fit {params.architecture}: the demo weights have their own architecture; "
+        f"use {group}=demo"
+    )
 
 
 def save_state(model: torch.nn.Module, path: Path) -> str:

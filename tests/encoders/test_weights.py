@@ -73,6 +73,11 @@ def same(state: State, other: State) -> bool:
     return state.keys() == other.keys() and all(torch.equal(state[name], other[name]) for name in state)
 
 
+def headless(state: State) -> State:
+    """Without the tensors of MobileNetV3's classifier, which the embedding does not read."""
+    return {name: tensor for name, tensor in state.items() if not name.startswith("classifier.")}
+
+
 def torch_bytes(value: object) -> bytes:
     buffer = io.BytesIO()
     torch.save(value, buffer)
@@ -188,14 +193,17 @@ def test_a_seed_that_is_no_whole_number_is_refused(make: Any, seed: str, tmp_pat
 
 def test_an_unknown_architecture_is_refused_with_the_nearest(tmp_path: Path) -> None:
     message = refused(ConfigError, mobilenet_params(architecture="mobilenet_v3_larg"), tmp_path)
-    assert message == "mobilenet.architecture: no 'mobilenet_v3_larg'; nearest: mobilenet_v3_large"
+    assert message == (
+        "mobilenet.architecture: torchvision has no classification model 'mobilenet_v3_larg'; nearest: mobilenet_v3_large"
+    )
     message = refused(ConfigError, tiny_params(architecture="ViT-B32"), tmp_path)
     assert message == "clip.architecture: open_clip has no 'ViT-B32'; nearest: ViT-B-32"
 
 
-def test_a_torchvision_architecture_other_than_mobilenet_v3_is_refused(tmp_path: Path) -> None:
-    message = refused(ConfigError, mobilenet_params(architecture="resnet50"), tmp_path)
-    assert message == "mobilenet.architecture: no 'resnet50'; expected one of mobilenet_v3_large, mobilenet_v3_small"
+@pytest.mark.parametrize("name", ["quantized_resnet50", "fcn_resnet50", "ssd300_vgg16", "r3d_18", "raft_small"])
+def test_a_torchvision_model_that_classifies_no_images_is_refused(name: str, tmp_path: Path) -> None:
+    message = refused(ConfigError, mobilenet_params(architecture=name), tmp_path)
+    assert message.startswith(f"mobilenet.architecture: torchvision has no classification model '{name}'; ")
 
 
 def test_a_json_file_is_an_architecture(tmp_path: Path, no_network: object) -> None:
@@ -282,7 +290,7 @@ def test_a_file_keeps_the_settings_of_its_tag(
     assert card.preprocessing == Preprocessing(
         resize_px, 224, "shortest", "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     )
-    assert same(load_file(tmp_path / "model.safetensors"), large_state)
+    assert same(load_file(tmp_path / "model.safetensors"), headless(large_state))
     assert load_encoder(tmp_path, Family.torchvision, Runtime()).dim == 960
 
 
@@ -351,7 +359,7 @@ def test_a_file_is_named_by_its_path_or_its_address(
     path.write_bytes(torch_bytes(small_state))
     name = str(path) if form == "{}" else str(path).replace(" ", "%20")
     fetch_encoder("mobilenet", mobilenet_params(weights=form.format(name), weights_tag="none"), tmp_path / "out")
-    assert same(load_file(tmp_path / "out" / "model.safetensors"), small_state)
+    assert same(load_file(tmp_path / "out" / "model.safetensors"), headless(small_state))
 
 
 def test_the_wrapping_of_a_trainer_is_removed(small_state: State, clip_state: State, tmp_path: Path) -> None:
@@ -364,7 +372,7 @@ def test_the_wrapping_of_a_trainer_is_removed(small_state: State, clip_state: St
         path.write_bytes(torch_bytes(wrapped))
         out = tmp_path / make.__name__
         fetch_encoder(make.__name__, make(weights=str(path), weights_tag="none"), out)
-        assert same(load_file(out / stored), state)
+        assert same(load_file(out / stored), headless(state))
 
 
 def test_a_file_with_another_sha256_is_refused(large_file: str, tmp_path: Path) -> None:
@@ -383,10 +391,11 @@ def test_weights_of_another_architecture_are_refused(
     small_state: State, large_file: str, clip_file: str, tmp_path: Path
 ) -> None:
     message = refused(WeightsError, mobilenet_params(weights=large_file, weights_tag="none"), tmp_path)
-    assert message.startswith(
-        f"mobilenet.weights: {large_file} does not fit {SMALL}, or is not a file of plain tensors"
+    assert message.startswith(f"mobilenet.weights: {large_file} does not fit {SMALL}: ")
+    assert (
+        "of its tensors differ from the model's: features.1.block.1.fc1.weight expected (8, 16, 1, 1), found none; "
+        in message
     )
-    assert len(message) < 300 + 400
     for foreign in (large_file, save_to(tmp_path / "small.pth", torch_bytes(small_state))):
         message = refused(WeightsError, tiny_params(weights=foreign), tmp_path)
         assert message.startswith(f"clip.weights: {foreign} does not fit Tiny, or is not a file of plain tensors")
@@ -434,6 +443,20 @@ def test_a_torchscript_archive_is_refused(make: Any, tmp_path: Path) -> None:
     assert "TorchScript" in message
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_the_conversion_of_a_torchscript_archive_works(small_state: State, tmp_path: Path) -> None:
+    path, model = tmp_path / "my small.pt", torchvision.models.mobilenet_v3_small().eval()
+    model.load_state_dict(small_state)
+    torch.jit.save(torch.jit.trace(model, torch.zeros(1, 3, 32, 32)), path)
+    message = refused(WeightsError, mobilenet_params(weights=str(path), weights_tag="none"), tmp_path / "out")
+    command = message[message.index("python -c") :]
+    env = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(command, shell=True, check=True, env=env, capture_output=True)
+    params = mobilenet_params(weights=str(path.with_suffix(".safetensors")), weights_tag="none")
+    fetch_encoder("mobilenet", params, tmp_path / "out")
+    assert same(load_file(tmp_path / "out" / "model.safetensors"), headless(small_state))
+
+
 @pytest.mark.parametrize("make", [mobilenet_params, tiny_params])
 @pytest.mark.parametrize(
     ("name", "body"),
@@ -470,7 +493,7 @@ def test_a_network_file_is_fetched_by_its_hash(server: FileServer, small_state: 
         fetch_encoder(
             "mobilenet", mobilenet_params(weights=url, weights_tag="none", weights_sha256=sha256_of(body)), out
         )
-        assert same(load_file(out / "model.safetensors"), small_state)
+        assert same(load_file(out / "model.safetensors"), headless(small_state))
         assert EncoderCard.read(out).origin == url
 
 
@@ -518,7 +541,7 @@ def test_a_torchvision_tag_is_checked_by_its_files_name(
     card = EncoderCard.read(tmp_path)
     assert (card.tag, card.origin) == ("IMAGENET1K_V2", "torchvision:IMAGENET1K_V2")
     assert (card.preprocessing.resize_px, card.preprocessing.crop_px) == (232, 224)
-    assert same(load_file(tmp_path / "model.safetensors"), large_state)
+    assert same(load_file(tmp_path / "model.safetensors"), headless(large_state))
     assert [hit.status for hit in server.hits] == [200]
 
 
@@ -908,7 +931,8 @@ def test_demo_weights_are_the_packages_file_and_need_no_network(group: str, tmp_
     (stored,) = [load_file(path) for path in tmp_path.glob("*.safetensors")]
     shipped = load_file(DEMO_WEIGHTS / f"{group}.safetensors")
     assert same(
-        stored, {name: value.float() if value.is_floating_point() else value for name, value in shipped.items()}
+        stored,
+        {name: value.float() if value.is_floating_point() else value for name, value in headless(shipped).items()},
     )
     card = EncoderCard.read(tmp_path)
     assert (card.origin, card.tag) == ("demo", None)
