@@ -201,6 +201,11 @@ class ReportPaths:
         return self.root / "report.md"
 
     @property
+    def comparison(self) -> Path:
+        """The encoders of the run compared."""
+        return self.root / "comparison.json"
+
+    @property
     def comparisons(self) -> Path:
         """The folder of pages that compare two runs."""
         return self.root / "comparisons"

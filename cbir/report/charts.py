@@ -21,25 +21,25 @@ from cbir.report.figures import signed
 
 PALETTE: Final = 6  # series colours of the page
 # placeholders that occur nowhere else; each is replaced by a CSS variable
-_INK, _FAINT = "#010203", "#040506"
-_COLOURS = tuple(f"#0a0b0{number}" for number in range(PALETTE))
+INK, FAINT = "#010203", "#040506"
+COLOURS = tuple(f"#0a0b0{number}" for number in range(PALETTE))
 _STYLE: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # the name of a class may be $x$
     "font.family": "sans-serif",
     "font.size": 10,
-    "text.color": _INK,
-    "axes.edgecolor": _FAINT,
-    "axes.labelcolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "grid.color": _FAINT,
+    "text.color": INK,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": FAINT,
     "grid.linewidth": 0.4,
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
 _NAME_WIDTH = 40  # letters beside a bar: more would leave it no room
-_MARKERS = "osD^vP"
+MARKERS = "osD^vP"
 _STYLED = re.compile(r'style="[^"]*"(?=[^<>]*>)')  # attributes of elements, not text
 _STYLES = re.compile(r"<style.*?</style>", re.DOTALL)  # they would apply to the whole page
 _GROUP_IDS = re.compile(r'(<g) id="[^"]*"')  # unused, and the same in all charts
@@ -89,14 +89,14 @@ def line_chart(lines: Sequence[Series], title: str, x_label: str, y_label: str) 
     def draw(axes: Axes) -> None:
         handles: list[Any] = []
         for number, line in enumerate(lines):
-            colour, marker = _COLOURS[number % PALETTE], _MARKERS[number % PALETTE]
+            colour, marker = COLOURS[number % PALETTE], MARKERS[number % PALETTE]
             handles += axes.plot(line.xs, line.ys, color=colour, marker=marker, markersize=4)
             band = [(x, *bound) for x, bound in zip(line.xs, line.bounds, strict=False) if bound is not None]
             if band:
                 xs, lows, highs = zip(*band, strict=True)
                 axes.fill_between(xs, lows, highs, color=colour, alpha=0.15, linewidth=0)
             if len(line.ceiling):
-                axes.plot(line.xs, line.ceiling, color=_INK, linestyle=":", linewidth=1, zorder=1)
+                axes.plot(line.xs, line.ceiling, color=INK, linestyle=":", linewidth=1, zorder=1)
         highest = max(
             (y for line in lines for y in (*line.ys, *(interval[1] for interval in line.bounds if interval))),
             default=1.0,
@@ -108,7 +108,7 @@ def line_chart(lines: Sequence[Series], title: str, x_label: str, y_label: str) 
         axes.set_axisbelow(True)
         axes.legend(handles, [line.name for line in lines], frameon=False, fontsize=9)
 
-    return _svg(draw, (5.2, 3.4), title)
+    return as_svg(draw, (5.2, 3.4), title)
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def scatter_chart(dots: Sequence[Dot], title: str, x_label: str, y_label: str) -
         handles: list[Any] = []
         names = list(dict.fromkeys(dot.series for dot in dots))
         for number, name in enumerate(names):
-            colour, marker = _COLOURS[number % PALETTE], _MARKERS[number % PALETTE]
+            colour, marker = COLOURS[number % PALETTE], MARKERS[number % PALETTE]
             for is_filled in (True, False):
                 chosen = [dot for dot in dots if (dot.series, dot.is_filled) == (name, is_filled)]
                 handle = axes.scatter(
@@ -153,7 +153,7 @@ def scatter_chart(dots: Sequence[Dot], title: str, x_label: str, y_label: str) -
         axes.set_axisbelow(True)
         axes.legend(handles, names, frameon=False, fontsize=9)
 
-    return _svg(draw, (5.2, 3.4), title)
+    return as_svg(draw, (5.2, 3.4), title)
 
 
 def bar_chart(
@@ -163,7 +163,7 @@ def bar_chart(
 
     def draw(axes: Axes) -> None:
         places, values = range(len(bars)), [value for _, value in bars]
-        axes.barh(places, values, color=_COLOURS[series % PALETTE], height=0.7)
+        axes.barh(places, values, color=COLOURS[series % PALETTE], height=0.7)
         axes.set_yticks(places, [_cut(name) for name, _ in bars])
         axes.invert_yaxis()
         reach = 1.4 * (max(map(abs, values), default=0.0) or 1.0)
@@ -175,10 +175,10 @@ def bar_chart(
                 ha="right" if left else "left",
             )  # fmt: skip
         if is_change:
-            axes.axvline(0, color=_FAINT, linewidth=1)
+            axes.axvline(0, color=FAINT, linewidth=1)
         axes.set_xlabel(x_label)
 
-    return _svg(draw, (5.2, 0.55 + 0.24 * max(2, len(bars))), title)
+    return as_svg(draw, (5.2, 0.55 + 0.24 * max(2, len(bars))), title)
 
 
 def _cut(name: str) -> str:
@@ -191,8 +191,8 @@ def _cut(name: str) -> str:
     return name
 
 
-def _svg(draw: Any, inches: tuple[float, float], title: str) -> str:
-    """Return the drawing as an <svg> element; the title is its label for screen readers."""
+def as_svg(draw: Any, inches: tuple[float, float], title: str, description: str = "") -> str:
+    """Return the drawing as an <svg> element; title and description are for screen readers."""
     with (
         style.context(["default", {**_STYLE, "svg.hashsalt": title}]),  # ids unique to the chart, the same in every run
         catch_warnings(),
@@ -209,13 +209,14 @@ def _svg(draw: Any, inches: tuple[float, float], title: str) -> str:
     text = out.getvalue()
     text = _STYLES.sub("", _GROUP_IDS.sub(r"\1", text[text.index("<svg") :]))
     text = _STYLED.sub(_with_variables, text)
-    return text.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" class="chart" ', 1)
+    text = text.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" class="chart" ', 1)
+    return text.replace(">", f"><desc>{escape(description)}</desc>", 1) if description else text
 
 
 def _with_variables(styled: re.Match[str]) -> str:
     """Replace the placeholders in a style attribute by CSS variables."""
-    variables = {_INK: "--ink", _FAINT: "--faint"}
-    variables |= {colour: f"--c{number}" for number, colour in enumerate(_COLOURS)}
+    variables = {INK: "--ink", FAINT: "--faint"}
+    variables |= {colour: f"--c{number}" for number, colour in enumerate(COLOURS)}
     text = styled[0]
     for colour, variable in variables.items():
         text = text.replace(colour, f"var({variable})")

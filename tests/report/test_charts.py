@@ -530,6 +530,6 @@ def test_two_classes_of_one_name_have_a_bar_each() -> None:
 
 
 def test_matplotlib_uses_none_of_the_placeholder_colours() -> None:
-    placeholders = {module._INK, module._FAINT, *module._COLOURS}
+    placeholders = {module.INK, module.FAINT, *module.COLOURS}
     assert len(placeholders) == 2 + PALETTE
     assert placeholders.isdisjoint({str(value) for value in mpl.rcParamsDefault.values()})
