@@ -34,7 +34,7 @@ def choice_sentences(task: str, metrics: Sequence[MetricComparison], costs: Mapp
     rest = [ranked.encoder for ranked in decisive.ranking if ranked.encoder not in group]
     if len(group) > 1 and rest:
         p = _p_at_most(decisive, group[0], rest)
-        sentences.append(f"{decisive.metric} of {group[0]} is higher than that of {listed(rest)} ({p}).")
+        sentences.append(f"The {decisive.metric} of {group[0]} is higher than that of {listed(rest)} ({p}).")
     if len(group) > 1 and all(name in costs for name in group):
         sentences.append(_by_cost(decisive, group, costs))
     return sentences + [sentence for other in others if (sentence := _by_another_metric(other, group))]

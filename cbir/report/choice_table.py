@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from cbir.artifacts.comparison import EncoderCost, MetricComparison, PairedTest
 from cbir.core.markdown import escaped, row, rule
+from cbir.report.costs import MIN_TIMED_IMAGES
 from cbir.report.facts import Estimate
 from cbir.report.figures import figure, whole
 
@@ -53,19 +54,26 @@ class ChoiceTable:
         return COST_HEADS
 
     @property
-    def note(self) -> str:
-        """How to read the letters."""
-        if len(self.rows) == 1:
-            return ""
+    def notes(self) -> list[str]:
+        """How to read the letters, and why a speed is absent."""
+        notes = []
         if not self.is_testable:
-            return "There are too few classes for tests: no encoder can be told from another, whatever the difference."
-        pairs = "a paired randomisation test"
-        if len(self.tests) > 1:
-            pairs = f"paired randomisation tests of all {len(self.tests)} pairs, with Holm's correction"
-        return (
-            f"Encoders that share a letter cannot be told apart in {self.metrics[0]}: {pairs}, level 5 %, over the same "
-            "queries, with classes as the unit. Whether the intervals overlap says nothing about that."
-        )
+            notes.append(
+                "There are too few classes for tests: no encoder can be told from another, whatever the difference."
+            )
+        elif self.tests:
+            pairs = "a paired randomisation test"
+            if len(self.tests) > 1:
+                pairs = f"paired randomisation tests of all {len(self.tests)} pairs, with Holm's correction"
+            notes.append(
+                f"Encoders that share a letter cannot be told apart in {self.metrics[0]}: {pairs}, level 5 %, over the same "
+                "queries, with classes as the unit. Whether the intervals overlap says nothing about that."
+            )
+        if any(row.cost is not None and row.cost.images_per_s is None for row in self.rows):
+            notes.append(
+                f"Without images/s: the run embedded fewer than {MIN_TIMED_IMAGES} images; it read the vectors of the others."
+            )
+        return notes
 
 
 def choice_table(task: str, metrics: Sequence[MetricComparison], costs: Mapping[str, EncoderCost]) -> ChoiceTable:
@@ -104,4 +112,4 @@ def choice_markdown(table: ChoiceTable) -> str:
     for ranked in table.rows:
         estimate, *rest = (figure(*estimate) for estimate in ranked.estimates)
         lines.append(row(ranked.rank, escaped(ranked.encoder), estimate, ranked.letters, rest, ranked.costs))
-    return "\n".join([*lines, *(["", table.note] if table.note else [])]) + "\n"
+    return "\n".join([*lines, *(["", " ".join(table.notes)] if table.notes else [])]) + "\n"

@@ -38,8 +38,8 @@ class CostPoint:
 def cost_charts(task: str, comparison: MetricComparison, costs: Mapping[str, EncoderCost]) -> list[str]:
     """Draw the metric against images embedded in a second, and against the bytes of an image in the index.
 
-    comparison : of the metric that decides.  An encoder without a speed is only in the second chart; a chart without points is
-    left out.
+    comparison : of the metric that decides.  An encoder without a speed is only in the second chart; a chart of fewer than two
+    encoders is left out.
     """
     speeds = {name: cost.images_per_s for name, cost in costs.items()}
     sizes = {name: cost.bytes_per_vector for name, cost in costs.items()}
@@ -54,7 +54,7 @@ def cost_charts(task: str, comparison: MetricComparison, costs: Mapping[str, Enc
             for ranked in comparison.ranking
             if (x := values.get(ranked.encoder))
         ]
-        if points:
+        if len(points) > 1:
             charts.append(cost_chart(points, f"{task}: {comparison.metric} and {title}", label, comparison.metric))
     return charts
 

@@ -71,28 +71,31 @@ def test_each_task_has_its_charts_drawn(tmp_path: Path) -> None:
     assert [chart.attributes["aria-label"] for chart in charts] == [
         "cbir: precision@10 and speed of embedding",
         "cbir: precision@10 and size in the index",
-        "tbir: precision@10 and speed of embedding",
-        "tbir: precision@10 and size in the index",
     ]
     assert all(isinstance(chart, Markup) for choice in choices(COMPARISON).values() for chart in choice.charts)
 
 
 def test_the_note_says_what_a_letter_means() -> None:
-    note = choice_table("cbir", METRICS, COSTS).note
+    note, _ = choice_table("cbir", METRICS, COSTS).notes
     assert (
         "share a letter cannot be told apart in precision@10: paired randomisation tests of all 3 pairs, with Holm"
         in note
     )
     assert "overlap says nothing" in note
-    two = choice_table("cbir", [metric_of({"a": 0.8, "b": 0.7})], {}).note
+    (two,) = choice_table("cbir", [metric_of({"a": 0.8, "b": 0.7})], {}).notes
     assert "a paired randomisation test, level 5 %" in two
     assert "Holm" not in two
-    assert choice_table("cbir", [metric_of({"a": 0.8})], {}).note == ""
+    assert choice_table("cbir", [metric_of({"a": 0.8})], {"a": COST}).notes == []
+
+
+def test_the_note_says_why_a_speed_is_absent() -> None:
+    (note,) = choice_table("cbir", [metric_of({"b": 0.8})], COSTS).notes
+    assert note.startswith("Without images/s: the run embedded fewer than 100 images")
 
 
 def test_too_few_classes_have_neither_tests_nor_letters_explained(tmp_path: Path) -> None:
     few = EncoderComparison({"cbir": [metric_of(MEANS, classes=4)]}, COSTS, {})
-    assert choices(few)["cbir"].table.note.startswith("There are too few classes for tests")
+    assert choices(few)["cbir"].table.notes[0].startswith("There are too few classes for tests")
     page = in_page(few, tmp_path)
     assert [element.tag for element in page.walk() if element.tag in ("table", "details")] == ["table"]
 

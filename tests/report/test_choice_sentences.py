@@ -70,9 +70,9 @@ def test_two_that_the_test_cannot_tell_apart_are_undecided() -> None:
 def test_those_that_are_worse_than_the_best_are_named() -> None:
     sentences = said(metric_of(THREE, {**ALIKE, "a c": 0.04}))
     assert sentences[0].endswith("p = 0.210 after Holm's correction).")
-    assert sentences[1] == "precision@10 of a is higher than that of c (p = 0.040 after Holm's correction)."
+    assert sentences[1] == "The precision@10 of a is higher than that of c (p = 0.040 after Holm's correction)."
     assert said(metric_of({**THREE, "d": 0.6}, {**ALIKE, "a c": 0.04}))[1].startswith(
-        "precision@10 of a is higher than that of c and d (p <= 0.040 after"
+        "The precision@10 of a is higher than that of c and d (p <= 0.040 after"
     )
 
 

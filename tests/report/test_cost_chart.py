@@ -154,23 +154,24 @@ def test_a_name_is_text_whatever_it_holds() -> None:
 
 
 def test_a_chart_of_quality_against_each_cost() -> None:
-    comparison = metric_of({"a": 0.8, "b": 0.7}, {"a b": 0.3})
-    costs = {"a": COST, "b": replace(COST, images_per_s=None, bytes_per_vector=512.0)}
+    comparison = metric_of({"a": 0.8, "b": 0.7, "c": 0.6}, {"a b": 0.3})
+    costs = {"a": COST, "b": replace(COST, images_per_s=None, bytes_per_vector=512.0), "c": COST}
     speed, size = (ElementTree.fromstring(svg) for svg in cost_charts("cbir", comparison, costs))
     assert [root.get("aria-label") for root in (speed, size)] == [
         "cbir: precision@10 and speed of embedding",
         "cbir: precision@10 and size in the index",
     ]
-    assert {"a"} == {"a", "b"} & set(texts(speed))
-    assert {"a", "b"} <= set(texts(size))
+    assert {"a", "c"} == {"a", "b", "c"} & set(texts(speed))
+    assert {"a", "b", "c"} <= set(texts(size))
     assert "b: 0.700 [0.670, 0.730], 512, among the best" in str(size.findtext(f"{SVG}desc"))
 
 
-def test_without_speeds_there_is_no_chart_of_speed() -> None:
-    comparison = metric_of({"a": 0.8})
-    (only,) = cost_charts("tbir", comparison, {"a": replace(COST, images_per_s=None)})
+def test_a_chart_has_at_least_two_encoders() -> None:
+    comparison = metric_of({"a": 0.8, "b": 0.7})
+    (only,) = cost_charts("tbir", comparison, {"a": replace(COST, images_per_s=None), "b": COST})
     assert "size in the index" in only
-    assert cost_charts("tbir", comparison, {}) == []
+    assert cost_charts("tbir", comparison, {"a": COST}) == []
+    assert cost_charts("tbir", metric_of({"a": 0.8}), {"a": COST}) == []
 
 
 def test_the_same_values_give_the_same_bytes() -> None:
