@@ -153,7 +153,7 @@ def _by_cost(comparison: MetricComparison, group: Sequence[str], costs: Mapping[
     if chosen == best:
         return f"{sentence}."
     test = comparison.test(best, chosen)
-    most = 0.0 if test.interval is None else max(test.interval[1], 0.0)
+    most = max(test.difference if test.interval is None else test.interval[1], 0.001)
     return f"{sentence}; its {comparison.metric} is at most {points(most)} lower (95 % interval)."
 
 

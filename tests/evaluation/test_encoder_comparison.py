@@ -163,7 +163,7 @@ def test_too_few_classes_for_three_encoders_decide_nothing(n_classes: int) -> No
 # ---- the rate of errors
 
 
-def test_equal_encoders_are_told_apart_in_at_most_one_of_twenty() -> None:
+def test_equal_encoders_differ_in_at_most_one_of_twenty() -> None:
     rng, simulations = np.random.default_rng(8), 400
     wrong = sum(
         any(test.differs for test in compared(*answers(rng, (0.0,) * 4), resamples=100, flips=1000).tests)

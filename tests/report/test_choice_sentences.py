@@ -136,6 +136,11 @@ def test_the_cheaper_of_two_alike_is_taken() -> None:
     ]
 
 
+def test_a_bound_near_0_is_rounded_up() -> None:
+    alike = metric_of({"a": 0.5, "b": 0.5}, {"a b": 1.0}, half=0.0002)
+    assert "at most 0.1 percentage points lower" in said(alike, costs=costs_of(a=(40, 3072), b=(120, 512)))[1]
+
+
 def test_the_best_is_taken_where_it_is_the_cheapest() -> None:
     sentences = said(metric_of(TWO, ALIKE), costs=costs_of(a=(120, 512), b=(4.25, 3072)))
     assert sentences[1:] == [
@@ -143,7 +148,7 @@ def test_the_best_is_taken_where_it_is_the_cheapest() -> None:
     ]
 
 
-def test_a_fast_one_with_a_large_index_is_left_to_the_reader() -> None:
+def test_speed_and_size_that_disagree_decide_nothing() -> None:
     sentences = said(metric_of(TWO, ALIKE), costs=costs_of(a=(120, 3072), b=(40, 512)))
     assert sentences[1:] == [
         "The fastest is a, 120 images a second; the smallest index is that of b, 512 bytes an image."
