@@ -19,8 +19,8 @@ import pyarrow as pa
 
 from benchmarks.embedding import machine
 from cbir.artifacts.images import PackedImage, write_shards
-from cbir.artifacts.names import ENCODERS
-from cbir.artifacts.paths import DataPaths
+from cbir.artifacts.names import write_encoder_names
+from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.artifacts.queries import QRELS_SCHEMA, QUERY_SCHEMA, write_qrels, write_query_list
 from cbir.artifacts.vectors import open_vectors, write_part, write_passport
 from cbir.compose import composed
@@ -30,12 +30,13 @@ from cbir.core.params import load_params
 from cbir.index.params import IndexParams
 from cbir.index.storage import index_vectors
 
-_DIMS = {"mobilenet": 960, "clip": 512}
+ENCODERS = {"mobilenet_demo": 960, "clip_demo": 512}  # of the default parameters -> dimension
 _CLASSES, _SPREAD, _PART = 200, 3.0, 4096
 _STAGE = """
 from stages import evaluate
 from cbir.core.machine import peak_bytes
-evaluate.main()
+for encoder in ("mobilenet_demo", "clip_demo"):
+    evaluate.main(encoder)
 print(peak_bytes())
 """
 
@@ -87,7 +88,9 @@ def prepare(
     root: Path, gallery: int, queries: int, overrides: list[str], picture: Callable[[int], bytes] = no_picture
 ) -> None:
     """Write everything that evaluate reads."""
-    data = DataPaths(root / "data")
+    data, reports = DataPaths(root / "data"), ReportPaths(root / "reports")
+    for names in (data.encoders, reports.encoders):
+        write_encoder_names(names, ENCODERS)
     (root / "params.yaml").write_text(composed(overrides), encoding="utf-8")
     for kind, count in (("gallery", gallery), ("queries", queries)):
         write_shards(data.images(kind), images(kind, count, picture))
@@ -104,7 +107,7 @@ def prepare(
     write_qrels(data.qrels, QRELS_SCHEMA.empty_table())
     params = load_params("index", IndexParams, ["index.kind", "index.build"], root / "params.yaml")
     for encoder in ENCODERS:
-        centres = np.random.default_rng(len(encoder)).normal(size=(_CLASSES, _DIMS[encoder]))
+        centres = np.random.default_rng(len(encoder)).normal(size=(_CLASSES, ENCODERS[encoder]))
         folder = data.embeddings(encoder)
         for seed, (kind, count) in enumerate((("gallery", gallery), ("queries", queries))):
             write_vectors(folder, encoder, kind, count, centres, seed)

@@ -20,10 +20,9 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.embedding import machine
-from benchmarks.evaluation import prepare
+from benchmarks.evaluation import ENCODERS, prepare
 from cbir.artifacts.images import write_quarantine
-from cbir.artifacts.names import ENCODERS
-from cbir.artifacts.paths import DataPaths, ReportPaths
+from cbir.artifacts.paths import DataPaths
 from cbir.core.files import write_json
 
 _PICTURES, _PX = 4000, 64  # distinct pictures, used again for further images
@@ -79,8 +78,7 @@ def main() -> None:
         root = Path(folder)
         prepare(root, options.gallery, options.queries, [f"map.images={options.map}"], picture)
         _summarise(DataPaths(root / "data"), options.gallery, options.queries)
-        write_json(ReportPaths(root / "reports").prompts, {})  # there are no text queries
-        for stage in ("evaluate", "latency", *(f"draw_map {encoder}" for encoder in ENCODERS)):
+        for stage in (f"{stage} {encoder}" for stage in ("evaluate", "latency", "draw_map") for encoder in ENCODERS):
             subprocess.run([sys.executable, "-m", *f"stages.{stage}".split()], cwd=root, env=environment, check=True)
         begun = perf_counter()
         process = subprocess.run(

@@ -22,8 +22,7 @@ from PIL import Image
 
 from benchmarks.embedding import ENCODERS as ARCHITECTURES
 from benchmarks.embedding import machine
-from benchmarks.evaluation import prepare
-from cbir.artifacts.names import ENCODERS
+from benchmarks.evaluation import ENCODERS, prepare
 from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.vectors import open_vectors, read_passport, write_passport
 from cbir.compose import composed
@@ -74,15 +73,14 @@ class Case:
 
 CASES = [
     Case(encoder, modality, search)
-    for encoder, modality in (("clip", "text"), ("clip", "image"), ("mobilenet", "image"))
+    for encoder, modality in (("clip_demo", "text"), ("clip_demo", "image"), ("mobilenet_demo", "image"))
     for search in ("index", "exact")
 ]
 
 
 def add_encoders(data: DataPaths) -> None:
     """Write the encoders beside the synthetic vectors, and passports that name them."""
-    for name in ENCODERS:
-        family, architecture = ARCHITECTURES[name]
+    for name, (family, architecture) in zip(ENCODERS, ARCHITECTURES.values(), strict=True):
         folder = data.weights(name)
         fetch_encoder(name, EncoderParams(family, architecture, "random:0"), folder)
         export_towers(folder, family)

@@ -8,7 +8,7 @@ import re
 import runpy
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from cbir.artifacts.names import ENCODERS, REAL_ENCODERS
+from cbir.artifacts.names import REAL_ENCODERS
 from cbir.core.errors import ConfigError
 from cbir.core.params import (
+    ANY_NAME,
     CONF_DIR,
     PARAMS_FILE,
     first_line,
@@ -32,9 +33,22 @@ from cbir.core.params import (
     nearest,
     nearest_key,
 )
+from cbir.core.text import listed
+from cbir.encoders.demo import is_demo
 from cbir.schema import Params, checked
 
 _PATH_KEYS = ("dataset.url", "dataset.query_folder", "queries.path", "queries.qrels")
+_LISTED_GROUPS = ("encoders",)  # several of their options are selected, as in encoders=[a,b]
+_FORMER_GROUPS = {  # before `encoders`: group -> option -> its name now
+    "mobilenet": {"demo": "mobilenet_demo", "large": "mobilenet_v3_large", "small": "mobilenet_v3_small"},
+    "clip": {
+        "demo": "clip_demo",
+        "vit_b_32": "clip_vit_b_32",
+        "vit_b_16": "clip_vit_b_16",
+        "vit_l_14": "clip_vit_l_14",
+        "siglip_b_16": "siglip_b_16",
+    },
+}
 
 
 def register_schema() -> None:
@@ -84,7 +98,7 @@ def write_params(overrides: Sequence[str] = ()) -> None:
     print(f"{PARAMS_FILE} is {state}: run `dvc repro`")
     if demo := _demo_encoders_on_other_images(text):
         print(
-            f"note: the demo weights of {' and '.join(demo)} were trained on drawn shapes only, not on images like "
+            f"note: the demo weights of {listed(demo)} were trained on drawn shapes only, not on images like "
             f"those of this data set; for real encoders {REAL_ENCODERS}"
         )
 
@@ -110,7 +124,7 @@ def _demo_encoders_on_other_images(text: str) -> list[str]:
     """The encoders whose demo weights do not fit the data set, because its images are not drawn."""
     values: Any = OmegaConf.create(text)
     is_drawn = values.dataset.draw_gallery_images is not None
-    return [name for name in ENCODERS if not is_drawn and values[name].weights == "demo"]
+    return [name for name, encoder in values.encoders.items() if not is_drawn and is_demo(encoder.weights)]
 
 
 def _first_difference(text: str, expected: str) -> str:
@@ -138,11 +152,15 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
 
 def check_overrides(overrides: Sequence[str], conf_dir: Path = CONF_DIR) -> None:
     """Raise ConfigError for a value that is not an option of its group: Hydra accepts some, and fails on others unclearly."""
-    options = _options(conf_dir)
-    for text, override in zip(overrides, parse_overrides(overrides), strict=True):
+    options, parsed = _options(conf_dir), parse_overrides(overrides)
+    _check_former(parsed)
+    for text, override in zip(overrides, parsed, strict=True):
         name, value = override.key_or_group, override.value()
         if not name:
             raise ConfigError(f"override '{text}': expected key=value or group=option, found no name before the =")
+        if name in _LISTED_GROUPS and not override.is_delete() and not isinstance(value, dict):
+            _check_selection(name, value, options[name], conf_dir)
+            continue
         # a mapping sets several keys of the group
         if name not in options or override.is_delete() or isinstance(value, dict) or value in options[name]:
             continue
@@ -152,12 +170,47 @@ def check_overrides(overrides: Sequence[str], conf_dir: Path = CONF_DIR) -> None
         )
 
 
+def _check_selection(group: str, value: Any, options: Sequence[str], conf_dir: Path) -> None:
+    """Raise ConfigError unless the value selects options of a group, each once: [a,b] or a."""
+    names = value if isinstance(value, list) else [value]
+    for name in names:
+        if name not in options:
+            raise ConfigError(
+                f"{group} has no option '{name}'; {nearest(str(name), options)} (files of {conf_dir}/{group}/)"
+            )
+        if names.count(name) > 1:
+            raise ConfigError(f"{group}: expected each option once, found {name} {names.count(name)} times")
+    if not names:
+        raise ConfigError(f"{group}: expected at least one option, as {group}=[{options[0]}], found []")
+
+
+def _check_former(overrides: Sequence[Override]) -> None:
+    """Raise ConfigError for overrides of a group that `encoders` replaced, naming the overrides that replace them."""
+    former = [override for override in overrides if override.key_or_group.partition(".")[0] in _FORMER_GROUPS]
+    if not former:
+        return
+    chosen = {group: options["demo"] for group, options in _FORMER_GROUPS.items()}
+    for override in former:
+        group, _, key = override.key_or_group.partition(".")
+        if not key:
+            chosen[group] = _FORMER_GROUPS[group].get(str(override.value()), "NAME")
+    selection = f"encoders=[{','.join(chosen.values())}]"
+    keys = [
+        f"encoders.{chosen[group]}.{key}={override.get_value_element_as_str()}"
+        for override in former
+        for group, _, key in [override.key_or_group.partition(".")]
+        if key
+    ]
+    given = " ".join(str(override.input_line) for override in former)
+    raise ConfigError(f"{given}: the encoders are a list now: use {' '.join([selection, *keys])}")
+
+
 def _options(conf_dir: Path) -> dict[str, list[str]]:
     """Group -> its options, which are the files in its folder."""
     if not conf_dir.is_dir():
         raise ConfigError(f"{conf_dir}/ is not here: run this in the repository's root")
     folders = [path for path in conf_dir.iterdir() if path.is_dir() and path.name != "hydra_plugins"]
-    return {path.name: [file.stem for file in path.glob("*.yaml")] for path in folders}
+    return {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in folders}
 
 
 def explain(error: BaseException, overrides: Sequence[str], conf_dir: Path) -> str:
@@ -167,18 +220,33 @@ def explain(error: BaseException, overrides: Sequence[str], conf_dir: Path) -> s
         name = override.partition("=")[0].lstrip("+~").partition("@")[0]
         may_be_key = not name.startswith("hydra") and name not in groups
         if may_be_key and not _is_known(name) and name in str(error):
-            return f"unknown parameter '{name}'; {nearest_key(name, leaf_keys(Params), groups)}"
+            return f"unknown parameter '{name}'; {_nearest_parameter(name, groups)}"
     cause = error.__cause__ or error
     full_key = re.search(r"full_key: (\S+)", str(cause))
     if full_key is None:
         return in_one_line(cause)
     key = full_key.group(1)
-    hint = "" if _is_known(re.sub(r"\[.*", "", key)) else f"; {nearest_key(key, leaf_keys(Params))}"
+    group, _, name = key.partition(".")
+    if group in _LISTED_GROUPS and "not in struct" in str(cause):
+        return f"{key}: '{name}' is not selected: add it to {group}=[...]; {nearest(name, groups[group])}"
+    hint = "" if _is_known(re.sub(r"\[.*", "", key)) else f"; {_nearest_parameter(key)}"
     return f"{key}: {in_one_line(cause)}{hint}"
 
 
+def _nearest_parameter(name: str, groups: Iterable[str] = ()) -> str:
+    """A phrase that names the parameter nearest to `name`."""
+    given = name.split(".")
+    return nearest_key(name, leaf_keys(Params), groups).replace(
+        f".{ANY_NAME}.", f".{given[1] if given[1:] else ANY_NAME}."
+    )
+
+
 def _is_known(name: str) -> bool:
-    """Whether a dotted name is a parameter or contains parameters."""
+    """Whether a dotted name is a parameter or contains parameters; an encoder may have any name."""
+    parts = name.split(".")
+    if parts[0] in _LISTED_GROUPS and len(parts) > 1:
+        parts[1] = ANY_NAME
+    name = ".".join(parts)
     return any(f"{key}.".startswith(f"{name}.") for key in leaf_keys(Params))
 
 

@@ -5,8 +5,9 @@ Each other stage loads the groups that it declares (`cbir.core.params.load_param
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, cast
+from typing import Any, cast, get_args, get_origin
 
+from cbir.artifacts.names import check_encoder_name
 from cbir.core.device import DeviceParams
 from cbir.core.errors import ConfigError
 from cbir.core.params import Parameters, build_group, leaf_keys, nearest_key
@@ -20,11 +21,13 @@ from cbir.report.params import ReportParams
 
 @dataclass
 class Params(Parameters):
-    """All groups, as Hydra composes them from `conf/`."""
+    """All groups, as Hydra composes them from `conf/`.
+
+    encoders : name -> parameters, in the order of the selection.
+    """
 
     dataset: DatasetParams
-    mobilenet: EncoderParams
-    clip: EncoderParams
+    encoders: dict[str, EncoderParams]
     index: IndexParams
     device: DeviceParams
     queries: QueriesParams
@@ -33,7 +36,7 @@ class Params(Parameters):
     report: ReportParams
 
 
-GROUPS: Mapping[str, type[Parameters]] = {field.name: cast(type[Parameters], field.type) for field in fields(Params)}
+GROUPS = tuple(field.name for field in fields(Params))
 
 
 def checked(values: Mapping[str, Any], where: str) -> Params:
@@ -51,5 +54,23 @@ def checked(values: Mapping[str, Any], where: str) -> Params:
             raise ConfigError(f"{where}: {name} has no value: add the override `{name}=...`")
         if not isinstance(value, Mapping):
             raise ConfigError(f"{where}: {name}: expected keys with values, found {value!r}")
-    groups: dict[str, Any] = {name: build_group(name, schema, values[name], where) for name, schema in GROUPS.items()}
+    groups: dict[str, Any] = {}
+    for field in fields(Params):
+        if get_origin(field.type) is dict:
+            groups[field.name] = _entries(field.name, get_args(field.type)[1], values[field.name], where)
+        else:
+            groups[field.name] = build_group(field.name, cast(type[Parameters], field.type), values[field.name], where)
     return Params(**groups)
+
+
+def _entries(name: str, schema: type[Parameters], values: Mapping[str, Any], where: str) -> dict[str, Parameters]:
+    """Build each entry of a dictionary."""
+    if not values:
+        raise ConfigError(f"{where}: {name}: expected at least one, found none: add the override `{name}=[...]`")
+    entries = {}
+    for key, value in values.items():
+        check_encoder_name(key)
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: {name}.{key}: expected keys with values, found {value!r}")
+        entries[key] = build_group(f"{name}.{key}", schema, value, where)
+    return entries

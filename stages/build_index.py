@@ -25,5 +25,5 @@ def main(encoder: str) -> None:
 if __name__ == "__main__":
     with one_line_errors():
         encoder = encoder_argument(sys.argv)
-        with timed(f"index_{encoder}"):
+        with timed(f"index@{encoder}"):
             main(encoder)

@@ -26,5 +26,5 @@ def main(encoder: str) -> None:
 if __name__ == "__main__":
     with one_line_errors():
         encoder = encoder_argument(sys.argv)
-        with timed(f"map_{encoder}"):
+        with timed(f"map@{encoder}"):
             main(encoder)

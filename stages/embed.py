@@ -15,12 +15,13 @@ from cbir.encoders.params import EncoderParams
 from cbir.encoders.vector_cache import VectorCache
 from cbir.fetching.cache import cache_folder
 
-PARAMS = ("{encoder}.family", "{encoder}.precision", "{encoder}.backend")
+PARAMS = ("encoders.{encoder}.family", "encoders.{encoder}.precision", "encoders.{encoder}.backend")
 
 
 def main(name: str) -> int:
     """Return how many rows came from the cache."""
-    data, params = DataPaths(), load_params(name, EncoderParams, [key.format(encoder=name) for key in PARAMS])
+    data, keys = DataPaths(), [key.format(encoder=name) for key in PARAMS]
+    params = load_params(f"encoders.{name}", EncoderParams, keys)
     encoder, batch = open_encoder(data.weights(name), params.family, params.precision, params.backend, load_device())
     cache = VectorCache(cache_folder(), vector_settings(encoder))
     rows = {}
@@ -45,5 +46,5 @@ def main(name: str) -> int:
 if __name__ == "__main__":
     with one_line_errors():
         encoder = encoder_argument(sys.argv)
-        with timed(f"embed_{encoder}") as more:
+        with timed(f"embed@{encoder}") as more:
             more["rows_from_cache"] = main(encoder)

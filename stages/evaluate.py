@@ -1,6 +1,8 @@
-"""evaluate: run the queries on each index and by exact search; write means with intervals, runs, classes and duplicates."""
+"""evaluate <encoder>: run the queries on the index and by exact search; write means with intervals, runs and classes."""
 
-from cbir.artifacts.names import ENCODERS
+import sys
+
+from cbir.artifacts.names import encoder_argument
 from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.artifacts.timings import timed
 from cbir.core.device import load_device
@@ -10,6 +12,7 @@ from cbir.core.params import load_params
 from cbir.evaluation.collection import open_collection
 from cbir.evaluation.evaluate import evaluate_encoder
 from cbir.evaluation.params import EvaluateParams
+from cbir.evaluation.prompts import write_prompt_metrics
 from cbir.evaluation.results import ResultsWriter
 from cbir.index.params import IndexParams
 
@@ -24,22 +27,23 @@ PARAMS = (
 )
 
 
-def main() -> None:
-    data, params = DataPaths(), load_params("evaluate", EvaluateParams, PARAMS)
+def main(encoder: str) -> None:
+    data, reports, params = DataPaths(), ReportPaths(), load_params("evaluate", EvaluateParams, PARAMS)
     search = load_params("index", IndexParams, PARAMS).search
-    threads = load_device().threads or cores()
-    collection = open_collection(data)
-    writer = ResultsWriter(ReportPaths().root, collection, params)
-    for encoder in ENCODERS:
-        for evaluated in evaluate_encoder(
-            collection, data.all_embeddings, data.all_indexes, encoder, params, search, threads
-        ):
-            writer.add(encoder, *evaluated)
-        writer.add_index(encoder, data.index(encoder))
+    collection, threads = open_collection(data), load_device().threads or cores()
+    embeddings, index, out = data.embeddings(encoder), data.index(encoder), reports.evaluation(encoder)
+    writer = ResultsWriter(out, encoder, collection, params)
+    for evaluated in evaluate_encoder(collection, embeddings, index, encoder, params, search, threads):
+        writer.add(*evaluated)
+    writer.add_index(index)
     writer.add_duplicates(data.all_images)
     writer.write()
+    writer.write_headline(reports.headline(encoder))
+    write_prompt_metrics(out.prompts, data, encoder, params.resamples, params.seed)
 
 
 if __name__ == "__main__":
-    with one_line_errors(), timed("evaluate"):
-        main()
+    with one_line_errors():
+        encoder = encoder_argument(sys.argv)
+        with timed(f"evaluate@{encoder}"):
+            main(encoder)

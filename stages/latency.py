@@ -1,6 +1,8 @@
-"""latency: time each index and exact search.  No other stage depends on `device`, because only this result is a time."""
+"""latency <encoder>: time the index and exact search.  Only this stage depends on `device`, because its result is a time."""
 
-from cbir.artifacts.names import ENCODERS
+import sys
+
+from cbir.artifacts.names import encoder_argument
 from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.artifacts.timings import timed
 from cbir.core.device import DeviceParams
@@ -13,22 +15,15 @@ from cbir.index.params import IndexParams, LatencyParams
 PARAMS = ("evaluate.latency_queries", "evaluate.seed", "index.search", "device.threads")
 
 
-def main() -> None:
+def main(encoder: str) -> None:
     data, params = DataPaths(), load_params("evaluate", LatencyParams, PARAMS, whole_group=False)
     search = load_params("index", IndexParams, PARAMS).search
     threads = load_params("device", DeviceParams, PARAMS).threads or cores()
-    write_latency(
-        ReportPaths().latency,
-        data.all_embeddings,
-        data.all_indexes,
-        ENCODERS,
-        search,
-        threads,
-        params.latency_queries,
-        params.seed,
-    )
+    write_latency(ReportPaths().latency(encoder), data, encoder, search, threads, params.latency_queries, params.seed)
 
 
 if __name__ == "__main__":
-    with one_line_errors(), timed("latency"):
-        main()
+    with one_line_errors():
+        encoder = encoder_argument(sys.argv)
+        with timed(f"latency@{encoder}"):
+            main(encoder)

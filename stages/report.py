@@ -1,7 +1,7 @@
 """report: write pages, pictures and plots from the results of the other stages."""
 
+from cbir.artifacts.evaluations import read_classes
 from cbir.artifacts.paths import DataPaths, ReportPaths
-from cbir.artifacts.runs import read_open_table
 from cbir.core.errors import one_line_errors
 from cbir.core.params import load_params
 from cbir.report.examples import choose_examples
@@ -20,7 +20,7 @@ def main() -> None:
     data, reports, params = DataPaths(), ReportPaths(), load_params("report", ReportParams, PARAMS)
     facts, collection = gather_facts(data, reports), JudgedCollection(data)
     examples = choose_examples(collection, reports, params.sampled_queries, params.seed)
-    write_plots(reports.plots, facts, read_open_table(reports.classes))
+    write_plots(reports.plots, facts, read_classes(reports))
     write_galleries(reports.galleries, facts, examples, data, params.thumbnail_px)
     write_markdown(reports.markdown, facts)
     write_html(reports.html, facts, collection, examples, data, reports, params.thumbnail_px)

@@ -12,26 +12,26 @@ from cbir.encoders.params import EncoderParams
 from cbir.encoders.weights import fetch_encoder
 
 PARAMS = (
-    "{encoder}.family",
-    "{encoder}.architecture",
-    "{encoder}.weights",
-    "{encoder}.weights_sha256",
-    "{encoder}.weights_tag",
-    "{encoder}.tokenizer",
-    "{encoder}.image_px",
-    "{encoder}.pooling",
+    "encoders.{encoder}.family",
+    "encoders.{encoder}.architecture",
+    "encoders.{encoder}.weights",
+    "encoders.{encoder}.weights_sha256",
+    "encoders.{encoder}.weights_tag",
+    "encoders.{encoder}.tokenizer",
+    "encoders.{encoder}.image_px",
+    "encoders.{encoder}.pooling",
 )
 
 
 def main(encoder: str) -> None:
-    params = load_params(encoder, EncoderParams, [key.format(encoder=encoder) for key in PARAMS])
-    folder = DataPaths().weights(encoder)
-    fetch_encoder(encoder, params, folder)
+    group, folder = f"encoders.{encoder}", DataPaths().weights(encoder)
+    params = load_params(group, EncoderParams, [key.format(encoder=encoder) for key in PARAMS])
+    fetch_encoder(group, params, folder)
     export_towers(folder, params.family)
 
 
 if __name__ == "__main__":
     with one_line_errors():
         encoder = encoder_argument(sys.argv)
-        with timed(f"weights_{encoder}"):
+        with timed(f"weights@{encoder}"):
             main(encoder)

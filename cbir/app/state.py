@@ -9,7 +9,7 @@ import streamlit as st
 from PIL import Image
 
 from cbir.app.address import Choices
-from cbir.artifacts.names import ENCODERS
+from cbir.artifacts.names import read_encoder_names
 from cbir.artifacts.paths import DataPaths
 from cbir.core.params import PARAMS_FILE
 from cbir.search.searcher import Searcher
@@ -61,7 +61,8 @@ class SharedGallery:
 def files_fingerprint(data: Path) -> Fingerprint:
     """Names, times and sizes of files that change whenever the pipeline runs again."""
     paths = DataPaths(data)
-    files = [data.parent / PARAMS_FILE, paths.summary, *map(paths.index_passport, ENCODERS)]
+    names = read_encoder_names(paths.encoders) if paths.encoders.is_file() else []
+    files = [data.parent / PARAMS_FILE, paths.summary, paths.encoders, *map(paths.index_passport, names)]
     stats = [(str(path), path.stat()) for path in files if path.exists()]
     return tuple((name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for name, stat in stats)
 

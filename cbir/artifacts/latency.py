@@ -1,11 +1,10 @@
-"""`reports/latency.json`, typed: the only reader that knows its keys (see `cbir.index.latency`, which writes it)."""
+"""`reports/latency/<encoder>.json`, typed: the only reader that knows its keys (see `cbir.index.latency`, which writes it)."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from cbir.core.errors import DataError
-from cbir.core.files import read_json
 
 
 @dataclass(frozen=True)
@@ -20,15 +19,16 @@ class SearchTimes:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
-        """Build from an entry of latency.json."""
+        """Build from the times of one way to search."""
         single_ms = value["single_ms"]
         return cls(single_ms["p50"], single_ms["p95"], single_ms["p99"], value["batch_queries_per_s"], value["queries"])
 
 
 @dataclass(frozen=True)
 class Latency:
-    """latency.json.  encoders : encoder -> modality of the queries -> search ("index" or "exact") -> times.
+    """The search times of one or more encoders.
 
+    encoders : encoder -> modality of the queries -> search ("index" or "exact") -> times.
     k : results per query.  threads : of each search.
     """
 
@@ -36,21 +36,20 @@ class Latency:
     k: int
     threads: int
 
-
-def read_latency(path: Path) -> Latency:
-    """Read latency.json.  Raises DataError if it is absent, damaged or of another version."""
-    value = read_json(path)
-    try:
-        encoders = {
-            encoder: {
-                modality: {search: SearchTimes.from_json(times) for search, times in searches.items()}
-                for modality, searches in modalities.items()
+    @classmethod
+    def from_json(cls, value: dict[str, Any], path: Path) -> Self:
+        """Build from the file's values.  path : for messages.  Raises DataError if they are of another version."""
+        try:
+            encoders = {
+                encoder: {
+                    modality: {search: SearchTimes.from_json(times) for search, times in searches.items()}
+                    for modality, searches in modalities.items()
+                }
+                for encoder, modalities in value["encoders"].items()
             }
-            for encoder, modalities in value["encoders"].items()
-        }
-        return Latency(encoders, value["k"], value["threads"])
-    except (AttributeError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: expected the times that latency writes, found something else ({error!r}): "
-            "run `dvc repro --force latency`"
-        ) from error
+            return cls(encoders, value["k"], value["threads"])
+        except (AttributeError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path}: expected the times that latency writes, found something else ({error!r}): "
+                "run `dvc repro --force latency`"
+            ) from error

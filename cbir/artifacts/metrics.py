@@ -1,7 +1,7 @@
-"""`reports/metrics.json` and `reports/intervals.json`, typed: the only module that knows their keys.
+"""An encoder's `metrics.json` and `intervals.json`, typed: the only module that knows their keys.
 
 Both files have the same groups.  metrics.json holds the mean of each metric, intervals.json the bounds of its 95 % interval.
-A metric that is undefined or has no interval is absent.
+A metric that is undefined or has no interval is absent.  `cbir.artifacts.evaluations` reads those of all encoders.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from cbir.artifacts.names import TASKS
 from cbir.core.errors import DataError
-from cbir.core.files import read_json, write_json
+from cbir.core.files import write_json
 
 Means = dict[str, float]  # metric -> mean over the queries that have a value
 Bounds = dict[str, list[float]]  # metric -> [low, high]
@@ -66,8 +66,8 @@ class Groups(Generic[V]):
 class Counts:
     """Numbers of images and queries.
 
-    queries_without_relevant : task -> queries to which no gallery image is relevant.  duplicates : "queries" with a copy in
-    the gallery, and the number of them that each kind of comparison detects.  index_bytes : encoder -> size of its index.
+    queries_without_relevant : task -> queries to which no gallery image is relevant.  duplicates : kind of comparison ->
+    queries with a copy in the gallery that it detects.  index_bytes : encoder -> size of its index.
     """
 
     gallery_images: int
@@ -110,19 +110,14 @@ def write_metrics(path: Path, metrics: Metrics) -> None:
     write_json(path, metrics.to_json())
 
 
-def read_metrics(path: Path) -> Metrics:
-    """Read metrics.json.  Raises DataError if it is absent, damaged or of another version."""
-    return Metrics.from_json(read_json(path), path)
+def write_headline(path: Path, headline: Mapping[str, Mapping[str, Means]]) -> None:
+    """Write the most important metrics, task -> encoder -> means: what `dvc metrics` and `dvc exp` show."""
+    write_json(path, headline)
 
 
 def write_intervals(path: Path, intervals: Intervals) -> None:
     """Write intervals.json."""
     write_json(path, intervals.to_json())
-
-
-def read_intervals(path: Path) -> Intervals:
-    """Read intervals.json.  Raises DataError as `read_metrics` does."""
-    return Intervals.from_json(read_json(path), path)
 
 
 def evaluated(groups: Groups[Any]) -> list[tuple[str, str]]:

@@ -14,6 +14,11 @@ class DataPaths:
     root: Path = Path("data")
 
     @property
+    def encoders(self) -> Path:
+        """The names of the run's encoders."""
+        return self.root / "encoders.json"
+
+    @property
     def raw(self) -> Path:
         """The data set as fetched."""
         return self.root / "raw"
@@ -70,6 +75,11 @@ class DataPaths:
         """The folder of one set of vectors."""
         return self.embeddings(encoder) / kind
 
+    @property
+    def all_weights(self) -> Path:
+        """The folder of all encoders' weights."""
+        return self.root / "weights"
+
     def weights(self, encoder: str) -> Path:
         """The folder of an encoder's weights, preprocessing, tokenizer and exported towers."""
         return self.root / "weights" / encoder
@@ -110,16 +120,29 @@ class DataPaths:
         return self.root / "packing.json"
 
     @property
+    def local_encoders(self) -> Path:
+        """The folder of the fingerprints of the encoders' local files."""
+        return self.root / "local" / "encoders"
+
+    def local_encoder(self, encoder: str) -> Path:
+        """The fingerprint of the local files of an encoder."""
+        return self.local_encoders / f"{encoder}.json"
+
+    @property
     def timings(self) -> Path:
         """The folder of the stages' times."""
         return self.root / "timings"
 
+    def timing(self, stage: str) -> Path:
+        """The time and memory of a stage, named as in dvc.yaml: "download", "embed@clip"."""
+        return self.timings / f"{stage}.json"
+
 
 @dataclass(frozen=True)
-class ReportPaths:
-    """The results of a run, below `root`."""
+class EvaluationPaths:
+    """The evaluation of one encoder, below `root`."""
 
-    root: Path = Path("reports")
+    root: Path
 
     @property
     def metrics(self) -> Path:
@@ -163,22 +186,56 @@ class ReportPaths:
 
     @property
     def prompts(self) -> Path:
-        """The metrics of each prompt set."""
+        """The metrics of each prompt set; absent if the encoder reads no text."""
         return self.root / "prompts.json"
-
-    @property
-    def latency(self) -> Path:
-        """Search times."""
-        return self.root / "latency.json"
 
     @property
     def runs(self) -> Path:
         """The folder of run tables."""
         return self.root / "runs"
 
-    def run(self, task: str, encoder: str, search: str) -> Path:
+    def run(self, task: str, search: str) -> Path:
         """The run of a search.  search : "index" or "exact"."""
-        return self.runs / f"run_{task}_{encoder}{'_exact' if search == 'exact' else ''}.parquet"
+        return self.runs / f"{task}_{search}.parquet"
+
+
+@dataclass(frozen=True)
+class ReportPaths:
+    """The results of a run, below `root`."""
+
+    root: Path = Path("reports")
+
+    @property
+    def encoders(self) -> Path:
+        """The names of the run's encoders."""
+        return self.root / "encoders.json"
+
+    @property
+    def all_headlines(self) -> Path:
+        """The folder of the encoders' headline metrics."""
+        return self.root / "metrics"
+
+    def headline(self, encoder: str) -> Path:
+        """The headline metrics of an encoder, which `dvc metrics` and `dvc exp` show."""
+        return self.all_headlines / f"{encoder}.json"
+
+    @property
+    def all_evaluations(self) -> Path:
+        """The folder of all encoders' evaluations."""
+        return self.root / "evaluation"
+
+    def evaluation(self, encoder: str) -> EvaluationPaths:
+        """The evaluation of an encoder."""
+        return EvaluationPaths(self.all_evaluations / encoder)
+
+    @property
+    def all_latencies(self) -> Path:
+        """The folder of all encoders' search times."""
+        return self.root / "latency"
+
+    def latency(self, encoder: str) -> Path:
+        """The search times of an encoder."""
+        return self.all_latencies / f"{encoder}.json"
 
     @property
     def plots(self) -> Path:

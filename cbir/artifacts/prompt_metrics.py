@@ -1,4 +1,4 @@
-"""`reports/prompts.json`, typed: the only reader that knows its keys (see `cbir.evaluation.prompts`, which computes it)."""
+"""An encoder's `prompts.json`, typed: the only reader that knows its keys (see `cbir.evaluation.prompts`)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +52,6 @@ def read_prompt_metrics(path: Path) -> dict[str, PromptSetMetrics]:
         return {prompt_set: PromptSetMetrics.from_json(value) for prompt_set, value in read_json(path).items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"{path}: expected the metrics that prompts writes, found something else ({error!r}): "
-            "run `dvc repro --force prompts`"
+            f"{path}: expected the metrics that evaluate writes, found something else ({error!r}): "
+            "run `dvc repro --force evaluate`"
         ) from error

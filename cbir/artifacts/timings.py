@@ -1,6 +1,6 @@
 """Time and memory of each stage, and the machine that ran it: `data/timings/<stage>.json`.
 
-No result depends on times; they are only in these files, in an index's build.json, in reports/latency.json and in the reports.
+No result depends on times; they are only in these files, in an index's build.json, in reports/latency/ and in the reports.
 """
 
 import platform
@@ -18,7 +18,7 @@ from cbir.core.machine import peak_bytes, processor, rss_bytes
 from cbir.core.parallel import cores
 
 # in the order of dvc.yaml, without scan, which always runs and takes no time, and report, which reads the timings
-STAGES: Final = ("download", "weights", "preprocess", "embed", "index", "map", "evaluate", "prompts", "latency")
+STAGES: Final = ("download", "weights", "preprocess", "embed", "index", "map", "evaluate", "latency")
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def timed(stage: str) -> Iterator[dict[str, Any]]:
         "peak_mb": round(max(peak_bytes(), rss_bytes(resource.RUSAGE_CHILDREN)) / 1e6),
         "machine": {"processor": processor(), "cores": cores(), "system": platform.system()},
     }
-    write_json(DataPaths().timings / f"{stage}.json", figures | extra)
+    write_json(DataPaths().timing(stage), figures | extra)
 
 
 def _cpu_s() -> float:
@@ -51,11 +51,16 @@ def _cpu_s() -> float:
 
 
 def read_timings(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return stage -> figures for each timed stage, in the order of the pipeline; "embed_clip" is a stage of an encoder.
+    """Return stage -> figures for each timed stage, in the order of the pipeline; "embed@clip" is a stage of an encoder.
 
     Raises DataError if a file holds something else.
     """
-    paths = [path for stage in STAGES for path in sorted(folder.glob(f"{stage}*.json"))]
+    paths = [
+        path
+        for stage in STAGES
+        for pattern in (f"{stage}.json", f"{stage}@*.json")
+        for path in sorted(folder.glob(pattern))
+    ]
     return {path.stem: _read(path) for path in paths}
 
 

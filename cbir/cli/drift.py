@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from cbir.artifacts.names import ENCODERS
+from cbir.artifacts.names import check_encoder, read_encoder_names
 from cbir.artifacts.paths import DataPaths
 from cbir.core.errors import ConfigError
 
@@ -15,7 +15,7 @@ _HEADS = ("cosine least", "mean", "largest change", "top-10 kept", "precision @1
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the encoder and the options of the sample."""
-    parser.add_argument("encoder", choices=ENCODERS)
+    parser.add_argument("encoder", help="name of an encoder of the run")
     parser.add_argument("--images", type=int, default=200, help="query images to embed again, at most (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed with which they are sampled (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -27,6 +27,7 @@ def run(options: argparse.Namespace) -> None:
 
     if options.images < 1:
         raise ConfigError(f"--images: expected at least 1, found {options.images}")
+    check_encoder(options.encoder, read_encoder_names(DataPaths().encoders))
     ways = measure_drift(DataPaths().root, options.encoder, options.images, options.seed)
     if options.json:
         print(json.dumps([asdict(way) for way in ways], indent=2))

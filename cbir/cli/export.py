@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cbir.artifacts.names import ENCODERS
+from cbir.artifacts.names import check_encoder, read_encoder_names
 from cbir.artifacts.paths import DataPaths
 
 HELP = "write embeddings, ids and categories as NPY files, for notebooks"
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=["npy"],
         help="for numpy.load, without pickles; each id takes 4 bytes for each character of the longest id",
     )
-    parser.add_argument("--encoder", choices=ENCODERS, help="write only this encoder's embeddings (default: all)")
+    parser.add_argument("--encoder", metavar="NAME", help="write only this encoder's embeddings (default: all)")
     parser.add_argument(
         "--out",
         type=Path,
@@ -34,9 +34,13 @@ def run(options: argparse.Namespace) -> None:
 
     from cbir.export.npy import export_npy
 
+    encoders = read_encoder_names(DataPaths().encoders)
+    if options.encoder is not None:
+        check_encoder(options.encoder, encoders)
+        encoders = [options.encoder]
     table = Table(box=box.SIMPLE)
     for head in ("file", "shape", "type"):
         table.add_column(head, justify="right" if head == "shape" else "left", overflow="fold")
-    for array in export_npy(DataPaths(), options.out, [options.encoder] if options.encoder else ENCODERS):
+    for array in export_npy(DataPaths(), options.out, encoders):
         table.add_row(Text(str(array.path)), " x ".join(f"{side:,}" for side in array.shape), str(array.dtype))
     Console().print(table)

@@ -7,7 +7,6 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
-from cbir.artifacts.names import ENCODERS
 from cbir.artifacts.paths import ReportPaths
 from cbir.core.errors import ConfigError, DataError
 from cbir.core.files import replacing
@@ -29,10 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a Hydra override, with all its values: index=flat,hnsw a.b=range(1,4) index=glob(ivf*)",
     )
     parser.add_argument("--name", help=f"name of the table's files in {ReportPaths().sweeps}/ (default: what varies)")
-    parser.add_argument("--metrics", nargs="+", help="names of metrics in metrics.json (default: the main ones)")
+    parser.add_argument("--metrics", nargs="+", help="names of metrics (default: the main ones)")
     parser.add_argument(
         "--objective",
-        help=f"the value in metrics.json that hydra/sweeper=... optimises, e.g. cbir.{ENCODERS[0]}.map_at_r",
+        help="the mean that hydra/sweeper=... optimises: task, encoder and metric, as in cbir.clip_demo.map_at_r",
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast, get_origin
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, get_args, get_origin
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -19,6 +19,7 @@ from cbir.core.errors import ConfigError
 
 PARAMS_FILE = Path("params.yaml")
 CONF_DIR = Path("conf")
+ANY_NAME: Final = "NAME"  # in dotted names of a schema: any key of a dictionary, as in encoders.NAME.weights
 
 
 class Parameters:
@@ -45,13 +46,16 @@ def load_params(
 ) -> P:
     """Read a group of `params.yaml`, check it against its schema, and return the declared keys.
 
+    group : "dataset", or "encoders.clip" for an entry of a dictionary.
     keys : dotted names with the group, of a leaf ("dataset.url") or of a whole part ("index.build"); names of other groups
     are ignored.  whole_group : whether the schema holds every key of the group; otherwise further keys are allowed.
 
     Raises ConfigError if the file or the group is absent, or if a key is unknown, missing, of the wrong type or out of
     range; AttributeError (a bug) when the stage reads a key that it did not declare.
     """
-    values = read_yaml(path).get(group)
+    values: Any = read_yaml(path)
+    for name in group.split("."):
+        values = values.get(name) if isinstance(values, Mapping) else None
     where = str(path)
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where}: {group}: expected keys with values, found {values!r}: run `cbir compose`")
@@ -84,11 +88,13 @@ def build_group(group: str, schema: type[P], values: Mapping[str, Any], where: s
 
 
 def leaf_keys(schema: Any, prefix: str = "") -> list[str]:
-    """The dotted names of all parameters of a schema, in order of definition."""
+    """The dotted names of all parameters of a schema, in order of definition; ANY_NAME stands for the keys of a dictionary."""
     keys: list[str] = []
     for field in fields(schema):
-        name = prefix + field.name
-        keys += leaf_keys(field.type, name + ".") if is_group(field.type) else [name]
+        name, kind = prefix + field.name, field.type
+        if get_origin(kind) is dict:
+            name, kind = f"{name}.{ANY_NAME}", get_args(kind)[1]
+        keys += leaf_keys(kind, name + ".") if is_group(kind) else [name]
     return keys
 
 

@@ -1,5 +1,6 @@
 """Text from data made safe to print: a file name may hold control codes of the terminal or change the writing direction."""
 
+from collections.abc import Sequence
 from typing import Any
 
 MAX_CHARACTERS = 200
@@ -15,3 +16,12 @@ def printable(value: Any, max_characters: int | None = MAX_CHARACTERS) -> str:
     if max_characters is not None and len(line) > max_characters:
         line = line[: max_characters - 1] + "…"
     return "".join(character if character.isprintable() else f"U+{ord(character):04X}" for character in line)
+
+
+def listed(words: Sequence[str]) -> str:
+    """Join words as a sentence lists them.
+
+    >>> listed(["a"]), listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)

@@ -15,8 +15,9 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from safetensors.numpy import load_file
 
-from cbir.artifacts.metrics import Metrics, read_metrics
-from cbir.artifacts.names import ENCODERS, REAL_ENCODERS
+from cbir.artifacts.evaluations import read_metrics
+from cbir.artifacts.metrics import Metrics
+from cbir.artifacts.names import REAL_ENCODERS
 from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.compose import composed
 from cbir.core.errors import DataError, one_line_errors
@@ -29,7 +30,9 @@ from cbir.report.figures import figure
 from cbir.schema import GROUPS, checked
 
 CARD = DEMO_WEIGHTS / "README.md"
-METRICS = ReportPaths().metrics
+IMAGE_ENCODER, TEXT_ENCODER = "mobilenet_demo", "clip_demo"  # of the default run
+ENCODERS = (IMAGE_ENCODER, TEXT_ENCODER)
+FILES = {IMAGE_ENCODER: "mobilenet", TEXT_ENCODER: "clip"}  # of their weights
 # what a run with random weights takes from the default run
 _LINKED = ("cbir", "stages", DataPaths().all_images, DataPaths().queries)
 _REMEDY = "run `cbir compose`, then `make repro`"
@@ -61,15 +64,15 @@ def check_finished(root: Path) -> None:
 
 def figures(metrics: Metrics) -> list[tuple[str, str, float]]:
     """(title, name of the metric, value) for each row of the card's table."""
-    unseen, texts = metrics.subsets["cbir"], metrics.subsets["tbir"]["clip"]
+    unseen, texts = metrics.subsets["cbir"], metrics.subsets["tbir"][TEXT_ENCODER]
     rows = [
         *((f"cbir {name}", metric, metrics.cbir[name]) for name in ENCODERS for metric in ("precision@10", "map_at_r")),
         *((f"cbir {name}, unseen", "precision@10", unseen[name]["unseen"]) for name in ENCODERS),
-        ("tbir clip, class prompts", "success@1", texts["class prompts"]),
-        ("tbir clip, class prompts", "precision@10", texts["class prompts"]),
-        ("tbir clip, class prompts, unseen", "precision@10", texts["class prompts/unseen"]),
-        ("tbir clip, captions", "ndcg@10", texts["captions"]),
-        ("tbir clip, captions, unseen", "ndcg@10", texts["captions/unseen"]),
+        (f"tbir {TEXT_ENCODER}, class prompts", "success@1", texts["class prompts"]),
+        (f"tbir {TEXT_ENCODER}, class prompts", "precision@10", texts["class prompts"]),
+        (f"tbir {TEXT_ENCODER}, class prompts, unseen", "precision@10", texts["class prompts/unseen"]),
+        (f"tbir {TEXT_ENCODER}, captions", "ndcg@10", texts["captions"]),
+        (f"tbir {TEXT_ENCODER}, captions, unseen", "ndcg@10", texts["captions/unseen"]),
     ]
     return [(title, metric, values[metric]) for title, metric, values in rows]
 
@@ -81,12 +84,12 @@ def random_metrics(root: Path) -> Metrics:
         (random_root / DataPaths().root).mkdir()
         for name in _LINKED:
             (random_root / name).symlink_to((root / name).resolve())
-        overrides = [f"{name}.weights=random:0" for name in ENCODERS]
+        overrides = [f"encoders.{name}.weights=random:0" for name in ENCODERS]
         (random_root / PARAMS_FILE).write_text(composed(overrides, root / "conf"), encoding="utf-8")
-        stages = [[stage, name] for stage in ("weights", "embed", "build_index") for name in ENCODERS]
-        for stage, *arguments in [*stages, ["evaluate"]]:
+        stages = [[stage, name] for stage in ("weights", "embed", "build_index", "evaluate") for name in ENCODERS]
+        for stage, *arguments in [["scan"], *stages]:
             _run_stage(random_root, stage, *arguments)
-        return read_metrics(random_root / METRICS)
+        return read_metrics(ReportPaths(random_root / ReportPaths().root))
 
 
 def _run_stage(root: Path, stage: str, *arguments: str) -> None:
@@ -123,7 +126,7 @@ def card(trained: Metrics, random: Metrics, logs: dict[str, dict[str, Any]]) -> 
         unseen=sorted(UNSEEN_LABELS),
         real_encoders=REAL_ENCODERS,
         untrained=untrained_share(DEMO_WEIGHTS / "mobilenet.safetensors"),
-        sizes={name: (DEMO_WEIGHTS / f"{name}.safetensors").stat().st_size for name in logs},
+        sizes={name: (DEMO_WEIGHTS / f"{file}.safetensors").stat().st_size for name, file in FILES.items()},
     )
 
 
@@ -132,8 +135,8 @@ def main() -> None:
     root = Path.cwd()
     check_parameters(root)
     check_finished(root)
-    logs = {name: read_json(DEMO_WEIGHTS / f"{name}.json") for name in ENCODERS}
-    text = card(read_metrics(METRICS), random_metrics(root), logs)
+    logs = {name: read_json(DEMO_WEIGHTS / f"{file}.json") for name, file in FILES.items()}
+    text = card(read_metrics(ReportPaths()), random_metrics(root), logs)
     with replacing(CARD) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(f"wrote {CARD}")

@@ -21,7 +21,7 @@ from cbir.core.files import replacing
 from cbir.core.params import nearest
 from cbir.encoders.base import file_sha256
 from cbir.encoders.checkpoints import Convert, load_checkpoint
-from cbir.encoders.demo import DEMO_WEIGHTS
+from cbir.encoders.demo import demo_file, is_demo
 from cbir.encoders.params import EncoderParams
 from cbir.fetching.fetch import fetch
 
@@ -32,8 +32,8 @@ def is_random(params: EncoderParams) -> bool:
 
 
 def has_no_tag(params: EncoderParams) -> bool:
-    """Whether the weights are "demo" or random: they have no tag, and need no hash."""
-    return params.weights == "demo" or is_random(params)
+    """Whether the weights are demo weights or random: they have no tag, and need no hash."""
+    return is_demo(params.weights) or is_random(params)
 
 
 def refuse_options(group: str, params: EncoderParams, *keys: str) -> None:
@@ -64,7 +64,7 @@ def tag_of_file(group: str, params: EncoderParams, tags: Mapping[str, Any], pref
     if has_no_tag(params):
         return None
     if "/" not in params.weights and "." not in params.weights:
-        choices = nearest(params.weights, [*(prefix + known for known in tags), "demo", "random:0"])
+        choices = nearest(params.weights, [*(prefix + known for known in tags), "random:0"])
         raise ConfigError(
             f"{group}.weights: {params.architecture} has no tag {params.weights!r}, and it is not a path; {choices}"
         )
@@ -84,8 +84,8 @@ def fetched_file(group: str, params: EncoderParams, url: str, sha256_prefix: str
 
     Raises ConfigError and FetchError as `cbir.fetching.fetch.fetch` does.
     """
-    if params.weights == "demo":
-        yield _demo_file(group)
+    if is_demo(params.weights):
+        yield _demo_file(group, params.weights)
         return
     with tempfile.TemporaryDirectory() as folder:
         # the suffix says how to read the file; a URL may continue after it, as in model.safetensors?download=true
@@ -99,16 +99,18 @@ def fetched_file(group: str, params: EncoderParams, url: str, sha256_prefix: str
         yield path
 
 
-def _demo_file(group: str) -> Path:
-    """The demo weights.  Raises FetchError when their hash is not the one in their training log."""
-    path, log = (DEMO_WEIGHTS / f"{group}.{suffix}" for suffix in ("safetensors", "json"))
+def _demo_file(group: str, weights: str) -> Path:
+    """The file of demo weights.  Raises FetchError when its hash is not the one in the training log."""
+    path, log = demo_file(weights), demo_file(weights, "json")
     remedy = "run `git checkout cbir/demo/weights`, or `make demo`"
     try:
         expected, sha256 = json.loads(log.read_bytes())["sha256"], file_sha256(path)
     except (OSError, ValueError, KeyError) as error:
-        raise FetchError(f"{group}.weights: demo: expected {path} and {log.name}, found {error!r}; {remedy}") from error
+        raise FetchError(
+            f"{group}.weights: {weights}: expected {path} and {log.name}, found {error!r}; {remedy}"
+        ) from error
     if sha256 != expected:
-        raise FetchError(f"{group}.weights: demo: {path}: expected sha256 {expected}, found {sha256}; {remedy}")
+        raise FetchError(f"{group}.weights: {weights}: {path}: expected sha256 {expected}, found {sha256}; {remedy}")
     return path
 
 
@@ -163,11 +165,11 @@ def one_line_weights_errors(group: str, params: EncoderParams) -> Iterator[None]
     try:
         yield
     except WeightsError as error:
-        if params.weights == "demo":
+        if is_demo(params.weights):
             raise _not_the_demos(group, params) from error
         raise WeightsError(f"{group}.weights: {params.weights} does not fit {params.architecture}: {error}") from error
     except Exception as error:  # load_state_dict, torch.load and safetensors raise RuntimeError, UnpicklingError, ...
-        if params.weights == "demo":
+        if is_demo(params.weights):
             raise _not_the_demos(group, params) from error
         detail = " ".join(str(error).split())
         if isinstance(error, pickle.UnpicklingError):  # torch's message recommends what would run code from the file
@@ -180,8 +182,8 @@ def one_line_weights_errors(group: str, params: EncoderParams) -> Iterator[None]
 
 def _not_the_demos(group: str, params: EncoderParams) -> WeightsError:
     return WeightsError(
-        f"{group}.weights: demo does not fit {params.architecture}: the demo weights have their own architecture; "
-        f"use {group}=demo"
+        f"{group}.weights: {params.weights} does not fit {params.architecture}: demo weights have their own "
+        "architecture; see the files of conf/encoders/"
     )
 
 

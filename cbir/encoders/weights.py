@@ -1,10 +1,10 @@
 """Fetch an encoder's weights once, with all settings that they imply, so that no later stage needs a network.
 
-`<encoder>.weights` is one of
+`encoders.<name>.weights` is one of
     torchvision:IMAGENET1K_V2      a tag of torchvision
     openai, laion2b_s34b_b79k      a tag of open_clip for the architecture
     /path, file:/path, http(s)://  a file: safetensors, or a torch file, read with weights_only=True
-    demo                           the weights in this package, trained by `python -m cbir.demo.train` on drawn shapes only
+    demo:<file>                    weights in this package, trained by `python -m cbir.demo.train` on drawn shapes only
     random:<seed>                  no training at all, for trials
 
 A tag implies QuickGELU, mean and std, interpolation and size, not only the numbers.  A file does not record them, so

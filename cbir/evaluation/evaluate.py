@@ -65,7 +65,7 @@ class SearchEvaluation:
 def evaluate_encoder(
     collection: Collection,
     embeddings: Path,
-    indexes: Path,
+    index_folder: Path,
     encoder: str,
     params: EvaluateParams,
     search_params: SearchParams,
@@ -73,16 +73,17 @@ def evaluate_encoder(
 ) -> Iterator[tuple[str, TaskQueries, dict[str, SearchEvaluation]]]:
     """Evaluate each task that the encoder supports; yield the task, its queries and the result of `evaluate_task`.
 
+    embeddings, index_folder : the encoder's.
     Raises PassportError unless vectors and index belong to this encoder and gallery.
     """
-    vectors = open_vectors(embeddings / encoder, encoder, "gallery")
+    vectors = open_vectors(embeddings, encoder, "gallery")
     if not vectors.ids.equals(collection.gallery_ids):
         raise PassportError(
-            f"{embeddings / encoder}: expected vectors of the gallery in data/images, found those of another: run `dvc repro`"
+            f"{embeddings}: expected vectors of the gallery in data/images, found those of another: run `dvc repro`"
         )
-    index = open_index(indexes / encoder, vectors)
+    index = open_index(index_folder, vectors)
     for task in TASKS:
-        queries = open_queries(embeddings / encoder, encoder, task, collection, vectors)
+        queries = open_queries(embeddings, encoder, task, collection, vectors)
         if queries is not None:
             depth = check_depths(params, len(vectors.ids), bool((queries.own_positions != MISSING).any()))
             searches = evaluate_task(

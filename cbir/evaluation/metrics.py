@@ -18,6 +18,15 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
+def headline_k(ks: Sequence[int]) -> int:
+    """Return the k that is shown where a single one is: the one nearest to 10.
+
+    >>> headline_k([1, 5, 20, 50])
+    5
+    """
+    return min(ks, key=lambda k: (abs(k - 10), k), default=10)
+
+
 def precision_at_k(ranks: RelevantRanks, k: int) -> Floats:
     """Share of relevant images among the first k; in a shorter run the missing results count as not relevant (trec_eval P_k).
 

@@ -6,6 +6,7 @@ the prompts' vectors scaled to unit length.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cbir.artifacts.vectors import MISSING, Positions, Vectors, VectorSet
+from cbir.artifacts.images import read_columns
+from cbir.artifacts.paths import DataPaths
+from cbir.artifacts.queries import read_prompts
+from cbir.artifacts.vectors import MISSING, Positions, Vectors, VectorSet, open_vectors
+from cbir.core.files import write_json
 from cbir.core.progress import progress
 from cbir.evaluation.classes import Classes, class_means
 from cbir.evaluation.metrics import mean, per_query
@@ -34,6 +39,15 @@ class _Prompts:
     classes: npt.NDArray[np.int64]
     texts: list[str]
     vectors: Vectors
+
+
+def write_prompt_metrics(out: Path, data: DataPaths, encoder: str, resamples: int, seed: int) -> None:
+    """Write the metrics of each prompt set; nothing if the encoder reads no text."""
+    if not data.vectors(encoder, "prompts").is_dir():
+        return
+    gallery, texts = (open_vectors(data.embeddings(encoder), encoder, kind) for kind in ("gallery", "prompts"))
+    labels = read_columns(data.images("gallery"), ["label"])["label"].combine_chunks()
+    write_json(out, compare_prompts(read_prompts(data.prompts), gallery, labels, texts, resamples, seed))
 
 
 def compare_prompts(

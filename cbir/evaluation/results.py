@@ -1,4 +1,4 @@
-"""Write the results of evaluate to `reports/`: means with intervals, runs, values per query and class, and duplicates."""
+"""Write the evaluation of an encoder: means with intervals, runs, values per query and class, and duplicates."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,12 +18,14 @@ from cbir.artifacts.metrics import (
     TEXT,
     Counts,
     Intervals,
+    Means,
     Metrics,
+    write_headline,
     write_intervals,
     write_metrics,
 )
 from cbir.artifacts.names import SEARCHES
-from cbir.artifacts.paths import ReportPaths
+from cbir.artifacts.paths import EvaluationPaths
 from cbir.artifacts.runs import (
     CONFUSION_SCHEMA,
     DUPLICATE_SCHEMA,
@@ -50,7 +52,7 @@ from cbir.evaluation.duplicates import (
     similar_pixels,
 )
 from cbir.evaluation.evaluate import SearchEvaluation, Values
-from cbir.evaluation.metrics import mean
+from cbir.evaluation.metrics import headline_k, mean
 from cbir.evaluation.params import EvaluateParams
 from cbir.evaluation.relevance import run_table
 from cbir.evaluation.statistics import LEVEL, bounds_of_means, classes_of
@@ -62,10 +64,9 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class _Evaluated:
-    """One task and encoder: the values of exact search, and the number of queries with a predicted class."""
+    """A task: the values of exact search, and the number of queries with a predicted class."""
 
     task: str
-    encoder: str
     queries: TaskQueries
     values: Values
     n_classified: int
@@ -76,10 +77,10 @@ class _Evaluated:
 
 
 class ResultsWriter:
-    """Collects evaluations and writes them to `reports/`."""
+    """Collects the evaluations of an encoder's tasks and writes them."""
 
-    def __init__(self, out: Path, collection: Collection, params: EvaluateParams) -> None:
-        self._paths, self._collection, self._params = ReportPaths(out), collection, params
+    def __init__(self, out: EvaluationPaths, encoder: str, collection: Collection, params: EvaluateParams) -> None:
+        self._paths, self._encoder, self._collection, self._params = out, encoder, collection, params
         self._image_queries = collection.queries.filter(pc.equal(collection.queries["task"], "cbir"))
         self._metrics = Metrics(
             data=Counts(
@@ -97,15 +98,15 @@ class ResultsWriter:
         self._confusions: list[pa.Table] = []
         self._pairs: list[DuplicatePair] = []
 
-    def add_index(self, encoder: str, folder: Path) -> None:
-        """Record the size of an encoder's index."""
-        self._metrics.data.index_bytes[encoder] = index_bytes(folder)
+    def add_index(self, folder: Path) -> None:
+        """Record the size of the index."""
+        self._metrics.data.index_bytes[self._encoder] = index_bytes(folder)
 
-    def add(self, encoder: str, task: str, queries: TaskQueries, searches: Mapping[str, SearchEvaluation]) -> None:
+    def add(self, task: str, queries: TaskQueries, searches: Mapping[str, SearchEvaluation]) -> None:
         """Add the evaluations of a task and write its runs, of the index and of exact search."""
-        exact, index = searches["exact"], searches["index"]
+        exact, index, encoder = searches["exact"], searches["index"], self._encoder
         n_classified = sum(int((~np.isnan(column)).sum()) for column in [*exact.accuracies.values()][:1])
-        self._evaluated.append(_Evaluated(task, encoder, queries, exact.values, n_classified))
+        self._evaluated.append(_Evaluated(task, queries, exact.values, n_classified))
         all_rows = np.ones(len(queries.ids), bool)
         self._add_means((task, encoder), exact.values, queries, all_rows)
         self._metrics.ceilings[task] = mean(exact.ceilings)
@@ -121,11 +122,11 @@ class ResultsWriter:
         if task == "cbir":
             min_cosine = self._params.duplicate_cosine
             self._pairs += same_vectors(exact.nearest_scores, exact.nearest_positions, encoder, min_cosine)
-        self._add_classes(task, encoder, queries, exact)
+        self._add_classes(task, queries, exact)
         for search in SEARCHES:
             evaluation = searches[search]
             run = run_table(queries.ids, evaluation.scores, evaluation.positions, self._collection.gallery_ids)
-            write_run(self._paths.run(task, encoder, search), run)
+            write_run(self._paths.run(task, search), run)
             values = evaluation.values | evaluation.accuracies
             self._per_query.append(_per_query_table(task, encoder, search, queries.table, values))
 
@@ -170,6 +171,22 @@ class ResultsWriter:
         write_per_query(self._paths.per_query, _stacked(tables))
         self._paths.runs.mkdir(parents=True, exist_ok=True)
 
+    def write_headline(self, path: Path) -> None:
+        """Write the metrics by which runs are usually compared, with the k nearest to 10."""
+        k, ann_k = (headline_k(ks) for ks in (self._params.ks, self._params.ann_ks))
+        names = (f"precision@{k}", f"success@{min(self._params.ks)}", "map_at_r")
+        headline: dict[str, dict[str, Means]] = {}
+        for done in self._evaluated:
+            means = self._metrics.of_task(done.task)[self._encoder]
+            kinds = [kind for kind, _ in _kinds_of_queries(done.task, done.queries.own_positions)]
+            with_index = self._metrics.ann[self._encoder][kinds[0]]
+            recall = f"ann_recall@{ann_k}"
+            headline[done.task] = {
+                self._encoder: {name: means[name] for name in names if name in means}
+                | ({recall: with_index[recall]} if recall in with_index else {})
+            }
+        write_headline(path, headline)
+
     def _add_means(self, path: tuple[str, ...], values: Values, queries: TaskQueries, rows: Mask) -> None:
         """Means over these rows and their intervals, under the same keys of metrics.json and intervals.json."""
         chosen = {name: column[rows] for name, column in values.items()}
@@ -189,15 +206,14 @@ class ResultsWriter:
                 others = np.ones(len(done.queries.ids), bool)
                 others[with_duplicate] = False
                 if others.any():
-                    self._add_means(("without_duplicates", done.encoder), done.values, done.queries, others)
+                    self._add_means(("without_duplicates", self._encoder), done.values, done.queries, others)
 
     def _duplicate_counts(self) -> dict[str, int]:
-        """The number of queries with a duplicate, in total and by each way of comparing."""
-        ways = [BYTES, PIXELS, *dict.fromkeys(done.encoder for done in self._evaluated if done.task == "cbir")]
-        counts = {way: len({pair.query for pair in self._pairs if pair.found_by == way}) for way in ways}
-        return {"queries": len({pair.query for pair in self._pairs}), **counts}
+        """The number of queries with a duplicate, by each way of comparing."""
+        ways = (BYTES, PIXELS, self._encoder)
+        return {way: len({pair.query for pair in self._pairs if pair.found_by == way}) for way in ways}
 
-    def _add_classes(self, task: str, encoder: str, queries: TaskQueries, exact: SearchEvaluation) -> None:
+    def _add_classes(self, task: str, queries: TaskQueries, exact: SearchEvaluation) -> None:
         classes = self._collection.classes
         query_classes = classes.of_queries(queries.table["label"].combine_chunks())
         n_queries, means = class_means(exact.values, query_classes, len(classes.labels))
@@ -208,7 +224,7 @@ class ResultsWriter:
             "queries": n_queries[with_queries],
         }
         columns |= {name: pa.array(column[with_queries], from_pandas=True) for name, column in means.items()}
-        self._classes.append(_with_task(task, encoder, pa.table(columns)))
+        self._classes.append(_with_task(task, self._encoder, pa.table(columns)))
         nearest = exact.nearest_positions[:, :_CONFUSED_RESULTS]
         result_classes = np.where(nearest == MISSING, MISSING, classes.of_gallery[nearest])
         pairs = confusions(result_classes, query_classes, len(classes.labels))
@@ -220,7 +236,7 @@ class ResultsWriter:
                 "share": pa.array([share for *_, share in pairs], pa.float64()),
             }
         )
-        self._confusions.append(_with_task(task, encoder, table).cast(CONFUSION_SCHEMA))
+        self._confusions.append(_with_task(task, self._encoder, table).cast(CONFUSION_SCHEMA))
 
     def _definitions(self) -> dict[str, Any]:
         """Metric -> its definition and, by task, its ceiling and the number of queries that it is defined for."""
@@ -228,12 +244,12 @@ class ResultsWriter:
         for done in self._evaluated:
             n_judged = len(done.queries.ids) - done.n_without_relevant
             ceilings = self._metrics.ceilings[done.task]
-            for name in self._metrics.of_task(done.task)[done.encoder]:
+            for name in self._metrics.of_task(done.task)[self._encoder]:
                 by_task.setdefault(name, {})[done.task] = {"queries": n_judged, "ceiling": ceilings.get(name, 1.0)}
             for k in self._params.ann_ks:
                 of_ann = {"queries": len(done.queries.ids), "ceiling": 1.0}
                 by_task.setdefault(f"ann_recall@{k}", {})[done.task] = of_ann
-            for name in self._metrics.categories.get(done.encoder, {}) if done.task == "cbir" else {}:
+            for name in self._metrics.categories.get(self._encoder, {}) if done.task == "cbir" else {}:
                 by_task.setdefault(name, {})[done.task] = {"queries": done.n_classified, "ceiling": 1.0}
         return {name: {**define(name), "tasks": tasks} for name, tasks in by_task.items()}
 

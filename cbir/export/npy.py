@@ -23,12 +23,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cbir.artifacts.images import read_columns
-from cbir.artifacts.names import ENCODERS
 from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.vectors import MISSING, Vectors, VectorSet, open_vectors, positions_of
 from cbir.core.errors import ConfigError, DataError, PassportError
 from cbir.core.files import replacing
 from cbir.evaluation.classes import Classes, unit_means
+from cbir.export.manifest import replace_earlier
 
 VECTOR_KINDS = ("gallery", "queries", "texts")
 MAX_TEXT_BYTES: Final = 4 * 2**30  # of one array of ids: a million ids of 1,000 characters
@@ -55,8 +55,8 @@ class ExportedArray:
     shape: tuple[int, ...]
 
 
-def export_npy(data: DataPaths, out: Path, encoders: Sequence[str] = ENCODERS) -> list[ExportedArray]:
-    """Write the files of `encoders` to `out`, and delete those of an earlier export, of all encoders.
+def export_npy(data: DataPaths, out: Path, encoders: Sequence[str]) -> list[ExportedArray]:
+    """Write the files of `encoders` to `out`, and delete those of an earlier export.
 
     Raises DataError when the pipeline has not run, the images are not those of the vectors, or an array of ids would be too
     large; PassportError when the encoders have vectors of different images; ConfigError when `out` is not a folder and cannot
@@ -64,8 +64,7 @@ def export_npy(data: DataPaths, out: Path, encoders: Sequence[str] = ENCODERS) -
     """
     columns = list(_columns(data, encoders))
     try:
-        for name in _all_names():  # first, so that even after a kill no file stays beside those of another export
-            (out / name).unlink(missing_ok=True)
+        replace_earlier(out, [column.name for column in columns])
         return [_write(out, column) for column in columns]
     except OSError as error:
         raise ConfigError(f"--out: expected a folder to write into, found {out}: {error.strerror}") from error
@@ -146,8 +145,3 @@ def _write(out: Path, column: Column) -> ExportedArray:
         for block in column.blocks:
             file.write(block.astype(column.dtype, copy=False).tobytes())
     return ExportedArray(path, column.dtype, column.shape)
-
-
-def _all_names() -> set[str]:
-    shared = {*(f"{kind}_ids.npy" for kind in VECTOR_KINDS), "gallery_labels.npy", "categories.npy"}
-    return shared | {f"{encoder}_{kind}.npy" for encoder in ENCODERS for kind in (*VECTOR_KINDS, "categories")}

@@ -24,13 +24,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cbir.artifacts.names import ENCODERS, SEARCHES, TASKS
+from cbir.artifacts.evaluations import read_collection
+from cbir.artifacts.names import SEARCHES, TASKS, read_encoder_names
 from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.artifacts.runs import read_run
 from cbir.artifacts.vectors import Scores, positions_of
 from cbir.core.errors import ConfigError, DataError
-from cbir.core.files import read_json, replacing
+from cbir.core.files import replacing
 from cbir.evaluation.collection import Collection, open_collection
+from cbir.export.manifest import replace_earlier
 from cbir.index.ordinals import ordinals, scores_of
 
 _UNESCAPED = "".join(sorted(set(string.punctuation) - set("%#")))
@@ -48,7 +50,7 @@ class ExportedFile:
 def export(data: DataPaths, reports: ReportPaths, out: Path) -> list[ExportedFile]:
     """Write <task>.qrels and <task>_<encoder>_<search>.run for each run of the reports; a run's tag is its file's name.
 
-    Files of these names from an earlier export are deleted.
+    The files of an earlier export are deleted.
 
     Raises DataError when there is no run, or the runs are over other data than `data`; ConfigError when `out` is not a folder
     and cannot be created.
@@ -56,18 +58,17 @@ def export(data: DataPaths, reports: ReportPaths, out: Path) -> list[ExportedFil
     collection = open_collection(data)
     _check_collection(collection, reports)
     runs = {
-        f"{task}_{encoder}_{search}.run": reports.run(task, encoder, search)
-        for task, encoder, search in product(TASKS, ENCODERS, SEARCHES)
+        f"{task}_{encoder}_{search}.run": reports.evaluation(encoder).run(task, search)
+        for task, encoder, search in product(TASKS, read_encoder_names(reports.encoders), SEARCHES)
     }
     present = {name: path for name, path in runs.items() if path.exists()}
     if not present:
-        raise DataError(f"{reports.runs} holds no run: run `dvc repro`")
+        raise DataError(f"{reports.all_evaluations} holds no run: run `dvc repro`")
     tasks = [task for task in TASKS if any(name.startswith(f"{task}_") for name in present)]
     try:
+        replace_earlier(out, [*(f"{task}.qrels" for task in tasks), *present])
         files = [_write_qrels(out / f"{task}.qrels", collection, task) for task in tasks]
         files += [_write_run(out / name, read_run(path)) for name, path in present.items()]
-        for name in {*runs, *(f"{task}.qrels" for task in TASKS)} - {file.path.name for file in files}:
-            (out / name).unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"--out: expected a folder to write into, found {out}: {error.strerror}") from error
     return files
@@ -97,11 +98,12 @@ def strictly_falling(scores: Scores) -> Scores:
 
 
 def _check_collection(collection: Collection, reports: ReportPaths) -> None:
-    recorded = read_json(reports.test_collection)
+    recorded = read_collection(reports)
     for part, identity in collection.identity.items():
         if recorded.get(part) != identity:
             raise DataError(
-                f"{reports.runs}: expected runs over the present {part} of data/, found other {part}: run `dvc repro`"
+                f"{reports.all_evaluations}: expected runs over the present {part} of data/, found other {part}: "
+                "run `dvc repro`"
             )
 
 

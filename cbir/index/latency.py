@@ -1,6 +1,5 @@
 """Search latency of an index: single queries one after another, then all queries in one batch, after warm-up."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -9,6 +8,7 @@ from typing import Any
 import faiss
 import numpy as np
 
+from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.vectors import Vectors, VectorSet, open_vectors
 from cbir.core.files import write_json
 from cbir.index.build import build_index
@@ -24,35 +24,25 @@ _MODALITIES = {"queries": "image", "texts": "text"}  # kind of vectors -> key in
 
 
 def write_latency(
-    out: Path,
-    embeddings: Path,
-    indexes: Path,
-    encoders: Sequence[str],
-    params: SearchParams,
-    threads: int,
-    n_queries: int,
-    seed: int,
+    out: Path, data: DataPaths, encoder: str, params: SearchParams, threads: int, n_queries: int, seed: int
 ) -> None:
-    """Measure each encoder's index, and exact search, on a sample of at most n_queries image queries and text queries."""
+    """Measure an encoder's index, and exact search, on a sample of at most n_queries image queries and text queries."""
+    folder = data.embeddings(encoder)
+    vectors = open_vectors(folder, encoder, "gallery")
+    index = open_index(data.index(encoder), vectors)
+    k = min(_K, index.ntotal)
+    exact = index if kind_of(index).is_exact else _flat(vectors, threads)
     measured: dict[str, Any] = {}
-    k = _K
-    for encoder in encoders:
-        folder = embeddings / encoder
-        vectors = open_vectors(folder, encoder, "gallery")
-        index = open_index(indexes / encoder, vectors)
-        k = min(_K, index.ntotal)
-        exact = index if kind_of(index).is_exact else _flat(vectors, threads)
-        measured[encoder] = {}
-        for kind, modality in _MODALITIES.items():
-            query_vectors = open_vectors(folder, encoder, kind) if (folder / kind).exists() else None
-            if query_vectors is None or len(query_vectors.ids) == 0:
-                continue
-            queries = _sample(query_vectors, n_queries, seed)
-            measured[encoder][modality] = {
-                "index": measure_latency(index, queries, k, params, threads),
-                "exact": measure_latency(exact, queries, k, SearchParams(), threads),
-            }
-    write_json(out, {"encoders": measured, "k": k, "threads": threads})
+    for kind, modality in _MODALITIES.items():
+        query_vectors = open_vectors(folder, encoder, kind) if (folder / kind).exists() else None
+        if query_vectors is None or len(query_vectors.ids) == 0:
+            continue
+        queries = _sample(query_vectors, n_queries, seed)
+        measured[modality] = {
+            "index": measure_latency(index, queries, k, params, threads),
+            "exact": measure_latency(exact, queries, k, SearchParams(), threads),
+        }
+    write_json(out, {"encoders": {encoder: measured}, "k": k, "threads": threads})
 
 
 def measure_latency(index: faiss.Index, queries: Vectors, k: int, params: SearchParams, threads: int) -> dict[str, Any]:

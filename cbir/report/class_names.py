@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
+from cbir.artifacts.evaluations import read_all_confusions, read_classes
 from cbir.artifacts.paths import ReportPaths
-from cbir.artifacts.runs import read_confusions, read_open_table
 
 
 def read_class_names(reports: ReportPaths) -> dict[str, str]:
@@ -11,7 +11,7 @@ def read_class_names(reports: ReportPaths) -> dict[str, str]:
 
     Where a class has several names, separated by commas, the first is used.
     """
-    classes, confusions = read_open_table(reports.classes), read_confusions(reports.confusions)
+    classes, confusions = read_classes(reports), read_all_confusions(reports)
     if "name" not in classes.column_names:
         return {}
     names = dict(zip(confusions["found"].to_pylist(), confusions["found_name"].to_pylist(), strict=True))

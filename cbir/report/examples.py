@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cbir.artifacts.evaluations import read_all_confusions, read_per_query
 from cbir.artifacts.paths import ReportPaths
-from cbir.artifacts.runs import read_confusions, read_open_table
 from cbir.report.judged import ExampleHit, ExampleQuery, JudgedCollection
 
 SAMPLE: Final = "sample"
@@ -54,9 +54,9 @@ def choose_examples(collection: JudgedCollection, reports: ReportPaths, sampled:
 
     sampled : size of the random sample.  Raises DataError if data and reports are from different runs.
     """
-    per_query = read_open_table(reports.per_query)
+    per_query = read_per_query(reports)
     exact = per_query.filter(pc.equal(per_query["search"], "exact"))
-    confusions = read_confusions(reports.confusions)
+    confusions = read_all_confusions(reports)
     return [
         example
         for task, encoder in dict.fromkeys(zip(exact["task"].to_pylist(), exact["encoder"].to_pylist(), strict=True))
@@ -77,7 +77,7 @@ def _examples_of(
     metrics = _select(exact, task, encoder)
     rows = metrics.select([name for name in _COLUMNS if name in metrics.column_names]).to_pylist()
     kinds = _choose(rows, _select(confusions, task, encoder)["label"].to_pylist(), sampled, seed)
-    hits = collection.hits(reports.run(task, encoder, "exact"), kinds)
+    hits = collection.hits(reports.evaluation(encoder).run(task, "exact"), kinds)
     map_at_r = {row["query_id"]: row.get("map_at_r") for row in rows}
     for query_id, kind in kinds.items():
         yield Example(kind, task, encoder, collection.query(query_id), map_at_r[query_id], hits[query_id])

@@ -5,15 +5,15 @@ from typing import Any, NamedTuple
 
 from cbir.artifacts.latency import Latency, SearchTimes
 from cbir.artifacts.metrics import TEXT, Bounds, Intervals, Means, Metrics, evaluated
-from cbir.artifacts.names import ENCODERS, MODALITIES
+from cbir.artifacts.names import MODALITIES
 from cbir.artifacts.prompt_metrics import PromptSetMetrics
+from cbir.evaluation.metrics import headline_k
 from cbir.index.kinds import KINDS
 from cbir.report.class_names import full_name
 from cbir.report.failures import Failures
 from cbir.report.figures import flatten
 from cbir.report.provenance import Provenance
 
-_K = 10  # where a single k is shown, it is the one nearest to this
 _AS_FAST = 1.1  # exact search counts as equally fast up to this multiple of the index's time: times vary as much
 
 
@@ -53,11 +53,13 @@ class TimedSearch(NamedTuple):
 class Facts:
     """The contents of a report.
 
+    encoders : the names of the run's encoders.
     passports, builds : encoder -> passport and build of its index.  quarantine, duplicates : rows of these tables.
-    failures : (task, encoder) -> failures.  prompts : prompt set -> metrics.  names : label -> name of the class.
+    failures : (task, encoder) -> failures.  prompts : encoder -> prompt set -> metrics.  names : label -> name of the class.
     timings : stage -> times.
     """
 
+    encoders: list[str]
     metrics: Metrics
     intervals: Intervals
     latency: Latency
@@ -67,7 +69,7 @@ class Facts:
     quarantine: list[dict[str, Any]]
     duplicates: list[dict[str, Any]]
     failures: dict[tuple[str, str], Failures]
-    prompts: dict[str, PromptSetMetrics]
+    prompts: dict[str, dict[str, PromptSetMetrics]]
     names: dict[str, str]
     timings: dict[str, dict[str, Any]]
     provenance: Provenance
@@ -88,7 +90,7 @@ class Facts:
     def settings(self) -> dict[str, list[str]]:
         """Name of a setting -> one value per encoder."""
         rows: dict[str, list[str]] = {}
-        for encoder in ENCODERS:
+        for encoder in self.encoders:
             vectors, index = self.vectors(encoder), self.passports[encoder]
             preprocessing = vectors["preprocessing"]
             for name, value in {
@@ -107,7 +109,7 @@ class Facts:
     @property
     def passport_rows(self) -> dict[str, list[str]]:
         """Field of the passports of indexes and vectors -> one value per encoder."""
-        passports = [flatten(self.passports[encoder]) for encoder in ENCODERS]
+        passports = [flatten(self.passports[encoder]) for encoder in self.encoders]
         names = dict.fromkeys(name for passport in passports for name in passport)
         return {name: [passport.get(name, "-") for passport in passports] for name in names}
 
@@ -136,7 +138,7 @@ class Facts:
     def headline(self) -> dict[str, list[Estimate]]:
         """The most important metrics: name -> one estimate for each (task, encoder) in `evaluated`."""
         ks = self._ks("precision")
-        k, smallest_k, recall = _nearest(ks), min(ks, default=1), f"ann_recall@{self.ann_k}"
+        k, smallest_k, recall = headline_k(ks), min(ks, default=1), f"ann_recall@{self.ann_k}"
         indexed = [self._index_metrics_of(task, encoder) for task, encoder in self.evaluated]
         rows = {
             f"precision@{k}": self._estimates(f"precision@{k}"),
@@ -167,6 +169,11 @@ class Facts:
     def without_k(self, task: str) -> list[str]:
         """Return the task's metrics that use the whole ranking, in the order of metrics.json."""
         return [name for name in self._names(task) if "@" not in name]
+
+    @property
+    def queries_with_duplicates(self) -> int:
+        """The number of image queries with a copy in the gallery."""
+        return len({pair["query_id"] for pair in self.duplicates})
 
     @property
     def without_duplicates(self) -> dict[str, list[Estimate]]:
@@ -205,12 +212,12 @@ class Facts:
     @property
     def ann_k(self) -> int:
         """The k of ann_recall@k that is shown: the one nearest to 10."""
-        return _nearest(self.ann_ks)
+        return headline_k(self.ann_ks)
 
     @property
     def cost_k(self) -> int:
         """The k of precision@k where a single one is shown: the one nearest to 10."""
-        return _nearest(self._ks("precision"))
+        return headline_k(self._ks("precision"))
 
     @property
     def index_metrics(self) -> list[IndexMetrics]:
@@ -293,7 +300,3 @@ class Facts:
     def _ks(self, family: str) -> list[int]:
         names = {name for kinds in self.metrics.ann.values() for values in kinds.values() for name in values}
         return sorted(int(name.partition("@")[2]) for name in names if name.startswith(f"{family}@"))
-
-
-def _nearest(ks: list[int]) -> int:
-    return min(ks, key=lambda k: (abs(k - _K), k), default=_K)

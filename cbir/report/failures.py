@@ -6,8 +6,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cbir.artifacts.evaluations import read_all_confusions, read_classes, read_per_query
 from cbir.artifacts.paths import ReportPaths
-from cbir.artifacts.runs import read_confusions, read_open_table
 
 _ROWS = 5  # of each table
 Rows = list[dict[str, Any]]
@@ -17,7 +17,7 @@ Rows = list[dict[str, Any]]
 class Failures:
     """The worst results of a task and encoder, worst first.
 
-    classes : rows of classes.parquet.  confusions : of confusions.parquet.  queries : of per_query.parquet.
+    classes, confusions, queries : rows of classes.parquet, confusions.parquet and per_query.parquet.
     """
 
     classes: Rows
@@ -27,8 +27,7 @@ class Failures:
 
 def read_failures(reports: ReportPaths) -> dict[tuple[str, str], Failures]:
     """Return (task, encoder) -> failures with exact search."""
-    classes, per_query = read_open_table(reports.classes), read_open_table(reports.per_query)
-    confusions = read_confusions(reports.confusions)
+    classes, per_query, confusions = read_classes(reports), read_per_query(reports), read_all_confusions(reports)
     places = dict.fromkeys(zip(per_query["task"].to_pylist(), per_query["encoder"].to_pylist(), strict=True))
     return {
         (task, encoder): Failures(

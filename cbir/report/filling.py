@@ -7,7 +7,6 @@ from typing import Any, Final
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from cbir.artifacts.metrics import GALLERY_IMAGE, IMAGE, TEXT
-from cbir.artifacts.names import ENCODERS
 from cbir.core.files import replacing
 from cbir.report.figures import at_each, counted, figure, megabytes, seconds, whole
 
@@ -43,7 +42,6 @@ def fill(
         "at_each": at_each,
         "tasks": TASK_DESCRIPTIONS,
         "query_kinds": QUERY_KINDS,
-        "encoders": ENCODERS,
         **globals_,
     }
     page = environment.get_template(template).render(values)

@@ -6,11 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from cbir.artifacts.evaluations import read_classes, read_definitions
 from cbir.artifacts.maps import read_map
-from cbir.artifacts.names import ENCODERS
 from cbir.artifacts.paths import DataPaths, ReportPaths
-from cbir.artifacts.runs import read_open_table
-from cbir.core.files import read_json
 from cbir.core.text import printable
 from cbir.report.charts import Dot, Series, bar_chart, line_chart, scatter_chart
 from cbir.report.class_names import short_name
@@ -38,15 +36,15 @@ def write_html(
     thumbnail_px: int,
 ) -> None:
     """Write the page."""
-    maps, sheets = _maps(data, facts.names)
-    classes = _classes(facts, read_open_table(reports.classes))
+    maps, sheets = _maps(data, facts)
+    classes = _classes(facts, read_classes(reports))
     duplicates = [(collection.query(pair["query_id"]), pair) for pair in facts.duplicates[: _MAX_ROWS["duplicates"]]]
     copies = {str(image_id) for query, pair in duplicates for image_id in (query.image_id, pair["image_id"])}
     write_page(
         out,
         "report.html.j2",
         facts.names,
-        read_json(reports.definitions),
+        read_definitions(reports),
         facts=facts,
         notes=notes(facts),
         verdict=verdict(facts),
@@ -125,18 +123,18 @@ def _best_and_worst(facts: Facts, classes: Mapping[tuple[str, str], Rows]) -> li
     return charts
 
 
-def _maps(data: DataPaths, class_names: dict[str, str]) -> tuple[list[dict[str, Any]], list[Sheet]]:
+def _maps(data: DataPaths, facts: Facts) -> tuple[list[dict[str, Any]], list[Sheet]]:
     """Return the map of each encoder, and the sheets of their thumbnails; maps of the same images share a sheet."""
     maps: list[dict[str, Any]] = []
     sheets: dict[tuple[str, ...], Sheet] = {}
-    for encoder in ENCODERS:
+    for encoder in facts.encoders:
         table = read_map(data.map(encoder))
         if table.num_rows == 0:
             continue
         ids = tuple(table["image_id"].to_pylist())
         if ids not in sheets:
             sheets[ids] = read_sheet(data.images("gallery"), ids, _TILE_PX)
-        names = dict(zip(table["label"].to_pylist(), table["label_name"].to_pylist(), strict=True)) | class_names
+        names = dict(zip(table["label"].to_pylist(), table["label_name"].to_pylist(), strict=True)) | facts.names
         distinct, numbers = _numbered(
             ["no class" if label is None else short_name(label, names) for label in table["label"].to_pylist()]
         )

@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Callable
 
 from cbir.artifacts.metrics import GALLERY_IMAGE
-from cbir.artifacts.names import ENCODERS, REAL_ENCODERS, TASKS
+from cbir.artifacts.names import REAL_ENCODERS, TASKS
+from cbir.core.text import listed
 from cbir.report.facts import Facts
 
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,12}")
@@ -21,13 +22,13 @@ def notes(facts: Facts) -> list[str]:
 
 def _about_weights(facts: Facts) -> list[str]:
     sentences = []
-    demo = _encoders(lambda encoder: facts.vectors(encoder)["origin"] == "demo")
+    demo = _encoders(facts, lambda encoder: facts.vectors(encoder)["origin"].startswith("demo:"))
     if demo:
         sentences.append(
             f"The demo weights of {demo} were trained only on this project's drawn shapes: these metrics say nothing about "
             f"photographs. For real encoders, {REAL_ENCODERS}."
         )
-    random = _encoders(lambda encoder: facts.vectors(encoder)["origin"].startswith("random:"))
+    random = _encoders(facts, lambda encoder: facts.vectors(encoder)["origin"].startswith("random:"))
     if random:
         sentences.append(
             f"The weights of {random} are random, not trained: these metrics show that the pipeline runs, but say nothing "
@@ -75,7 +76,7 @@ def _about_ignored_files(ignored: dict[str, int]) -> list[str]:
 
 def _about_images(facts: Facts) -> list[str]:
     sentences = []
-    copies = facts.metrics.data.duplicates["queries"]
+    copies = facts.queries_with_duplicates
     if copies == 1:
         sentences.append("1 image query has a copy in the gallery: *Duplicates* shows the metrics without it.")
     elif copies:
@@ -97,7 +98,7 @@ def _about_images(facts: Facts) -> list[str]:
 
 def _about_training_classes(facts: Facts) -> list[str]:
     data_set = _SUBSETS_OF_IMAGENET.get(facts.summary["dataset"])
-    trained = _encoders(lambda encoder: str(facts.vectors(encoder)["tag"]).startswith(_IMAGENET_TAG))
+    trained = _encoders(facts, lambda encoder: str(facts.vectors(encoder)["tag"]).startswith(_IMAGENET_TAG))
     if data_set is None or not trained:
         return []
     return [
@@ -106,5 +107,5 @@ def _about_training_classes(facts: Facts) -> list[str]:
     ]
 
 
-def _encoders(matches: Callable[[str], bool]) -> str:
-    return " and ".join(encoder for encoder in ENCODERS if matches(encoder))
+def _encoders(facts: Facts, matches: Callable[[str], bool]) -> str:
+    return listed([encoder for encoder in facts.encoders if matches(encoder)])

@@ -1,4 +1,4 @@
-"""The points that `dvc plots show` draws as dvc.yaml says: small JSON lists with a column for each task and encoder."""
+"""The points that `dvc plots show` draws as dvc.yaml says: small JSON lists with a point for each task, encoder and x."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,14 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from cbir.artifacts.names import ENCODERS_OF_TASK
 from cbir.core.files import fresh_folder, replacing
 from cbir.report.facts import Facts
 
 Point = dict[str, str | float | None]
-
-# each point has all columns: DVC stops at one that is absent
-_COLUMNS = [f"{task} {encoder}" for task, encoders in ENCODERS_OF_TASK.items() for encoder in encoders]
 
 
 def write_plots(out: Path, facts: Facts, classes: pa.Table) -> None:
@@ -30,44 +26,37 @@ def write_plots(out: Path, facts: Facts, classes: pa.Table) -> None:
 
 
 def _over_k(facts: Facts, family: str) -> list[Point]:
-    """Return a point for each k: the means with exact search."""
-    ks = sorted({k for task, _ in facts.evaluated for k in facts.families(task).get(family, ())})
+    """Return a point for each task, encoder and k: the means with exact search."""
     return [
-        {
-            "k": k,
-            **_columns(
-                {
-                    (task, encoder): facts.metrics.of_task(task)[encoder].get(f"{family}@{k}")
-                    for task, encoder in facts.evaluated
-                }
-            ),
-        }
-        for k in ks
+        {"series": f"{task} {encoder}", "k": k, family: means[f"{family}@{k}"]}
+        for task, encoder in facts.evaluated
+        for means in [facts.metrics.of_task(task)[encoder]]
+        for k in facts.families(task).get(family, ())
+        if f"{family}@{k}" in means
     ]
 
 
 def _recall_latency(facts: Facts) -> list[Point]:
     """Return a point for each index, and for exact search: ann_recall and the time of one search."""
     return [
-        {"p50_ms": timed.p50_ms, "search": timed.search, **_columns({(timed.task, timed.encoder): timed.recall})}
+        {
+            "series": f"{timed.task} {timed.encoder}",
+            "search": timed.search,
+            "p50_ms": timed.p50_ms,
+            "ann_recall": timed.recall,
+        }
         for timed in facts.recall_over_time
     ]
 
 
 def _by_class(classes: pa.Table, name: str) -> list[Point]:
-    """Return a point for each class: its mean with exact search."""
+    """Return a point for each task, encoder and class: its mean with exact search."""
     if name not in classes.column_names:
         return []
-    values: dict[str, dict[tuple[str, str], float | None]] = {}
-    for row in classes.to_pylist():
-        values.setdefault(row["label"], {})[row["task"], row["encoder"]] = row[name]
-    return [{"class": label, **_columns(values[label])} for label in sorted(values)]
-
-
-def _columns(values: Mapping[tuple[str, str], float | None]) -> Point:
-    """Return the value of each column, null where there is none."""
-    named = {f"{task} {encoder}": value for (task, encoder), value in values.items()}
-    return {name: named.get(name) for name in _COLUMNS}
+    return [
+        {"series": f"{row['task']} {row['encoder']}", "class": row["label"], "precision": row[name]}
+        for row in classes.to_pylist()
+    ]
 
 
 def _write(path: Path, points: Sequence[Mapping[str, Any]]) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import subprocess
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -70,10 +71,10 @@ class Provenance:
         return "all files match dvc.lock (for folders and large files, only their existence was checked)"
 
 
-def read_provenance(root: Path) -> Provenance:
-    """Read the provenance of the repository in `root`.  Raises DataError if dvc.lock is not readable."""
+def read_provenance(root: Path, encoders: Collection[str]) -> Provenance:
+    """Read the provenance of the run of these encoders in `root`.  Raises DataError if dvc.lock is not readable."""
     revision, doubt, changed = _read_git(root)
-    params, outputs = read_lock(root / "dvc.lock")
+    params, outputs = read_lock(root / "dvc.lock", encoders)
     earlier = tuple(output for output in outputs if output.stage != _OWN_STAGE)
     return Provenance(
         revision,
@@ -116,15 +117,20 @@ def _git(root: Path, *arguments: str) -> str:
     return process.stdout.decode("utf-8", "backslashreplace")
 
 
-def read_lock(path: Path) -> tuple[dict[str, Any], tuple[Output, ...]]:
+def read_lock(path: Path, encoders: Collection[str]) -> tuple[dict[str, Any], tuple[Output, ...]]:
     """Return the parameters that the stages read, by name, and their outputs; both are empty if there is no dvc.lock.
 
+    encoders : of the run; DVC keeps the stages of encoders that an earlier run had.
     Raises DataError if the file is not one that DVC writes.
     """
     if not path.is_file():
         return {}, ()
     try:
-        stages = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("stages", {})
+        stages = {
+            name: stage
+            for name, stage in (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("stages", {}).items()
+            if "@" not in name or name.partition("@")[2] in encoders
+        }
         params: dict[str, Any] = {}
         for stage in stages.values():
             for values in stage.get("params", {}).values():

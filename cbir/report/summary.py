@@ -23,8 +23,7 @@ def main() -> None:
     console.print(_table(facts))
     for line in (
         f"report   {reports.html}",
-        f"metrics  {reports.metrics}",
-        f"runs     {reports.runs}/",
+        f"metrics  {reports.all_headlines}/, all of them in {reports.all_evaluations}/",
         "search   `make app` in a browser, `.venv/bin/cbir search a red star` in this terminal",
     ):
         console.print(line, markup=False, highlight=False)

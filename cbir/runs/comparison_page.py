@@ -5,13 +5,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cbir.artifacts.evaluations import read_definitions, read_intervals, read_metrics
 from cbir.artifacts.images import read_columns
-from cbir.artifacts.metrics import Intervals, Metrics, evaluated, read_intervals, read_metrics
-from cbir.artifacts.names import TASKS
+from cbir.artifacts.metrics import Intervals, Metrics, evaluated
+from cbir.artifacts.names import TASKS, read_encoder_names
 from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.artifacts.queries import read_qrels, read_query_list
 from cbir.core.errors import DataError
-from cbir.core.files import read_json
 from cbir.core.text import printable
 from cbir.evaluation.collection import GALLERY_COLUMNS, QUERY_COLUMNS, collection_identity
 from cbir.report.charts import Series, bar_chart, line_chart
@@ -22,18 +22,9 @@ from cbir.report.judged import ExampleHit, ExampleQuery, JudgedCollection
 from cbir.report.page import drawings, read_pictures, write_page
 from cbir.report.provenance import matches_lock, read_lock, read_provenance
 from cbir.runs.compare import COMPARED_METRICS, IDENTICAL, Comparison, compare
-from cbir.runs.opening import LOCK, RUN_FILES, open_reports, read_run, revision_of
+from cbir.runs.opening import LOCK, open_reports, read_run, revision_of
 
 _PATHS = ReportPaths()
-_FILES = (
-    *RUN_FILES,
-    _PATHS.metrics,
-    _PATHS.intervals,
-    _PATHS.definitions,
-    _PATHS.classes,
-    _PATHS.confusions,
-    _PATHS.runs,
-)
 _MAIN_METRIC = "map_at_r"  # of classes and queries
 _MAX_BARS = 8  # classes that lost most, and classes that gained most
 _NAME_CHARACTERS = 40  # of a run, in a chart
@@ -77,7 +68,7 @@ def write_comparison(
     first whose test collection is that of the runs.
     Raises DataError when the runs cannot be compared (see `cbir.runs.compare.compare`) or a file is damaged.
     """
-    with open_reports(names[0], _FILES) as base, open_reports(names[1], _FILES) as other:
+    with open_reports(names[0], _files) as base, open_reports(names[1], _files) as other:
         sides = [_read_side(name, reports) for name, reports in zip(names, (base, other), strict=True)]
         runs = [read_run(side.name, side.reports) for side in sides]
         comparisons = compare(runs, COMPARED_METRICS, resamples, seed)
@@ -89,9 +80,10 @@ def write_comparison(
             out,
             "comparison.html.j2",
             class_names,
-            read_json(base.definitions),
+            read_definitions(base),
             package="cbir.runs",
             sides=sides,
+            encoders=read_encoder_names(base.encoders),
             settings=_differing_settings(sides),
             notes=_notes(sides),
             comparisons=comparisons,
@@ -115,19 +107,28 @@ def title_of(name: str) -> str:
     return f"{folder.parent.name}/{folder.name}" if folder.name == _PATHS.root.name else folder.name
 
 
+def _files(encoder: str) -> list[Path]:
+    return [_PATHS.evaluation(encoder).root, _PATHS.headline(encoder)]
+
+
 def _read_side(name: str, reports: ReportPaths) -> Side:
-    metrics, intervals = read_metrics(reports.metrics), read_intervals(reports.intervals)
-    root = reports.root.parent
-    params, outputs = read_lock(root / LOCK)
+    metrics, intervals = read_metrics(reports), read_intervals(reports)
+    root, encoders = reports.root.parent, read_encoder_names(reports.encoders)
+    params, outputs = read_lock(root / LOCK, encoders)
     # In a copy of reports/, dvc.lock may belong to a later run.
-    locked = [output for output in outputs if output.path == str(_PATHS.metrics)]
-    is_own_lock = reports.root.name == _PATHS.root.name and any(matches_lock(root, output) for output in locked)
+    headlines = {str(_PATHS.headline(encoder)) for encoder in encoders}
+    locked = [output for output in outputs if output.path in headlines]
+    is_own_lock = (
+        reports.root.name == _PATHS.root.name
+        and len(locked) == len(headlines)
+        and all(matches_lock(root, output) for output in locked)
+    )
     if not Path(name).is_dir():
         origin = f"git revision {revision_of(name)}"
     else:
         origin = f"reports of the folder {title_of(name)}"
         if is_own_lock:
-            origin += f"; git revision: {read_provenance(root).git_description}"
+            origin += f"; git revision: {read_provenance(root, encoders).git_description}"
     return Side(title_of(name), origin, reports, metrics, intervals, flatten(params) if is_own_lock else {})
 
 
@@ -209,7 +210,7 @@ def _changed_queries(
     """The queries that lost most, then those that gained most; none where a run has no run tables."""
     for comparison in comparisons:
         changes = (*comparison.lost, *comparison.won)
-        tables = [side.reports.run(*comparison.group) for side in sides]
+        tables = [side.reports.evaluation(comparison.encoder).run(comparison.task, comparison.search) for side in sides]
         if not changes or not all(table.is_file() for table in tables):
             continue
         before, after = (collection.hits(table, [change.name for change in changes]) for table in tables)

@@ -21,8 +21,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, NamedTuple, Self
 
-from cbir.artifacts.latency import Latency, read_latency
-from cbir.artifacts.metrics import Intervals, Metrics, read_intervals, read_metrics
+from cbir.artifacts.evaluations import read_intervals, read_latency, read_metrics
+from cbir.artifacts.latency import Latency
+from cbir.artifacts.metrics import Intervals, Metrics
 from cbir.artifacts.paths import ReportPaths
 from cbir.core.errors import ConfigError
 from cbir.runs.opening import open_reports
@@ -44,7 +45,6 @@ _WITHOUT_EFFECT = (
 _GENERATED = (":!dvc.lock", ":!params.yaml", ":!reports")
 _EXPERIMENT = re.compile(r"(\w+) (refs/exps/\w{2}/\w{38}/(.+))")
 _RUNNING = re.compile(r"Running stage '(.+)':")
-_RESULT_FILES = (ReportPaths().metrics, ReportPaths().intervals, ReportPaths().latency)
 FINGERPRINT_CHARACTERS = 8
 _STOP_TIMEOUT_S = 30
 
@@ -152,10 +152,8 @@ class ExperimentRunner:
 
     def read(self, experiment: Experiment) -> Results:
         """Read an experiment's results.  Raises DataError when they are missing from the cache or of another version."""
-        with open_reports(experiment.revision, _RESULT_FILES) as reports:
-            return Results(
-                read_metrics(reports.metrics), read_intervals(reports.intervals), read_latency(reports.latency)
-            )
+        with open_reports(experiment.revision, _files_of_results) as reports:
+            return Results(read_metrics(reports), read_intervals(reports), read_latency(reports))
 
     def run(self, name: str, overrides: Sequence[str], log: Path, on_stage: Callable[[str], None]) -> Experiment:
         """Run one experiment.
@@ -226,6 +224,11 @@ class ExperimentRunner:
         if experiments:
             refspecs = [f"{experiment.reference}:{experiment.reference}" for experiment in experiments]
             _git("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--force", str(self._clone), *refspecs)
+
+
+def _files_of_results(encoder: str) -> list[Path]:
+    reports = ReportPaths()
+    return [reports.evaluation(encoder).metrics, reports.evaluation(encoder).intervals, reports.latency(encoder)]
 
 
 def _stop(process: subprocess.Popen[str]) -> None:

@@ -1,7 +1,7 @@
 """Open a run by name: a folder of reports, a git revision or a DVC experiment."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from cbir.artifacts.evaluations import read_collection, read_per_query
+from cbir.artifacts.names import read_encoder_names
 from cbir.artifacts.paths import ReportPaths
-from cbir.artifacts.runs import read_open_table
 from cbir.core.errors import DataError
-from cbir.core.files import read_json
 
 LOCK = Path("dvc.lock")
-RUN_FILES = (ReportPaths().test_collection, ReportPaths().per_query)
 _COLUMNS = ("query_id", "task", "encoder", "search", "subset", "label")
 
 
@@ -33,11 +32,11 @@ class Run:
 
 
 @contextmanager
-def open_reports(name: str, files: Sequence[Path]) -> Iterator[ReportPaths]:
+def open_reports(name: str, files: Callable[[str], Sequence[Path]]) -> Iterator[ReportPaths]:
     """The reports of a run, while the block runs; dvc.lock is beside their folder if the run has one.
 
     name : a folder, which is used as it is, or a git revision or DVC experiment of this repository, whose `files` are copied.
-    files : paths in the repository.
+    files : encoder -> paths in the repository.
     Raises DataError when there is no run of that name, or its files are not in the cache.
     """
     folder = Path(name)
@@ -46,29 +45,34 @@ def open_reports(name: str, files: Sequence[Path]) -> Iterator[ReportPaths]:
         yield ReportPaths(reports if reports.is_dir() else folder)
         return
     with tempfile.TemporaryDirectory() as copies:
-        _copy_files(name, files, Path(copies), optional=[LOCK])
+        _copy_files(name, files, Path(copies))
         yield ReportPaths(Path(copies) / ReportPaths().root)
+
+
+def files_of_run(encoder: str) -> list[Path]:
+    """The files of an encoder that `read_run` reads."""
+    evaluation = ReportPaths().evaluation(encoder)
+    return [evaluation.test_collection, evaluation.per_query]
 
 
 def open_run(name: str) -> Run:
     """Open a run by its name.  Raises DataError as `open_reports` and `read_run` do."""
-    with open_reports(name, RUN_FILES) as reports:
+    with open_reports(name, files_of_run) as reports:
         return read_run(name, reports)
 
 
 def read_run(name: str, reports: ReportPaths) -> Run:
     """Read a run from its reports.  Raises DataError when a file is absent, damaged or of another version."""
-    collection = read_json(reports.test_collection)
-    table = read_open_table(reports.per_query)
+    collection, table = read_collection(reports), read_per_query(reports)
     if not is_identity(collection.get("gallery")):
         raise DataError(
-            f"{reports.test_collection}: expected the gallery's rows and hash, found {collection.get('gallery')!r}: "
+            f"{reports.all_evaluations}: expected the gallery's rows and hash, found {collection.get('gallery')!r}: "
             "run `dvc repro --force evaluate`"
         )
     missing = [column for column in _COLUMNS if column not in table.column_names]
     if missing:
         raise DataError(
-            f"{reports.per_query}: expected a column '{missing[0]}', found {', '.join(table.column_names)}: "
+            f"{reports.all_evaluations}: expected a column '{missing[0]}', found {', '.join(table.column_names)}: "
             "run `dvc repro --force evaluate`"
         )
     return Run(name, collection, table)
@@ -86,20 +90,26 @@ def revision_of(name: str) -> str:
     return str(DVCFileSystem(rev=name).repo.get_rev())
 
 
-def _copy_files(name: str, paths: Sequence[Path], out: Path, optional: Sequence[Path]) -> None:
-    """Copy files or folders of a git revision or DVC experiment to the same paths below `out`.
-
-    optional : further paths, copied where they exist.
-    """
+def _copy_files(name: str, files: Callable[[str], Sequence[Path]], out: Path) -> None:
+    """Copy the files of each encoder of a git revision or DVC experiment, and its dvc.lock, to the same paths below `out`."""
     from dvc.api import DVCFileSystem  # takes seconds, and only revisions need it
     from dvc.exceptions import DvcException
     from dvc.scm import RevError
 
     try:
         revision = DVCFileSystem(rev=name)
-        for path in (*paths, *(path for path in optional if revision.exists(str(path)))):
+
+        def copy(path: Path) -> None:
             (out / path).parent.mkdir(parents=True, exist_ok=True)
             revision.get(str(path), str(out / path), recursive=True)
+
+        names = ReportPaths().encoders
+        copy(names)
+        for encoder in read_encoder_names(out / names):
+            for path in files(encoder):
+                copy(path)
+        if revision.exists(str(LOCK)):
+            copy(LOCK)
     except RevError as error:
         raise DataError(
             f"{name}: neither a folder nor a git revision nor an experiment; `dvc exp show` and `git log` list them"

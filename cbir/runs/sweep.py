@@ -23,7 +23,6 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from cbir.artifacts.names import ENCODERS
 from cbir.compose import check_overrides, composed, explain, parse_overrides, register_schema
 from cbir.core.errors import ConfigError, DataError
 from cbir.core.params import CONF_DIR, nearest
@@ -40,7 +39,7 @@ from cbir.runs.experiments import (
 )
 
 _PATHS = ("dataset.url", "queries.path", "queries.qrels")
-_MAY_BE_PATHS = tuple(f"{encoder}.{key}" for encoder in ENCODERS for key in ("architecture", "weights", "tokenizer"))
+_MAY_BE_PATHS = ("architecture", "weights", "tokenizer")  # of each encoder
 _SLUG_CHARACTERS = 60
 
 
@@ -84,8 +83,8 @@ class Outcome:
 class Sweep:
     """Runs the jobs of one sweep and collects their outcomes.
 
-    logs : folder for the output of each job.  objective : dotted key of the value in metrics.json that a sweeper plugin
-    optimises.
+    logs : folder for the output of each job.  objective : dotted key of the mean that a sweeper plugin optimises
+    (see `cbir.artifacts.metrics.Metrics`).
     """
 
     def __init__(
@@ -103,7 +102,7 @@ class Sweep:
         check_overrides([text for override in parsed_overrides for text in _values(override)], self._conf_dir)
         if self._objective is None and any(override.key_or_group == "hydra/sweeper" for override in parsed_overrides):
             raise ConfigError(
-                f"a sweeper plugin needs the value to optimise: add --objective cbir.{ENCODERS[-1]}.map_at_r"
+                "a sweeper plugin needs the value to optimise: add --objective cbir.NAME.map_at_r, with the name of an encoder"
             )
         _register(self._conf_dir)
         sweeper_folder = FOLDER / "hydra"  # a sweeper may write files
@@ -191,7 +190,7 @@ class Sweep:
 def varying(settings: Sequence[Mapping[str, str]]) -> list[str]:
     """The keys that do not have the same value in all settings.
 
-    >>> varying([{"index": "flat", "clip": "demo"}, {"index": "hnsw", "clip": "demo"}])
+    >>> varying([{"index": "flat", "map": "standard"}, {"index": "hnsw", "map": "standard"}])
     ['index']
     """
     keys = dict.fromkeys(key for values in settings for key in values)
@@ -212,7 +211,7 @@ def readable(value: str) -> str:
 def sweep_name(overrides: Sequence[str]) -> str:
     """The name of a sweep's files: its experiment of conf/ and the keys that vary, or else all overrides.
 
-    >>> sweep_name(["index=flat,hnsw", "clip=demo"]), sweep_name(["experiment=ann_pareto"]), sweep_name(["index=hnsw"])
+    >>> sweep_name(["index=flat,hnsw", "map=standard"]), sweep_name(["experiment=ann_pareto"]), sweep_name(["index=hnsw"])
     ('index', 'ann_pareto', 'index-hnsw')
     """
     experiments, varied = [], []
@@ -227,8 +226,8 @@ def sweep_name(overrides: Sequence[str]) -> str:
 def slug(words: Sequence[str]) -> str:
     """Join words into a valid name for a file and an experiment.
 
-    >>> slug(["index={kind:hnsw,search:{ef_search:16}}", "clip=demo"])
-    'index-kind-hnsw-search-ef_search-16-clip-demo'
+    >>> slug(["index={kind:hnsw,search:{ef_search:16}}", "map=standard"])
+    'index-kind-hnsw-search-ef_search-16-map-standard'
     """
     return re.sub(r"[^A-Za-z0-9_]+", "-", " ".join(words)).strip("-")[:_SLUG_CHARACTERS].strip("-") or "sweep"
 
@@ -272,9 +271,9 @@ def _register(conf_dir: Path) -> None:
 
 
 def _names(values: Mapping[str, Any]) -> list[str]:
-    """The values that may be paths of this machine; the demo weights are not, they are part of the code."""
+    """The values that may be paths of this machine."""
     names = [_at(values, key) for key in _PATHS]
-    names += [name for key in _MAY_BE_PATHS if (name := _at(values, key)) != "demo"]
+    names += [encoder.get(key) for encoder in values["encoders"].values() for key in _MAY_BE_PATHS]
     return [*(str(name) for name in names if name is not None), *user_files(_at(values, "queries.prompt_sets"))]
 
 

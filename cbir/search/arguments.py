@@ -2,12 +2,12 @@
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cbir.artifacts.names import ENCODERS
+from cbir.artifacts.names import check_encoder
 from cbir.core.errors import ConfigError
 from cbir.datasets.base import IMAGE_SUFFIXES
 
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser, data: Path) -> None:
     query.add_argument(
         "--weight", dest="parts", action=_AddPart, type=float, metavar="W", help="weight of the part before it (1)"
     )
-    parser.add_argument("--encoder", choices=ENCODERS, help="encoder to use (the first that reads text)")
+    parser.add_argument("--encoder", metavar="NAME", help="encoder to use (the first that reads text)")
     parser.add_argument("-k", type=int, default=10, help="maximum number of results (%(default)s)")
     parser.add_argument("--exact", action="store_true", help="search by brute force instead of with the index")
     parser.add_argument(
@@ -68,19 +68,23 @@ def add_arguments(parser: argparse.ArgumentParser, data: Path) -> None:
 
 
 def parse_query(
-    options: argparse.Namespace, default_encoder: str, reads_text: Callable[[str], bool]
+    options: argparse.Namespace, encoders: Sequence[str], reads_text: Callable[[str], bool]
 ) -> tuple[str, list[PartArgument]]:
-    """The encoder and all parts of the query: `cbir search mobilenet photo.jpg` gives both without an option.
+    """The encoder and all parts of the query: `cbir search clip_demo photo.jpg` gives both without an option.
 
-    Raises ConfigError for two different encoders, and for words that must be the path of an image and are not.
+    encoders : of the run; the first is the default.
+    Raises ConfigError for an unknown encoder or two different ones, and for words that must be the path of an image and are
+    not.
     """
     words, parts = list(options.words), list(options.parts or [])
     encoder = options.encoder
-    if words and words[0] in ENCODERS:
+    if encoder is not None:
+        check_encoder(encoder, encoders)
+    if words and words[0] in encoders:
         if encoder not in (None, words[0]):
             raise ConfigError(f"expected one encoder, found {words[0]} and --encoder {encoder}")
         encoder = words.pop(0)
-    encoder = encoder or default_encoder
+    encoder = encoder or encoders[0]
     weight = parts.pop(0).weight if parts and parts[0].kind == _WORDS else 1.0
     if words:
         value = " ".join(words)  # quotes are optional

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cbir.artifacts.names import ENCODERS
+from cbir.artifacts.names import read_encoder_names
 from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.vectors import MISSING, Vectors
 from cbir.core.errors import ConfigError, DataError
@@ -48,7 +48,8 @@ class Searcher:
         paths = DataPaths(data)
         self._params = params
         self._gallery = PackedGallery.open(paths)
-        indexed = [EncoderArtifacts(paths, name, self._gallery) for name in ENCODERS if paths.index(name).is_dir()]
+        names = read_encoder_names(paths.encoders)
+        indexed = [EncoderArtifacts(paths, name, self._gallery) for name in names if paths.index(name).is_dir()]
         if not indexed:
             raise DataError(f"{paths.all_indexes} holds no index: run `dvc repro`")
         text_first = sorted(indexed, key=lambda artifacts: not artifacts.reads_text)
@@ -248,4 +249,5 @@ class Searcher:
 def pipeline_has_run(data: Path) -> bool:
     """Whether `data` holds an index to search."""
     paths = DataPaths(data)
-    return any(paths.index_passport(name).is_file() for name in ENCODERS)
+    names = read_encoder_names(paths.encoders) if paths.encoders.is_file() else []
+    return any(paths.index_passport(name).is_file() for name in names)

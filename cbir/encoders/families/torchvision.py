@@ -22,7 +22,7 @@ from cbir.core.errors import ConfigError
 from cbir.core.params import nearest
 from cbir.encoders.base import EncoderCard, check_weights
 from cbir.encoders.checkpoints import State
-from cbir.encoders.demo import DEMO_MOBILENET_PX
+from cbir.encoders.demo import DEMO_MOBILENET_PX, is_demo
 from cbir.encoders.layers import ChannelsFirst, Modules, Normalise, UnitRows, check_image_tower
 from cbir.encoders.params import EncoderParams
 from cbir.encoders.preprocessing import Preprocessing
@@ -66,10 +66,10 @@ def fetch_weights(group: str, params: EncoderParams, out: Path) -> EncoderCard:
     if not is_random(params):
         with fetched_file(group, params, url, digits) as path:
             load_file_weights(group, params, model, path, removed, lambda state: _convert(state, model))
-    if params.weights == "demo" and params.image_px != DEMO_MOBILENET_PX:
+    if is_demo(params.weights) and params.image_px != DEMO_MOBILENET_PX:
         raise ConfigError(
             f"{group}.image_px: demo weights take {DEMO_MOBILENET_PX} px, found {params.image_px or 'null'}; "
-            f"use {group}=demo, or set {group}.image_px={DEMO_MOBILENET_PX}"
+            f"set {group}.image_px={DEMO_MOBILENET_PX}"
         )
     card = EncoderCard(
         family=params.family.value,

@@ -1,0 +1,92 @@
+"""The evaluations and search times of all encoders of a run, read together."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from cbir.artifacts.latency import Latency
+from cbir.artifacts.metrics import Intervals, Metrics
+from cbir.artifacts.names import read_encoder_names
+from cbir.artifacts.paths import EvaluationPaths, ReportPaths
+from cbir.artifacts.prompt_metrics import PromptSetMetrics, read_prompt_metrics
+from cbir.artifacts.runs import read_confusions, read_duplicates, read_open_table
+from cbir.core.files import read_json
+
+
+def read_metrics(reports: ReportPaths) -> Metrics:
+    """Read the metrics of all encoders.  Raises DataError if a file is absent, damaged or of another version."""
+    return Metrics.from_json(*_merged_files(reports, lambda paths: paths.metrics))
+
+
+def read_intervals(reports: ReportPaths) -> Intervals:
+    """Read the intervals of all encoders.  Raises DataError as `read_metrics` does."""
+    return Intervals.from_json(*_merged_files(reports, lambda paths: paths.intervals))
+
+
+def read_latency(reports: ReportPaths) -> Latency:
+    """Read the search times of all encoders.  Raises DataError as `read_metrics` does."""
+    paths = [reports.latency(encoder) for encoder in read_encoder_names(reports.encoders)]
+    for path in paths:
+        Latency.from_json(read_json(path), path)
+    return Latency.from_json(_merged(map(read_json, paths)), reports.all_latencies)
+
+
+def read_prompts(reports: ReportPaths) -> dict[str, dict[str, PromptSetMetrics]]:
+    """Read encoder -> prompt set -> metrics, of the encoders that read text.  Raises DataError as `read_metrics` does."""
+    paths = {encoder: reports.evaluation(encoder).prompts for encoder in read_encoder_names(reports.encoders)}
+    return {encoder: read_prompt_metrics(path) for encoder, path in paths.items() if path.exists()}
+
+
+def read_per_query(reports: ReportPaths) -> pa.Table:
+    """Read every metric of each query, for all encoders; a metric that an encoder does not have is null."""
+    return _stacked(read_open_table(paths.per_query) for paths in _evaluations(reports))
+
+
+def read_classes(reports: ReportPaths) -> pa.Table:
+    """Read the metrics of each class, for all encoders."""
+    return _stacked(read_open_table(paths.classes) for paths in _evaluations(reports))
+
+
+def read_all_confusions(reports: ReportPaths) -> pa.Table:
+    """Read the classes that are confused, for all encoders."""
+    return _stacked(read_confusions(paths.confusions) for paths in _evaluations(reports))
+
+
+def read_all_duplicates(reports: ReportPaths) -> pa.Table:
+    """Read the pairs of all encoders.  Those of equal bytes or pixels are the same for each encoder, and are listed once."""
+    table = _stacked(read_duplicates(paths.duplicates) for paths in _evaluations(reports))
+    return table.group_by(table.column_names, use_threads=False).aggregate([])
+
+
+def read_definitions(reports: ReportPaths) -> dict[str, Any]:
+    """Read the definition of each metric that an encoder has.  Raises DataError as `read_metrics` does."""
+    return _merged_files(reports, lambda paths: paths.definitions)[0]
+
+
+def read_collection(reports: ReportPaths) -> dict[str, Any]:
+    """Read rows and hash of each part of the test collection, which is the same for all encoders."""
+    return read_json(next(iter(_evaluations(reports))).test_collection)
+
+
+def _evaluations(reports: ReportPaths) -> list[EvaluationPaths]:
+    return [reports.evaluation(encoder) for encoder in read_encoder_names(reports.encoders)]
+
+
+def _merged_files(reports: ReportPaths, file: Callable[[EvaluationPaths], Path]) -> tuple[dict[str, Any], Path]:
+    return _merged(read_json(file(paths)) for paths in _evaluations(reports)), reports.all_evaluations
+
+
+def _merged(values: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Merge nested mappings; a value that is no mapping is that of the last."""
+    merged: dict[str, Any] = {}
+    for value in values:
+        for name, part in value.items():
+            into = merged.get(name)
+            merged[name] = _merged([into, part]) if isinstance(into, Mapping) and isinstance(part, Mapping) else part
+    return merged
+
+
+def _stacked(tables: Iterable[pa.Table]) -> pa.Table:
+    return pa.concat_tables(tables, promote_options="default")
