@@ -19,7 +19,16 @@ def main(encoder: str) -> None:
     data, params = DataPaths(), load_params("evaluate", LatencyParams, PARAMS, whole_group=False)
     search = load_params("index", IndexParams, PARAMS).search
     threads = load_params("device", DeviceParams, PARAMS).threads or cores()
-    write_latency(ReportPaths().latency(encoder), data, encoder, search, threads, params.latency_queries, params.seed)
+    write_latency(
+        ReportPaths().latency(encoder),
+        data.embeddings(encoder),
+        data.index(encoder),
+        encoder,
+        search,
+        threads,
+        params.latency_queries,
+        params.seed,
+    )
 
 
 if __name__ == "__main__":

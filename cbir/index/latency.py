@@ -8,7 +8,6 @@ from typing import Any
 import faiss
 import numpy as np
 
-from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.vectors import Vectors, VectorSet, open_vectors
 from cbir.core.files import write_json
 from cbir.index.build import build_index
@@ -24,17 +23,26 @@ _MODALITIES = {"queries": "image", "texts": "text"}  # kind of vectors -> key in
 
 
 def write_latency(
-    out: Path, data: DataPaths, encoder: str, params: SearchParams, threads: int, n_queries: int, seed: int
+    out: Path,
+    embeddings: Path,
+    index_folder: Path,
+    encoder: str,
+    params: SearchParams,
+    threads: int,
+    n_queries: int,
+    seed: int,
 ) -> None:
-    """Measure an encoder's index, and exact search, on a sample of at most n_queries image queries and text queries."""
-    folder = data.embeddings(encoder)
-    vectors = open_vectors(folder, encoder, "gallery")
-    index = open_index(data.index(encoder), vectors)
+    """Measure an encoder's index, and exact search, on a sample of at most n_queries image queries and text queries.
+
+    embeddings, index_folder : the encoder's.
+    """
+    vectors = open_vectors(embeddings, encoder, "gallery")
+    index = open_index(index_folder, vectors)
     k = min(_K, index.ntotal)
     exact = index if kind_of(index).is_exact else _flat(vectors, threads)
     measured: dict[str, Any] = {}
     for kind, modality in _MODALITIES.items():
-        query_vectors = open_vectors(folder, encoder, kind) if (folder / kind).exists() else None
+        query_vectors = open_vectors(embeddings, encoder, kind) if (embeddings / kind).exists() else None
         if query_vectors is None or len(query_vectors.ids) == 0:
             continue
         queries = _sample(query_vectors, n_queries, seed)

@@ -14,7 +14,7 @@ from cbir.report import summary
 from cbir.report.facts import Facts
 from cbir.report.gathering import gather_facts
 from cbir.report.markdown import write_markdown
-from tests.support.world import DIMS, PARAMS, World
+from tests.support.world import PARAMS, World
 
 HOSTILE = {
     "script": "<script>alert(1)</script>",
@@ -42,7 +42,9 @@ def finish(world: World, params: Any = PARAMS, kind: str = "flat", search: Searc
     reports = ReportPaths(world.root / "reports")
     world.evaluate(reports.root, kind, params, search or SearchParams())
     world.compare_prompts(reports.root, params)
-    write_latency(reports.latency, world.embeddings, world.indexes(kind), tuple(DIMS), SearchParams(), 1, 3, 0)
+    for encoder in world.vectors:
+        embeddings, index = world.embeddings / encoder, world.indexes(kind) / encoder
+        write_latency(reports.latency(encoder), embeddings, index, encoder, SearchParams(), 1, 3, 0)
     return gather_facts(DataPaths(world.data), reports)
 
 

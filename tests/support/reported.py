@@ -133,7 +133,7 @@ def worded(root: Path, words: Sequence[str]) -> Reported:
         path = world.data / "images" / "summary.json"
         ignored = {word: 2 for word in words if word.strip()}
         write_json(path, {**read_json(path), "dataset": words[5], "ignored_files": ignored})
-        for number, stage in enumerate(("embed_clip", "evaluate")):
+        for number, stage in enumerate(("embed@clip", "evaluate@clip")):
             machine = {"processor": words[number], "cores": 2, "system": words[-1]}
             write_json(
                 world.data / "timings" / f"{stage}.json", {**STAGE, "machine": machine, "rows_from_cache": 1_234}

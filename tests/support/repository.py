@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tests.support.imports import ROOT
 
-ENCODERS = ("mobilenet", "clip")
-RANDOM = ("mobilenet.weights=random:0", "clip.weights=random:0")
+ENCODERS = ("mobilenet_demo", "clip_demo")
+RANDOM = tuple(f"encoders.{encoder}.weights=random:0" for encoder in ENCODERS)
 TINY = ("dataset.draw_gallery_images=160", "dataset.draw_query_images=40", *RANDOM)
 
 

@@ -15,7 +15,8 @@ from filelock import FileLock
 from PIL import Image
 
 from cbir import Searcher
-from cbir.artifacts.names import ENCODERS
+from cbir.artifacts.names import read_encoder_names
+from cbir.artifacts.paths import DataPaths
 from cbir.compose import composed
 from tests.support.imports import ROOT
 
@@ -35,7 +36,7 @@ def run_stages(root: Path, *overrides: str) -> Path:
     for stage in ("scan", "download", "preprocess"):
         import_module(f"stages.{stage}").main()
     for stage in ("weights", "embed", "build_index"):
-        for encoder in ENCODERS:
+        for encoder in read_encoder_names(DataPaths(root / "data").encoders):
             import_module(f"stages.{stage}").main(encoder)
     return root
 

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cbir.artifacts import images as image_artifacts
-from cbir.artifacts.images import PackedImage, Quarantined, read_columns, write_quarantine, write_shards
-from cbir.artifacts.paths import DataPaths
+from cbir.artifacts.evaluations import read_metrics
+from cbir.artifacts.images import PackedImage, Quarantined, write_quarantine, write_shards
+from cbir.artifacts.names import write_encoder_names
+from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.artifacts.queries import (
     QRELS_SCHEMA,
     QUERY_SCHEMA,
-    read_prompts,
     write_prompts,
     write_qrels,
     write_query_list,
@@ -35,7 +36,7 @@ from cbir.datasets.prompt_sets import prompt_table
 from cbir.evaluation.collection import open_collection
 from cbir.evaluation.evaluate import evaluate_encoder
 from cbir.evaluation.params import EvaluateParams
-from cbir.evaluation.prompts import compare_prompts
+from cbir.evaluation.prompts import write_prompt_metrics
 from cbir.evaluation.results import ResultsWriter
 from cbir.index.params import BuildParams, IndexKind, IndexParams, SearchParams
 from cbir.index.storage import index_vectors
@@ -111,6 +112,7 @@ class World:
         write_prompts(self.data / "queries" / "prompts.parquet", table)
         for encoder in self.vectors:
             self._write_vectors(encoder)
+        write_encoder_names(DataPaths(self.data).encoders, self.vectors)
         for kind in kinds or ("flat",):
             self.build(kind)
         return self
@@ -124,33 +126,34 @@ class World:
 
     def evaluate(
         self,
-        out: Path,
+        reports: Path,
         kind: str = "flat",
         params: EvaluateParams = PARAMS,
         search: SearchParams | None = None,
         encoders: Sequence[str] | None = None,
         threads: int = 1,
     ) -> dict[str, Any]:
-        """Do what stages.evaluate does; return metrics.json."""
+        """Do what stages.evaluate does for each encoder, without prompts; return the metrics of all."""
         collection = open_collection(DataPaths(self.data))
-        writer = ResultsWriter(out, collection, params)
-        indexes, search = self.indexes(kind), search or SearchParams()
-        for encoder in encoders or self.vectors:
-            for evaluated in evaluate_encoder(collection, self.embeddings, indexes, encoder, params, search, threads):
-                writer.add(encoder, *evaluated)
-            writer.add_index(encoder, indexes / encoder)
-        writer.add_duplicates(self.data / "images")
-        writer.write()
-        return read_json(out / "metrics.json")
+        paths, search = ReportPaths(reports), search or SearchParams()
+        names = list(encoders or self.vectors)
+        for encoder in names:
+            embeddings, index = self.embeddings / encoder, self.indexes(kind) / encoder
+            writer = ResultsWriter(paths.evaluation(encoder), encoder, collection, params)
+            for evaluated in evaluate_encoder(collection, embeddings, index, encoder, params, search, threads):
+                writer.add(*evaluated)
+            writer.add_index(index)
+            writer.add_duplicates(self.data / "images")
+            writer.write()
+            writer.write_headline(paths.headline(encoder))
+        write_encoder_names(paths.encoders, names)
+        return read_metrics(paths).to_json()
 
-    def compare_prompts(self, out: Path, params: EvaluateParams = PARAMS) -> dict[str, Any]:
-        """Do what stages.prompts does; return prompts.json."""
-        prompts = read_prompts(self.data / "queries" / "prompts.parquet")
-        labels = read_columns(self.data / "images" / "gallery", ["label"])["label"].combine_chunks()
-        vectors, texts = (open_vectors(self.embeddings / "clip", "clip", kind) for kind in ("gallery", "prompts"))
-        compared = compare_prompts(prompts, vectors, labels, texts, params.resamples, params.seed)
-        write_json(out / "prompts.json", compared)
-        return read_json(out / "prompts.json")
+    def compare_prompts(self, reports: Path, params: EvaluateParams = PARAMS) -> dict[str, Any]:
+        """Do what stages.evaluate does for the prompts of an encoder that reads text; return prompts.json."""
+        out = ReportPaths(reports).evaluation("clip").prompts
+        write_prompt_metrics(out, DataPaths(self.data), "clip", params.resamples, params.seed)
+        return read_json(out) if out.exists() else {}
 
     # --- expected values, for the oracles ----------------------------------------------------------------------------
 
