@@ -194,7 +194,7 @@ def _check_former(overrides: Sequence[Override]) -> None:
         group, _, key = override.key_or_group.partition(".")
         if not key:
             chosen[group] = _FORMER_GROUPS[group].get(str(override.value()), "NAME")
-    selection = f"encoders=[{','.join(chosen.values())}]"
+    selection = f"'encoders=[{','.join(chosen.values())}]'"
     keys = [
         f"encoders.{chosen[group]}.{key}={override.get_value_element_as_str()}"
         for override in former

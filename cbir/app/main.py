@@ -62,7 +62,7 @@ def _show_first_steps() -> None:
     st.markdown("With the default data set this takes a few minutes and needs no network. To search your own images:")
     st.code(
         "source .venv/bin/activate\n"
-        "cbir compose dataset=image_folder dataset.url=/path/to/photos encoders=[mobilenet_v3_large,clip_vit_b_32]\n"
+        "cbir compose dataset=image_folder dataset.url=/path/to/photos 'encoders=[mobilenet_v3_large,clip_vit_b_32]'\n"
         "make repro",
         language="bash",
     )

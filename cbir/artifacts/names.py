@@ -12,7 +12,9 @@ from cbir.core.params import PARAMS_FILE, nearest, read_yaml
 TASKS: Final = ("cbir", "tbir")  # image query -> similar images, text query -> images
 SEARCHES: Final = ("index", "exact")
 MODALITIES: Final = {"cbir": "image", "tbir": "text"}  # the modality of the task's queries
-REAL_ENCODERS: Final = "add `encoders=[mobilenet_v3_large,clip_vit_b_32]` to your `cbir compose ...`, then `make repro`"
+REAL_ENCODERS: Final = (
+    "add `'encoders=[mobilenet_v3_large,clip_vit_b_32]'` to your `cbir compose ...`, then `make repro`"
+)
 _ENCODER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
