@@ -159,6 +159,11 @@ def check_overrides(overrides: Sequence[str], conf_dir: Path = CONF_DIR) -> None
         if not name:
             raise ConfigError(f"override '{text}': expected key=value or group=option, found no name before the =")
         if name in _LISTED_GROUPS and not override.is_delete() and not isinstance(value, dict):
+            if override.is_sweep_override():
+                given = text.partition("=")[2]
+                raise ConfigError(
+                    f"{text}: for several in one run, use '{name}=[{given}]'; for a run of each, `cbir sweep`"
+                )
             _check_selection(name, value, options[name], conf_dir)
             continue
         # a mapping sets several keys of the group
