@@ -1,6 +1,6 @@
-"""The page's address, which holds the search so that it can be shared: ?q=a+red+star&encoder=clip&k=20&exact=1&label=...
+"""The page's address, which holds the search so that it can be shared: ?q=a+red+star&encoder=clip_demo&k=20&exact=1&label=...
 
-q : a text query.  like : the image_id of a gallery-image query.  both=1 : all encoders side by side.
+q : a text query.  like : the image_id of a gallery-image query.  with : further encoders, shown side by side; may be repeated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from cbir.core.params import nearest
 
 DEFAULT_K, MAX_K = 20, 100
+MAX_SIDE_BY_SIDE = 4  # encoders; more columns are too narrow
 MAX_TEXT_CHARACTERS = 1000  # encoders read the first few dozen words
-_NAMES = ("q", "like", "encoder", "k", "exact", "label", "both")
+_NAMES = ("q", "like", "encoder", "with", "k", "exact", "label")
 _MAX_QUOTED_CHARACTERS = 60
 
 
@@ -19,7 +20,7 @@ class SearchState:
     """A search as the address describes it.
 
     text, like : at most one of the two; neither if an image was uploaded or there is no query yet.
-    both : whether to show the results of all encoders side by side.
+    beside : further encoders, whose results are shown side by side with the encoder's.
     """
 
     encoder: str
@@ -28,7 +29,7 @@ class SearchState:
     like: str | None = None
     exact: bool = False
     labels: tuple[str, ...] = ()
-    both: bool = False
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def read_address(values: Mapping[str, Sequence[str]], choices: Choices) -> tuple
     """
     default = choices.default
     messages = [f"Page address: there is no parameter {_quoted(name)}." for name in values if name not in _NAMES]
-    single = {name: given[-1] for name, given in values.items() if given and name != "label"}
+    single = {name: given[-1] for name, given in values.items() if given and name not in ("label", "with")}
     text, like = single.get("q", "").strip() or None, single.get("like") or None
     if text and like:
         messages.append("Page address: expected q or like, found both; using q.")
@@ -87,12 +88,20 @@ def read_address(values: Mapping[str, Sequence[str]], choices: Choices) -> tuple
         for label in values.get("label", ())
         if label not in choices.labels
     ]
-    flags = {}
-    for name in ("exact", "both"):
-        flags[name] = single.get(name, "0") == "1"
-        if single.get(name, "0") not in ("0", "1"):
-            messages.append(f"Page address, {name}: expected 0 or 1, found {_quoted(single[name])}; using 0.")
-    return SearchState(encoder, k, text, like, flags["exact"], labels, flags["both"]), messages
+    if single.get("exact", "0") not in ("0", "1"):
+        messages.append(f"Page address, exact: expected 0 or 1, found {_quoted(single['exact'])}; using 0.")
+    beside = tuple(
+        dict.fromkeys(name for name in values.get("with", ()) if name in choices.encoders and name != encoder)
+    )
+    messages += [
+        f"Page address, with: the run has no encoder {_quoted(name)}; {nearest(name, choices.encoders)}."
+        for name in values.get("with", ())
+        if name not in choices.encoders
+    ]
+    if len(beside) >= MAX_SIDE_BY_SIDE:
+        messages.append(f"Page address, with: expected at most {MAX_SIDE_BY_SIDE - 1} encoders, found {len(beside)}.")
+        beside = beside[: MAX_SIDE_BY_SIDE - 1]
+    return SearchState(encoder, k, text, like, single.get("exact", "0") == "1", labels, beside), messages
 
 
 def write_address(search: SearchState, choices: Choices) -> dict[str, str | list[str]]:
@@ -108,7 +117,9 @@ def write_address(search: SearchState, choices: Choices) -> dict[str, str | list
         values["k"] = str(search.k)
     if search.labels:
         values["label"] = list(search.labels)
-    return values | {name: "1" for name in ("exact", "both") if getattr(search, name)}
+    if search.beside:
+        values["with"] = list(search.beside)
+    return values | ({"exact": "1"} if search.exact else {})
 
 
 def _parse_k(text: str) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import streamlit as st
 
-from cbir.app.address import MAX_TEXT_CHARACTERS, SearchState, read_address, write_address
+from cbir.app.address import MAX_SIDE_BY_SIDE, MAX_TEXT_CHARACTERS, SearchState, read_address, write_address
 from cbir.app.cards import as_markdown, captioned_html, categories_html, result_html
 from cbir.app.settings import MAX_UPLOAD_MB
 from cbir.app.state import CardImage, SharedGallery
@@ -18,7 +18,7 @@ from cbir.search.query import QueryPart
 from cbir.search.results import EXACT, Results
 
 LEFT = "left the search page"  # a key of the session state, set by the other pages
-_CONTROLS = ("encoder", "k", "exact", "both")  # fields of SearchState that are keys of controls
+_CONTROLS = ("encoder", "k", "exact")  # fields of SearchState that are keys of controls
 _EXAMPLES = 6
 _CARD_COLUMN_PX = 130
 _EXPLANATION = """
@@ -104,7 +104,7 @@ def _apply_address(gallery: SharedGallery) -> None:
 def _set_controls(search: SearchState) -> None:
     for name in _CONTROLS:
         st.session_state[name] = getattr(search, name)
-    st.session_state["labels"] = list(search.labels)
+    st.session_state["labels"], st.session_state["beside"] = list(search.labels), list(search.beside)
     st.session_state["text"] = search.text or ""
 
 
@@ -112,7 +112,7 @@ def _send_controls() -> None:
     """Send each control with its value: Streamlit sends a value only in the run that set it, and the browser, when it draws two
     runs at once, skips the first, shows the controls at their defaults and returns these as if the user had chosen them."""
     state = st.session_state
-    for name in (*_CONTROLS, "labels", "text"):
+    for name in (*_CONTROLS, "labels", "beside", "text"):
         if name in state:
             state[name] = state[name]
 
@@ -190,6 +190,17 @@ def _show_controls(gallery: SharedGallery) -> SearchState:
     choices, state = gallery.choices, st.session_state
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.segmented_control("Encoder", choices.encoders, key="encoder", required=True)
+        encoder = state["encoder"] or choices.default.encoder
+        if others := [name for name in choices.encoders if name != encoder]:
+            state["beside"] = [name for name in state.get("beside", ()) if name in others]
+            st.multiselect(
+                "Side by side with",
+                others,
+                key="beside",
+                max_selections=MAX_SIDE_BY_SIDE - 1,
+                placeholder="none",
+                width=260,
+            )
         st.number_input("Results", 1, choices.max_k, key="k", width=130)
         if choices.labels:
             st.multiselect(
@@ -204,13 +215,9 @@ def _show_controls(gallery: SharedGallery) -> SearchState:
             st.toggle(
                 "Exact search", key="exact", help="Compare the query with every image instead of using the index."
             )
-            if len(choices.encoders) > 1:
-                st.toggle("Encoders side by side", key="both")
     query = _query() or PageQuery()
-    labels = tuple(state.get("labels", ()))
-    encoder = state["encoder"] or choices.default.encoder
-    both = bool(state.get("both"))
-    return SearchState(encoder, int(state["k"]), query.text, query.like, bool(state["exact"]), labels, both)
+    labels, beside = tuple(state.get("labels", ())), tuple(state.get("beside", ()))
+    return SearchState(encoder, int(state["k"]), query.text, query.like, bool(state["exact"]), labels, beside)
 
 
 def _show_examples(gallery: SharedGallery) -> None:
@@ -249,10 +256,10 @@ def _show_query_and_results(gallery: SharedGallery, search: SearchState) -> None
         st.session_state["query"] = None
         _show_examples(gallery)
         return
-    if not search.both:
+    if not search.beside:
         _show_results(gallery, query, search)
         return
-    encoders = gallery.choices.encoders
+    encoders = (search.encoder, *search.beside)
     for column, encoder in zip(st.columns(len(encoders), gap="large"), encoders, strict=True):
         with column:
             st.subheader(encoder)
