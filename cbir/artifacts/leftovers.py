@@ -25,6 +25,7 @@ def delete_leftovers(data: DataPaths, reports: ReportPaths, encoders: Collection
         (data.all_maps, "parquet"),
         (reports.all_headlines, "json"),
         (reports.all_latencies, "json"),
+        (reports.all_verifications, "json"),
     ):
         for path in parent.glob(f"*.{suffix}"):
             if path.stem not in encoders:

@@ -228,6 +228,15 @@ class ReportPaths:
         """The evaluation of an encoder."""
         return EvaluationPaths(self.all_evaluations / encoder)
 
+    def verification(self, encoder: str) -> Path:
+        """The comparison of an encoder's vectors with those of its library."""
+        return self.all_verifications / f"{encoder}.json"
+
+    @property
+    def all_verifications(self) -> Path:
+        """The folder of all encoders' comparisons with their libraries."""
+        return self.root / "verification"
+
     @property
     def all_latencies(self) -> Path:
         """The folder of all encoders' search times."""

@@ -18,7 +18,7 @@ from cbir.core.machine import peak_bytes, processor, rss_bytes
 from cbir.core.parallel import cores
 
 # in the order of dvc.yaml, without scan, which always runs and takes no time, and report, which reads the timings
-STAGES: Final = ("download", "weights", "preprocess", "embed", "index", "map", "evaluate", "latency")
+STAGES: Final = ("download", "weights", "preprocess", "embed", "verify", "index", "map", "evaluate", "latency")
 
 
 @contextmanager

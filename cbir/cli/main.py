@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 
-from cbir.cli import app, cache, compare, compose, drift, evaluate, export, report, search, sweep, trec
+from cbir.cli import app, cache, compare, compose, drift, evaluate, export, report, search, sweep, trec, verify
 from cbir.core.errors import one_line_errors
 
 _COMMANDS = {
@@ -19,6 +19,7 @@ _COMMANDS = {
     "report": report,
     "sweep": sweep,
     "drift": drift,
+    "verify": verify,
     "trec": trec,
     "evaluate": evaluate,
     "export": export,

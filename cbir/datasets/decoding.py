@@ -81,6 +81,21 @@ def encode_for_packing(data: bytes, max_pixels: int, max_side_px: int) -> Encode
     return EncodedImage(packed.getvalue(), *pixels.size, _fingerprint(pixels), "reduced" if reduced else "converted")
 
 
+def decode(data: bytes, max_pixels: int) -> Image.Image:
+    """Decode the bytes of an image file completely: upright RGB, in its own size.
+
+    Raises UndecodableImage as `encode_for_packing` does.
+    """
+    image = _open(data, max_pixels)
+    try:
+        image.load()
+        return _to_rgb(ImageOps.exif_transpose(image))
+    except UndecodableImage:
+        raise
+    except Exception as error:  # see encode_for_packing
+        raise UndecodableImage("damaged or truncated", f"{type(error).__name__}: {error}") from error
+
+
 def _is_plain(image: Image.Image) -> bool:
     """Whether the decoded image is RGB or grey, opaque and upright."""
     return _orientation(image) in (0, 1) and image.mode in _KEPT_MODES and "transparency" not in image.info

@@ -111,9 +111,13 @@ class Encoder:
 
         Raises ConfigError when the encoder reads no text.
         """
+        return checked_rows(self._tower("text")(self.tokenize(texts)), self.runtime.precision)
+
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """n texts -> int64 (n, context length).  Raises ConfigError when the encoder reads no text."""
         if self._tokenize is None:
             raise ConfigError(f"{self.card.architecture} reads no text: use an encoder that does")
-        return checked_rows(self._tower("text")(self._tokenize(texts)), self.runtime.precision)
+        return self._tokenize(texts)
 
     def _tower(self, kind: str) -> Tower:
         with self._opening:

@@ -10,19 +10,17 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from cbir.artifacts.images import read_columns, read_shards
 from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.vectors import Positions, Vectors, VectorSet, open_vectors, positions_of
 from cbir.core.errors import DataError
 from cbir.encoders.base import Encoder, EncoderCard, NotFiniteError
+from cbir.encoders.neighbours import TOP, neighbours_in, overlap, precision_at_top
 from cbir.encoders.opening import load_encoder, not_exported
 from cbir.encoders.params import Family
 from cbir.encoders.runtime import Runtime, devices, offers
-from cbir.index.exact import exact_search, without_self
 
-TOP = 10
 _BATCH_IMAGES = 32
 _OTHER_BATCHES = (1, 7)  # for the runtime of the stored vectors
 
@@ -76,8 +74,8 @@ def measure_drift(data: Path, name: str, images: int, seed: int) -> Iterator[Dri
         raise DataError(f"{embeddings}: expected more than {TOP} gallery images, found {len(gallery.ids)}")
     sample = _sample_images(paths, name, gallery, images, seed)
     labels = np.array(read_columns(paths.images("gallery"), ["label"])["label"].to_pylist(), object)
-    stored_neighbours = _neighbours(sample.stored, gallery, sample.positions)
-    stored_precision = _precision(stored_neighbours, labels, sample.labels)
+    stored_neighbours = neighbours_in(gallery, sample.stored, sample.positions)
+    stored_precision = precision_at_top(stored_neighbours, labels, sample.labels)
     passport, family = gallery.passport, Family(EncoderCard.read(weights).family)
     for runtime, batch in _ways(passport["device"], passport["backend"], passport["precision"]):
         if runtime.backend == "openvino" and not_exported(weights):
@@ -89,14 +87,14 @@ def measure_drift(data: Path, name: str, images: int, seed: int) -> Iterator[Dri
             yield FailedWay(way, str(error))
             continue
         cosines = (vectors.astype(np.float64) * sample.stored).sum(1)
-        neighbours = _neighbours(vectors, gallery, sample.positions)
-        precision = _precision(neighbours, labels, sample.labels)
+        neighbours = neighbours_in(gallery, vectors, sample.positions)
+        precision = precision_at_top(neighbours, labels, sample.labels)
         yield Drift(
             way,
             float(cosines.min()),
             float(cosines.mean()),
             float(np.abs(vectors - sample.stored).max()),
-            _overlap(stored_neighbours, neighbours),
+            overlap(stored_neighbours, neighbours),
             precision,
             None if precision is None or stored_precision is None else precision - stored_precision,
         )
@@ -139,23 +137,3 @@ def _embed(encoder: Encoder, images: list[bytes], batch: int) -> Vectors:
     return np.concatenate(
         [encoder.embed_images(pixels[start : start + batch]) for start in range(0, len(pixels), batch)]
     )
-
-
-def _neighbours(vectors: Vectors, gallery: VectorSet, queries: Positions) -> Positions:
-    """The ten exact neighbours of each row, without the query itself when it is a gallery image."""
-    scores, positions = exact_search(vectors, gallery.parts, TOP + 1)
-    return without_self(scores, positions, queries, TOP)[1]
-
-
-def _overlap(neighbours: Positions, others: Positions) -> float:
-    """The mean share of a row's neighbours that the same row of `others` has too."""
-    pairs = zip(neighbours, others, strict=True)
-    return float(np.mean([len(set(row) & set(other)) / TOP for row, other in pairs]))
-
-
-def _precision(neighbours: Positions, gallery: npt.NDArray[np.object_], queries: list[str | None]) -> float | None:
-    """Precision at 10 over the queries with a label.  gallery, queries : labels."""
-    labelled = [row for row, label in enumerate(queries) if label is not None]
-    if not labelled:
-        return None
-    return float(np.mean([[gallery[position] == queries[row] for position in neighbours[row]] for row in labelled]))

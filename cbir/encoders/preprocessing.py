@@ -73,7 +73,7 @@ class Preprocessing:
 
     def prepare_packed(self, data: bytes) -> Pixels:
         """Decode a packed image and prepare it; see `prepare`."""
-        return self.prepare(Image.open(BytesIO(data), formats=PACKED_FORMATS).convert("RGB"))
+        return self.prepare(decode_packed(data))
 
     def prepare(self, image: Image.Image) -> Pixels:
         """Resize and crop an RGB image to uint8 (crop_px, crop_px, 3).
@@ -99,3 +99,8 @@ class Preprocessing:
             return self.resize_px, self.resize_px
         long_px = int(self.resize_px * max(width, height) / min(width, height))
         return (self.resize_px, long_px) if width <= height else (long_px, self.resize_px)
+
+
+def decode_packed(data: bytes) -> Image.Image:
+    """Decode a packed image as RGB."""
+    return Image.open(BytesIO(data), formats=PACKED_FORMATS).convert("RGB")

@@ -7,6 +7,7 @@ from cbir.artifacts.latency import Latency, SearchTimes
 from cbir.artifacts.metrics import TEXT, Bounds, Intervals, Means, Metrics, evaluated
 from cbir.artifacts.names import MODALITIES
 from cbir.artifacts.prompt_metrics import PromptSetMetrics
+from cbir.artifacts.verification import Verification
 from cbir.evaluation.metrics import headline_k
 from cbir.index.kinds import KINDS
 from cbir.report.class_names import full_name
@@ -56,7 +57,7 @@ class Facts:
     encoders : the names of the run's encoders.
     passports, builds : encoder -> passport and build of its index.  quarantine, duplicates : rows of these tables.
     failures : (task, encoder) -> failures.  prompts : encoder -> prompt set -> metrics.  names : label -> name of the class.
-    timings : stage -> times.
+    timings : stage -> times.  verifications : encoder -> comparison of its vectors with those of its library.
     """
 
     encoders: list[str]
@@ -73,6 +74,7 @@ class Facts:
     names: dict[str, str]
     timings: dict[str, dict[str, Any]]
     provenance: Provenance
+    verifications: dict[str, Verification]
 
     # --- what was run
 
@@ -101,6 +103,7 @@ class Facts:
                 "dimensions": str(vectors["dim"]),
                 "device, backend, precision": f"{vectors['device']}, {vectors['backend']}, {vectors['precision']}",
                 "index": f"{index['kind']} ({index['factory']})",
+                "verification": self.verifications[encoder].describe(),
                 "libraries": ", ".join(f"{library} {version}" for library, version in vectors["versions"].items()),
             }.items():
                 rows.setdefault(name, []).append(value)

@@ -6,6 +6,7 @@ from cbir.artifacts.names import read_encoder_names
 from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.artifacts.timings import read_timings
 from cbir.artifacts.vectors import read_passport
+from cbir.artifacts.verification import read_verification
 from cbir.core.files import read_json
 from cbir.report.class_names import read_class_names
 from cbir.report.facts import Facts
@@ -31,4 +32,5 @@ def gather_facts(data: DataPaths, reports: ReportPaths) -> Facts:
         names=read_class_names(reports),
         timings=read_timings(data.timings),
         provenance=read_provenance(data.root.parent, encoders),
+        verifications={encoder: read_verification(reports.verification(encoder)) for encoder in encoders},
     )

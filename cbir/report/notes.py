@@ -17,7 +17,13 @@ _SUBSETS_OF_IMAGENET = {"tiny_imagenet": "Tiny ImageNet"}  # data set -> its nam
 
 def notes(facts: Facts) -> list[str]:
     """Return what a reader must know before any metric, the most important first; `code` and *emphasis* are Markdown."""
-    return [*_about_weights(facts), *_about_queries(facts), *_about_images(facts), *_about_training_classes(facts)]
+    return [
+        *_about_weights(facts),
+        *_about_vectors(facts),
+        *_about_queries(facts),
+        *_about_images(facts),
+        *_about_training_classes(facts),
+    ]
 
 
 def _about_weights(facts: Facts) -> list[str]:
@@ -35,6 +41,14 @@ def _about_weights(facts: Facts) -> list[str]:
             f"about images. For real encoders, {REAL_ENCODERS}."
         )
     return sentences
+
+
+def _about_vectors(facts: Facts) -> list[str]:
+    return [
+        f"The vectors of {encoder} are not those of its library: it {verification.describe()}."
+        for encoder, verification in facts.verifications.items()
+        if not verification.passed
+    ]
 
 
 def _about_queries(facts: Facts) -> list[str]:

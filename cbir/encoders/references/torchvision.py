@@ -1,0 +1,34 @@
+"""torchvision's models as its documentation runs them: https://docs.pytorch.org/vision/stable/models.html."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from safetensors.torch import load_file
+
+from cbir.encoders.params import EncoderParams
+from cbir.encoders.references import Reference
+
+
+def load(folder: Path, params: EncoderParams) -> Reference:
+    """Load model and transforms; the embedding is what the model's classifier reads."""
+    settings: Any = torchvision.models.get_model_weights(params.architecture).DEFAULT
+    tag = params.weights.rpartition(":")[2] if params.weights.startswith("torchvision:") else params.weights_tag
+    if tag is not None and tag != "none":
+        settings = torchvision.models.get_model_weights(params.architecture)[tag]
+    size = {} if params.image_px is None else {"crop_size": params.image_px, "resize_size": params.image_px}
+    transforms = settings.transforms(**size)
+    model = torchvision.models.get_model(params.architecture, weights=None)
+    model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+    model.eval()
+    read: list[torch.Tensor] = []
+    *_, classifier = model.children()
+    classifier.register_forward_pre_hook(lambda module, inputs: read.append(inputs[0]))
+
+    def embed_images(pixels: torch.Tensor) -> torch.Tensor:
+        read.clear()
+        model(pixels)
+        return torch.flatten(read[0], 1)
+
+    return Reference(f"torchvision {torchvision.__version__.partition('+')[0]}", transforms, embed_images)
