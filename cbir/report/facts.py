@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from cbir.artifacts.comparison import EncoderComparison
 from cbir.artifacts.latency import Latency, SearchTimes
 from cbir.artifacts.metrics import TEXT, Bounds, Intervals, Means, Metrics, evaluated
 from cbir.artifacts.names import MODALITIES
@@ -57,7 +58,8 @@ class Facts:
     encoders : the names of the run's encoders.
     passports, builds : encoder -> passport and build of its index.  quarantine, duplicates : rows of these tables.
     failures : (task, encoder) -> failures.  prompts : encoder -> prompt set -> metrics.  names : label -> name of the class.
-    timings : stage -> times.  verifications : encoder -> comparison of its vectors with those of its library.
+    timings : stage -> times.  comparison : of the encoders, by paired tests.  verifications : encoder -> comparison of
+    its vectors with those of its library.
     """
 
     encoders: list[str]
@@ -74,6 +76,7 @@ class Facts:
     names: dict[str, str]
     timings: dict[str, dict[str, Any]]
     provenance: Provenance
+    comparison: EncoderComparison
     verifications: dict[str, Verification]
 
     # --- what was run

@@ -1,6 +1,14 @@
 """Reads the facts of a run from the artifacts of the stages."""
 
-from cbir.artifacts.evaluations import read_all_duplicates, read_intervals, read_latency, read_metrics, read_prompts
+from cbir.artifacts.comparison import EncoderComparison, read_comparison
+from cbir.artifacts.evaluations import (
+    read_all_duplicates,
+    read_intervals,
+    read_latency,
+    read_metrics,
+    read_per_query,
+    read_prompts,
+)
 from cbir.artifacts.images import read_quarantine
 from cbir.artifacts.names import read_encoder_names
 from cbir.artifacts.paths import DataPaths, ReportPaths
@@ -8,10 +16,27 @@ from cbir.artifacts.timings import read_timings
 from cbir.artifacts.vectors import read_passport
 from cbir.artifacts.verification import read_verification
 from cbir.core.files import read_json
+from cbir.evaluation.encoder_comparison import compare_run
 from cbir.report.class_names import read_class_names
+from cbir.report.costs import encoder_cost
 from cbir.report.facts import Facts
 from cbir.report.failures import read_failures
 from cbir.report.provenance import read_provenance
+
+
+def compare_encoders_of_run(data: DataPaths, reports: ReportPaths) -> EncoderComparison:
+    """Compare the encoders of a finished run, with what each costs.  Raises DataError if an artifact is absent or damaged."""
+    timings, about = read_timings(data.timings), read_intervals(reports).about
+    costs = {
+        encoder: encoder_cost(
+            read_passport(data.index(encoder)),
+            read_json(data.build(encoder)),
+            timings.get(f"embed@{encoder}", {}),
+            data.weights(encoder),
+        )
+        for encoder in read_encoder_names(reports.encoders)
+    }
+    return compare_run(read_per_query(reports), costs, about["resamples"], about["seed"])
 
 
 def gather_facts(data: DataPaths, reports: ReportPaths) -> Facts:
@@ -32,5 +57,6 @@ def gather_facts(data: DataPaths, reports: ReportPaths) -> Facts:
         names=read_class_names(reports),
         timings=read_timings(data.timings),
         provenance=read_provenance(data.root.parent, encoders),
+        comparison=read_comparison(reports.comparison),
         verifications={encoder: read_verification(reports.verification(encoder)) for encoder in encoders},
     )

@@ -11,6 +11,7 @@ from cbir.artifacts.maps import read_map
 from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.core.text import printable
 from cbir.report.charts import Dot, Series, bar_chart, line_chart, scatter_chart
+from cbir.report.choice import choices
 from cbir.report.class_names import short_name
 from cbir.report.examples import EXAMPLES_PER_KIND, SAMPLE, Example, images_of
 from cbir.report.facts import Facts
@@ -48,6 +49,7 @@ def write_html(
         facts=facts,
         notes=notes(facts),
         verdict=verdict(facts),
+        choices=choices(facts.comparison),
         charts={
             "over k": drawings(_over_k(facts)),
             "index": drawings(_recall_over_time(facts)),

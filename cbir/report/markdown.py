@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cbir.core.markdown import escaped, row, rule
+from cbir.report.choice import choices
 from cbir.report.facts import Estimate, Facts
 from cbir.report.figures import figure
 from cbir.report.filling import fill
@@ -23,6 +24,7 @@ def write_markdown(out: Path, facts: Facts) -> None:
         {
             "facts": facts,
             "verdict": verdict(facts),
+            "choices": choices(facts.comparison),
             "notes": notes(facts),
             "quarantine_rows": _QUARANTINE_ROWS,
             "duplicate_rows": _DUPLICATE_ROWS,
