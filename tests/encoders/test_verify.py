@@ -43,7 +43,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (root / "tiny.json").write_text(json.dumps({**TINY, "quick_gelu": True}))
         torch.manual_seed(2)  # with small random weights, the vectors hardly depend on image and activation
         state = open_clip.CLIP(**TINY).state_dict()
-        torch.save({name: 4 * value if value.ndim > 1 else value for name, value in state.items()}, root / "tiny.pth")
+        torch.save({name: 6 * value if value.ndim > 1 else value for name, value in state.items()}, root / "tiny.pth")
         drawn = (
             "dataset.draw_gallery_images=80",
             "dataset.draw_query_images=80",
