@@ -55,9 +55,10 @@ def read_all_confusions(reports: ReportPaths) -> pa.Table:
 
 
 def read_all_duplicates(reports: ReportPaths) -> pa.Table:
-    """Read the pairs of all encoders.  Those of equal bytes or pixels are the same for each encoder, and are listed once."""
+    """Read the pairs of all encoders, by query.  Those of equal bytes or pixels, the same for each encoder, are listed once."""
     table = _stacked(read_duplicates(paths.duplicates) for paths in _evaluations(reports))
-    return table.group_by(table.column_names, use_threads=False).aggregate([])
+    order = [(name, "ascending") for name in ("query_id", "image_id", "found_by")]
+    return table.group_by(table.column_names, use_threads=False).aggregate([]).sort_by(order)
 
 
 def read_definitions(reports: ReportPaths) -> dict[str, Any]:

@@ -309,7 +309,8 @@ def test_a_gallery_image_query_does_not_retrieve_itself(world: World, collection
     inside = [query for query in world.queries_of("cbir") if world.own_image(query) is not None]
     assert len(inside) == 6
     hits = collection.hits(
-        ReportPaths(world.root / "reports").run("cbir", "clip", "exact"), [query.query_id for query in inside]
+        ReportPaths(world.root / "reports").evaluation("clip").run("cbir", "exact"),
+        [query.query_id for query in inside],
     )
     for query in inside:
         assert query.image_id not in {hit.image_id for hit in hits[query.query_id]}
@@ -322,14 +323,14 @@ def test_an_image_relevant_only_to_itself_leaves_hits_unjudged(tmp_path: Path) -
     world.qrels = {"mine:img000": {"img000": 1}, "ask01": {"img001": 1}}
     world.write().evaluate(tmp_path / "reports")
     hits = JudgedCollection(DataPaths(world.data)).hits(
-        ReportPaths(tmp_path / "reports").run("cbir", "clip", "exact"), ["mine:img000", "ask01"]
+        ReportPaths(tmp_path / "reports").evaluation("clip").run("cbir", "exact"), ["mine:img000", "ask01"]
     )
     assert {hit.is_relevant for hit in hits["mine:img000"]} == {None}
     assert {hit.is_relevant for hit in hits["ask01"]} <= {True, False}
 
 
 def test_hits_are_returned_for_the_given_queries_only(world: World, collection: JudgedCollection) -> None:
-    run = ReportPaths(world.root / "reports").run("cbir", "mobilenet", "exact")
+    run = ReportPaths(world.root / "reports").evaluation("mobilenet").run("cbir", "exact")
     assert collection.hits(run, []) == {}
     found = collection.hits(run, ["ask03", "class:c0", "ask01"])
     assert [(query_id, len(hits)) for query_id, hits in found.items()] == [

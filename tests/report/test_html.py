@@ -19,9 +19,9 @@ import pytest
 from markdown_it.token import Token
 from PIL import Image
 
+from cbir.artifacts.evaluations import read_definitions
 from cbir.artifacts.images import Quarantined
 from cbir.artifacts.names import TASKS
-from cbir.core.files import read_json
 from cbir.evaluation.definitions import FAMILIES
 from cbir.index.params import SearchParams
 from cbir.report.charts import bar_chart
@@ -29,6 +29,7 @@ from cbir.report.figures import figure, flatten
 from cbir.report.notes import notes
 from cbir.report.provenance import Provenance
 from cbir.report.verdict import verdict
+from tests.support.evaluated import rows_of_all
 from tests.support.finished import HOSTILE, finish, markdown_of, search_times
 from tests.support.html import Element, displayed, read, structure
 from tests.support.markdown import parsed, tables
@@ -401,7 +402,7 @@ def test_headline_metrics_are_those_of_the_artifacts(full: Pages) -> None:
 
 
 def test_a_metric_in_a_heading_links_to_its_definition(every: Pages) -> None:
-    definitions = read_json(every.reported.reports.definitions)
+    definitions = read_definitions(every.reported.reports)
     families = {definition["family"].removesuffix("@k") for definition in definitions.values()}
     for table in every.tree.all("table"):
         if table_of(table)[0][0] in ("parameter", "stage"):
@@ -426,7 +427,7 @@ def test_a_metric_in_a_heading_links_to_its_definition(every: Pages) -> None:
 
 
 def test_each_metric_is_defined_with_its_other_names(small: Pages) -> None:
-    definitions = read_json(small.reported.reports.definitions)
+    definitions = read_definitions(small.reported.reports)
     (listed,) = by_id(small.tree, "definitions").all("dl")
     terms, texts = listed.all("dt"), listed.all("dd")
     texts_by_family = {term.text: text.text for term, text in zip(terms, texts, strict=True)}
@@ -482,7 +483,7 @@ def test_every_example_shows_its_query_and_its_results_in_order(full: Pages) -> 
 
 
 def test_examples_are_best_worst_confused_and_a_sample(small: Pages) -> None:
-    per_query = pq.read_table(small.reported.reports.per_query).to_pylist()
+    per_query = rows_of_all(small.reported.reports.root, "per_query")
     for task, encoder in (("cbir", "mobilenet"), ("cbir", "clip"), ("tbir", "clip")):
         values = sorted(
             row["map_at_r"]
@@ -593,7 +594,7 @@ def test_charts_name_themselves_their_axes_and_their_lines(small: Pages) -> None
 
 def test_class_charts_show_worst_and_best_with_values(full: Pages) -> None:
     facts = full.reported.facts
-    classes = pq.read_table(full.reported.reports.classes).to_pylist()
+    classes = rows_of_all(full.reported.reports.root, "classes")
     texts_of = charts(full)
     for task, encoder in facts.evaluated:
         rows = [row for row in classes if (row["task"], row["encoder"]) == (task, encoder)]
@@ -685,7 +686,7 @@ def test_timings_are_human_readable(hostile: Pages) -> None:
     rows = table_below(hostile.tree, "stage", "time")
     assert rows == [
         [stage, "1 min 15 s", "12.3 s", "1,234 MB", "1,234 vectors from the cache"]
-        for stage in ("embed clip", "evaluate")
+        for stage in ("embed@clip", "evaluate@clip")
     ]
 
 

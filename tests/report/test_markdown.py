@@ -2,11 +2,11 @@
 
 import itertools
 import re
+import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 from markdown_it import MarkdownIt
 
@@ -14,13 +14,13 @@ from cbir.artifacts.images import Quarantined
 from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.core.errors import DataError
 from cbir.core.files import read_json, write_json
-from cbir.index.latency import write_latency
 from cbir.index.params import SearchParams
 from cbir.report.facts import Facts
 from cbir.report.gathering import gather_facts
 from cbir.report.markdown import escaped
 from cbir.report.notes import notes
 from tests.support import world as worlds
+from tests.support.evaluated import rows_of_all
 from tests.support.finished import HOSTILE, finish, markdown_of, search_times, summary_of
 from tests.support.html import displayed
 from tests.support.markdown import parsed, tables, text_of
@@ -81,13 +81,13 @@ def test_random_weights_are_noted_in_the_first_line(page: str) -> None:
 
 def test_demo_weights_are_noted_with_the_way_to_real_ones(tmp_path: Path) -> None:
     world = make_world(tmp_path)
-    world.origin = "demo"
+    world.origin = "demo:clip"
     first = markdown_of(finish(world.write()), tmp_path).splitlines()[0]
     assert first.startswith(
         "> **Read this first:** The demo weights of mobilenet and clip were trained only on this project's drawn shapes: "
     )
     assert first.endswith(
-        "For real encoders, add `mobilenet=large clip=vit_b_32` to your `cbir compose ...`, then `make repro`."
+        "For real encoders, add `encoders=[mobilenet_v3_large,clip_vit_b_32]` to your `cbir compose ...`, then `make repro`."
     )
 
 
@@ -214,7 +214,7 @@ def test_equally_fast_exact_search_is_noted_for_approximate_indexes(tmp_path: Pa
 def test_failures_are_shown_worst_first(made: World, page: str) -> None:
     for task, encoder in (("cbir", "mobilenet"), ("cbir", "clip"), ("tbir", "clip")):
         classes, confused, queries = tables(section(page, f"{task} {encoder}"))
-        per_query = pq.read_table(made.root / "reports" / "per_query.parquet").to_pylist()
+        per_query = rows_of_all(made.root / "reports", "per_query")
         rows = [
             row
             for row in per_query
@@ -287,10 +287,11 @@ def test_classification_accuracies_are_shown(facts: Facts, page: str) -> None:
 
 
 def test_prompt_sets_are_compared(facts: Facts, page: str) -> None:
-    (table,) = tables(section(page, "Prompt sets"))
-    assert [row[0] for row in table[1:]] == list(facts.prompts) == PROMPT_SETS
+    (table,) = tables(section(page, "clip, by prompt set"))
+    assert list(facts.prompts) == ["clip"]
+    assert [row[0] for row in table[1:]] == list(facts.prompts["clip"]) == PROMPT_SETS
     for row in table[1:]:
-        found = facts.prompts[row[0]]
+        found = facts.prompts["clip"][row[0]]
         assert row[1] == {"synonyms": "2"}.get(row[0], "1")
         assert row[2:4] == all_shown(found.mean, found.mean_intervals, ["success@1", "precision@10"])
         assert row[4] == shown(found.spread["precision@10"])
@@ -381,9 +382,25 @@ def test_without_labels_the_report_still_shows_the_index(tmp_path: Path) -> None
     assert "precision" not in summary_of(facts)
 
 
-def test_an_absent_artifact_is_named_with_the_next_command(facts: Facts, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"reports/metrics\.json is not here: run `dvc repro`"):
-        gather_facts(DataPaths(tmp_path / "data"), ReportPaths(tmp_path / "reports"))
+@pytest.mark.parametrize(
+    "file",
+    [
+        "encoders.json",
+        "evaluation/mobilenet/metrics.json",
+        "evaluation/clip/metrics.json",
+        "evaluation/clip/intervals.json",
+        "evaluation/mobilenet/classes.parquet",
+        "evaluation/clip/duplicates.parquet",
+        "latency/clip.json",
+    ],
+)
+def test_an_absent_artifact_is_named_with_the_next_command(
+    made: World, facts: Facts, tmp_path: Path, file: str
+) -> None:
+    shutil.copytree(made.root / "reports", tmp_path / "reports")
+    (tmp_path / "reports" / file).unlink()
+    with pytest.raises(DataError, match=rf"reports/{re.escape(file)} is not here: run `dvc repro`"):
+        gather_facts(DataPaths(made.data), ReportPaths(tmp_path / "reports"))
 
 
 # --- text from data ---------------------------------------------------------------------------------------------------
@@ -451,11 +468,7 @@ def test_one_bad_image_is_noted_in_the_singular(tmp_path: Path) -> None:
 
 def test_ignored_files_are_noted(tmp_path: Path) -> None:
     world = make_world(tmp_path).write()
-    world.evaluate(tmp_path / "reports")
-    world.compare_prompts(tmp_path / "reports")
-    write_latency(
-        tmp_path / "reports" / "latency.json", world.embeddings, world.indexes(), DIMS, SearchParams(), 1, 5, 0
-    )
+    finish(world)
     path = world.data / "images" / "summary.json"
     write_json(path, {**read_json(path), "ignored_files": {"": 1, ".heic": 5, ".<img src=x>": 2, ".`|**b**": 1}})
     facts = gather_facts(DataPaths(world.data), ReportPaths(tmp_path / "reports"))

@@ -21,6 +21,7 @@ from cbir.report import provenance
 from cbir.report.provenance import Output, Provenance, read_lock, read_provenance
 from tests.support.imports import ROOT
 
+ENCODERS = ("mobilenet", "clip")
 TRACKED = ("cbir/a.py", "cbir/b.py", "stages/one.py", "conf/config.yaml", "dvc.yaml", "params.yaml")
 OTHERS = ("README.md", "dvc.lock", "reports/report.md", "data/README.md", "tests/test_a.py", "cbirs/a.py")
 HOSTILE_NAMES = (
@@ -72,19 +73,21 @@ def repository(tmp_path: Path) -> Path:
 
 
 def test_a_clean_repository_has_only_a_revision(repository: Path) -> None:
-    assert read_provenance(repository) == Provenance(git(repository, "rev-parse", "HEAD").strip(), (), {}, (), ())
+    assert read_provenance(repository, ENCODERS) == Provenance(
+        git(repository, "rev-parse", "HEAD").strip(), (), {}, (), ()
+    )
     git(repository, "commit", "-q", "--allow-empty", "-m", "second")
-    assert read_provenance(repository).revision == git(repository, "log", "-1", "--format=%H").strip()
+    assert read_provenance(repository, ENCODERS).revision == git(repository, "log", "-1", "--format=%H").strip()
 
 
 @pytest.mark.parametrize("name", TRACKED)
 def test_an_edited_file_of_the_run_is_named(repository: Path, name: str) -> None:
     put(repository, name, "other")
-    assert read_provenance(repository).changed == (name,)
+    assert read_provenance(repository, ENCODERS).changed == (name,)
     git(repository, "add", "-A")
-    assert read_provenance(repository).changed == (name,)
+    assert read_provenance(repository, ENCODERS).changed == (name,)
     git(repository, "commit", "-qm", "second")
-    assert read_provenance(repository).changed == ()
+    assert read_provenance(repository, ENCODERS).changed == ()
 
 
 def test_files_that_are_new_deleted_or_moved_are_named(repository: Path) -> None:
@@ -92,15 +95,15 @@ def test_files_that_are_new_deleted_or_moved_are_named(repository: Path) -> None
     (repository / "stages" / "one.py").unlink()
     git(repository, "mv", "cbir/a.py", "cbir/moved.py")
     expected = {"cbir/new.py", "stages/one.py", "cbir/a.py", "cbir/moved.py"}
-    assert sorted(read_provenance(repository).changed) == sorted(expected)
+    assert sorted(read_provenance(repository, ENCODERS).changed) == sorted(expected)
     git(repository, "add", "-A")
-    assert sorted(read_provenance(repository).changed) == sorted(expected)
+    assert sorted(read_provenance(repository, ENCODERS).changed) == sorted(expected)
 
 
 def test_a_new_file_that_git_hides_is_named(repository: Path) -> None:
     git(repository, "config", "status.showUntrackedFiles", "no")
     put(repository, "cbir/new.py")
-    assert read_provenance(repository).changed == ("cbir/new.py",)
+    assert read_provenance(repository, ENCODERS).changed == ("cbir/new.py",)
 
 
 def test_outputs_and_unrelated_files_are_not_named(repository: Path) -> None:
@@ -109,19 +112,19 @@ def test_outputs_and_unrelated_files_are_not_named(repository: Path) -> None:
     put(repository, "data/new.parquet")
     put(repository, ".gitignore", "*.pyc")
     put(repository, "cbir/__pycache__/a.pyc")
-    assert read_provenance(repository).changed == ()
+    assert read_provenance(repository, ENCODERS).changed == ()
 
 
 def test_a_hostile_name_is_kept_unchanged(repository: Path) -> None:
     for name in HOSTILE_NAMES:
         put(repository, f"cbir/{name}")
     expected = sorted(f"cbir/{name}" for name in HOSTILE_NAMES)
-    assert sorted(read_provenance(repository).changed) == expected
+    assert sorted(read_provenance(repository, ENCODERS).changed) == expected
     git(repository, "add", "-A")
     git(repository, "commit", "-qm", "second")
     for name in HOSTILE_NAMES:
         put(repository, f"cbir/{name}", "other")
-    assert sorted(read_provenance(repository).changed) == expected
+    assert sorted(read_provenance(repository, ENCODERS).changed) == expected
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +140,7 @@ NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"
 def test_any_name_is_kept_unchanged(shared: Path, names: set[str]) -> None:
     paths = [put(shared, f"cbir/{name}", "new") for name in names if not (shared / "cbir" / name).exists()]
     try:
-        assert sorted(read_provenance(shared).changed) == sorted(f"cbir/{path.name}" for path in paths)
+        assert sorted(read_provenance(shared, ENCODERS).changed) == sorted(f"cbir/{path.name}" for path in paths)
     finally:
         for path in paths:
             path.unlink()
@@ -146,7 +149,7 @@ def test_any_name_is_kept_unchanged(shared: Path, names: set[str]) -> None:
 def test_a_name_that_is_not_utf_8_is_accepted(repository: Path) -> None:
     with open(os.fsencode(repository / "cbir") + b"/caf\xe9.py", "wb"):
         pass
-    (name,) = read_provenance(repository).changed
+    (name,) = read_provenance(repository, ENCODERS).changed
     assert name.startswith("cbir/caf")
     name.encode("utf-8")  # as a page does
 
@@ -154,7 +157,7 @@ def test_a_name_that_is_not_utf_8_is_accepted(repository: Path) -> None:
 def test_without_a_commit_the_revision_is_unknown_with_a_reason(tmp_path: Path) -> None:
     put(tmp_path, "cbir/a.py")
     git(tmp_path, "init", "-q")
-    result = read_provenance(tmp_path)
+    result = read_provenance(tmp_path, ENCODERS)
     assert (result.revision, result.changed) == (None, ())
     assert re.fullmatch(
         r"unknown \(fatal: your current branch .* does not have any commits yet\)", result.git_description
@@ -164,7 +167,7 @@ def test_without_a_commit_the_revision_is_unknown_with_a_reason(tmp_path: Path) 
 def test_outside_a_repository_the_revision_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     put(tmp_path, "cbir/a.py")
-    result = read_provenance(tmp_path)
+    result = read_provenance(tmp_path, ENCODERS)
     assert (result.revision, result.changed) == (None, ())
     assert result.git_description.startswith("unknown (fatal: not a git repository")
 
@@ -173,7 +176,7 @@ def test_an_enclosing_repository_without_the_run_is_not_used(repository: Path) -
     put(repository, ".gitignore", "project")
     put(repository, "project/dvc.yaml")
     put(repository, "project/cbir/a.py")
-    result = read_provenance(repository / "project")
+    result = read_provenance(repository / "project", ENCODERS)
     assert result.revision is None
     assert "did not match any file" in result.git_description
 
@@ -181,14 +184,14 @@ def test_an_enclosing_repository_without_the_run_is_not_used(repository: Path) -
 def test_without_git_dvc_lock_is_still_read(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock(repository, {"one": {"params": {"params.yaml": {"a": 1}}}})
     monkeypatch.setenv("PATH", str(tmp_path))
-    result = read_provenance(repository)
+    result = read_provenance(repository, ENCODERS)
     assert (result.revision, result.params) == (None, {"a": 1})
     assert result.git_description == "unknown (git: No such file or directory)"
 
 
 def test_unknown_changes_are_reported_with_a_reason(repository: Path) -> None:
     with mock.patch.object(provenance, "_INPUTS", (":(nonsense)x",)):
-        result = read_provenance(repository)
+        result = read_provenance(repository, ENCODERS)
     assert result.revision is not None
     assert result.git_description.startswith(f"{result.revision}, with unknown uncommitted changes (fatal: ")
 
@@ -215,7 +218,7 @@ def test_files_are_described() -> None:
 
 def test_a_damaged_repository_has_no_revision(repository: Path) -> None:
     (repository / ".git" / "HEAD").write_text("nonsense")
-    assert read_provenance(repository).revision is None
+    assert read_provenance(repository, ENCODERS).revision is None
 
 
 def test_the_working_folder_works_as_root(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,14 +226,14 @@ def test_the_working_folder_works_as_root(repository: Path, monkeypatch: pytest.
     content = put(repository, "data/a.json", "one").read_bytes()
     lock(repository, {"one": {"outs": [out("data/a.json", content), out("data/README.md", b"other")]}})
     monkeypatch.chdir(repository)
-    relative = read_provenance(Path("data").parent)
-    assert relative == read_provenance(repository)
+    relative = read_provenance(Path("data").parent, ENCODERS)
+    assert relative == read_provenance(repository, ENCODERS)
     assert (relative.changed, relative.differing) == (("cbir/a.py",), ("data/README.md",))
 
 
 def test_all_code_and_settings_in_dvc_yaml_are_checked() -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    deps = {name for stage in stages.values() for name in stage["deps"]}
+    deps = {name for stage in stages.values() for name in stage.get("do", stage)["deps"]}
     folders = {name.split("/")[0] for name in deps if not name.startswith(("data/", "reports/"))}
     assert folders | {"conf", "dvc.yaml", "params.yaml"} == set(provenance._INPUTS)
 
@@ -249,31 +252,33 @@ def out(path: str, content: bytes, **other: Any) -> dict[str, Any]:
 
 def differing(root: Path, stages: dict[str, Any]) -> tuple[str, ...]:
     lock(root, stages)
-    return read_provenance(root).differing
+    return read_provenance(root, ENCODERS).differing
 
 
 def test_without_dvc_lock_params_and_outputs_are_empty(tmp_path: Path) -> None:
-    assert read_lock(tmp_path / "dvc.lock") == ({}, ())
+    assert read_lock(tmp_path / "dvc.lock", ENCODERS) == ({}, ())
 
 
 @pytest.mark.parametrize("text", ["", "\n", "schema: '2.0'\n", "schema: '2.0'\nstages: {}\n", "# nothing\n"])
 def test_a_dvc_lock_without_stages_is_empty(tmp_path: Path, text: str) -> None:
-    assert read_lock(put(tmp_path, "dvc.lock", text)) == ({}, ())
+    assert read_lock(put(tmp_path, "dvc.lock", text), ENCODERS) == ({}, ())
 
 
 def test_params_of_all_stages_are_merged_and_sorted(tmp_path: Path) -> None:
     build = {"m": 32, "nested": [1, 2]}
     stages = {
-        "embed@clip": {"params": {"params.yaml": {"clip.family": "openclip", "clip.precision": None}}},
+        "embed@clip": {
+            "params": {"params.yaml": {"encoders.clip.family": "openclip", "encoders.clip.precision": None}}
+        },
         "index@clip": {"params": {"params.yaml": {"index.kind": "hnsw", "index.build": build}, "b.yaml": {"a": 0.5}}},
         "map@clip": {"params": {"params.yaml": {"index.kind": "hnsw"}}, "cmd": "x"},
-        "latency": {"deps": [{"path": "cbir/a.py", "md5": "0" * 32}]},
+        "latency@clip": {"deps": [{"path": "cbir/a.py", "md5": "0" * 32}]},
     }
-    params, outputs = read_lock(lock(tmp_path, stages))
+    params, outputs = read_lock(lock(tmp_path, stages), ENCODERS)
     assert list(params.items()) == [
         ("a", 0.5),
-        ("clip.family", "openclip"),
-        ("clip.precision", None),
+        ("encoders.clip.family", "openclip"),
+        ("encoders.clip.precision", None),
         ("index.build", build),
         ("index.kind", "hnsw"),
     ]
@@ -287,12 +292,38 @@ def test_outputs_have_stage_hash_and_size_in_dvc_locks_order(tmp_path: Path) -> 
         "a": {"outs": [out("data/a.json", b""), {"path": "data/other.bin", "hash": "etag", "etag": "1"}]},
         "none": {"cmd": "x"},
     }
-    _, outputs = read_lock(lock(tmp_path, stages))
+    _, outputs = read_lock(lock(tmp_path, stages), ENCODERS)
     assert outputs == (
         Output("z", "data/z.json", hashlib.md5(b"zz").hexdigest(), 2),
         Output("z", "data/raw", f"{'0' * 32}.dir", 7),
         Output("a", "data/a.json", hashlib.md5(b"").hexdigest(), 0),
     )
+
+
+@pytest.mark.parametrize(
+    ("encoders", "params", "paths"),
+    [
+        ((), {"seed": 0}, ["data/raw.json"]),
+        (("clip",), {"clip": 2, "seed": 0}, ["data/raw.json", "data/clip.json"]),
+        (("clip", "new"), {"clip": 2, "seed": 0}, ["data/raw.json", "data/clip.json"]),
+        (("b", "clip", "clip-2"), {"b": 1, "clip": 2, "clip-2": 3, "seed": 0}, None),
+    ],
+)
+def test_stages_of_encoders_that_left_are_not_read(
+    tmp_path: Path, encoders: tuple[str, ...], params: dict[str, int], paths: list[str] | None
+) -> None:
+    """DVC keeps them in dvc.lock, and their files may be gone."""
+    stages: dict[str, Any] = {
+        "raw": {"params": {"params.yaml": {"seed": 0}}, "outs": [out("data/raw.json", b"")]},
+        **{
+            f"embed@{name}": {"params": {"params.yaml": {name: number}}, "outs": [out(f"data/{name}.json", b"")]}
+            for number, name in enumerate(("b", "clip", "clip-2"), 1)
+        },
+    }
+    every = [f"data/{name}.json" for name in ("raw", "b", "clip", "clip-2")]
+    assert read_lock(lock(tmp_path, stages), encoders)[0] == params
+    read = read_provenance(tmp_path, encoders)
+    assert [output.path for output in read.outputs] == list(read.differing) == (every if paths is None else paths)
 
 
 def test_only_files_that_differ_from_dvc_lock_are_named(tmp_path: Path) -> None:
@@ -328,7 +359,7 @@ def test_folders_and_large_files_only_need_to_exist(tmp_path: Path, monkeypatch:
         "gone",
         "reports/report.html",
     )
-    assert {one.stage for one in read_provenance(tmp_path).outputs} == {"one", "two", "reports"}
+    assert {one.stage for one in read_provenance(tmp_path, ENCODERS).outputs} == {"one", "two", "reports"}
 
 
 DAMAGED = {
@@ -352,10 +383,10 @@ DAMAGED = {
 def test_a_damaged_dvc_lock_is_named_in_one_line(tmp_path: Path, text: str) -> None:
     put(tmp_path, "dvc.lock", text)
     with pytest.raises(DataError, match=r"dvc\.lock"):
-        read_provenance(tmp_path)
+        read_provenance(tmp_path, ENCODERS)
 
 
 def test_a_binary_dvc_lock_is_named_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "dvc.lock").write_bytes(b"\xff\xfe\x00stages")
     with pytest.raises(DataError, match=r"dvc\.lock"):
-        read_provenance(tmp_path)
+        read_provenance(tmp_path, ENCODERS)

@@ -46,4 +46,7 @@ def test_notes_table_and_paths_are_printed(
     words = " ".join(capsys.readouterr().out.split())
     assert words.startswith("note: The weights of mobilenet and clip are random, not trained")
     assert "image_folder: 280 gallery images" in words
-    assert "report reports/report.html metrics reports/metrics.json runs reports/runs/ search `make app` in a" in words
+    assert (
+        "report reports/report.html metrics reports/metrics/, all of them in reports/evaluation/ search `make app` in a"
+        in words
+    )

@@ -1,13 +1,13 @@
 """Comparisons of runs: each value recomputed from per_query.parquet, refusals, and the printed tables."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
@@ -16,6 +16,7 @@ from cbir.core.errors import ConfigError, DataError
 from cbir.runs.compare import COMPARED_METRICS, IDENTICAL, Change, Comparison, compare
 from cbir.runs.comparison_tables import as_markdown, print_tables
 from cbir.runs.opening import Run, open_run
+from tests.support.evaluated import rows_of_all
 from tests.support.world import PARAMS, World, make_world, unit
 
 
@@ -61,7 +62,7 @@ def comparisons(folders: tuple[Path, Path]) -> list[Comparison]:
 def test_each_comparison_is_the_mean_of_query_differences(
     comparisons: list[Comparison], folders: tuple[Path, Path]
 ) -> None:
-    rows = [pq.read_table(folder / "per_query.parquet").to_pylist() for folder in folders]
+    rows = [rows_of_all(folder, "per_query") for folder in folders]
     assert {key_of(comparison) for comparison in comparisons} >= {
         ("cbir", "mobilenet", "exact", "precision@10"),
         ("cbir", "clip", "exact", "map_at_r"),
@@ -94,7 +95,7 @@ def test_classes_hold_the_mean_change_of_their_queries(
     sides = [
         {
             (row["label"], row["query_id"]): row["precision@10"]
-            for row in pq.read_table(folder / "per_query.parquet").to_pylist()
+            for row in rows_of_all(folder, "per_query")
             if (row["task"], row["encoder"], row["search"]) == ("cbir", "clip", "exact")
         }
         for folder in folders
@@ -231,21 +232,35 @@ def test_wrong_requests_are_refused(folders: tuple[Path, Path], tmp_path: Path) 
         compare([run, other], ["map_at_r"], 200, 0)
     with pytest.raises(DataError, match="only one of them records its queries; run `dvc repro` in both"):
         compare([run, replace(run, collection={"gallery": run.collection["gallery"]})], COMPARED_METRICS, 200, 0)
-    with pytest.raises(DataError, match=r"test_collection\.json is not here: run `dvc repro`"):
+
+
+def test_an_absent_or_damaged_file_of_a_run_is_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"encoders\.json is not here: run `dvc repro`"):
         open_run(str(tmp_path))
-    for content in ("{}", '{"gallery": 3}'):
-        (tmp_path / "test_collection.json").write_text(content)
-        (tmp_path / "per_query.parquet").write_bytes((folders[0] / "per_query.parquet").read_bytes())
-        with pytest.raises(
-            DataError, match=r"test_collection\.json: expected the gallery's rows and hash, found (None|3)"
-        ):
+    (tmp_path / "encoders.json").write_text('{"encoders": ["mobilenet", "clip"]}')
+    with pytest.raises(DataError, match=r"mobilenet/test_collection\.json is not here: run `dvc repro`"):
+        open_run(str(tmp_path))
+    shutil.copytree(folders[0] / "evaluation", tmp_path / "evaluation")
+    assert open_run(str(tmp_path)).collection == open_run(str(folders[0])).collection
+    for encoder in ("mobilenet", "clip"):
+        evaluation = tmp_path / "evaluation" / encoder
+        kept = (evaluation / "test_collection.json").read_text()
+        for content in ("{}", '{"gallery": 3}'):
+            (evaluation / "test_collection.json").write_text(content)
+            with pytest.raises(
+                DataError,
+                match=rf"{encoder}/test_collection\.json: expected the gallery's rows and hash, found (None|3)",
+            ):
+                open_run(str(tmp_path))
+        (evaluation / "test_collection.json").write_text(kept)
+        kept_rows = (evaluation / "per_query.parquet").read_bytes()
+        (evaluation / "per_query.parquet").unlink()
+        with pytest.raises(DataError, match=rf"{encoder}/per_query\.parquet is not here"):
             open_run(str(tmp_path))
-    (tmp_path / "per_query.parquet").unlink()
-    with pytest.raises(DataError, match=r"per_query\.parquet is not here"):
-        open_run(str(tmp_path))
-    (tmp_path / "per_query.parquet").write_text("no")
-    with pytest.raises(DataError, match="is not readable as Parquet"):
-        open_run(str(tmp_path))
+        (evaluation / "per_query.parquet").write_text("no")
+        with pytest.raises(DataError, match=rf"{encoder}/per_query\.parquet: .*is not readable as Parquet|{encoder}/per_query\.parquet is not readable as Parquet"):
+            open_run(str(tmp_path))
+        (evaluation / "per_query.parquet").write_bytes(kept_rows)
 
 
 def printed(comparisons: list[Comparison], width: int = 140) -> str:
