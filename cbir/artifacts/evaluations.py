@@ -12,16 +12,23 @@ from cbir.artifacts.names import read_encoder_names
 from cbir.artifacts.paths import EvaluationPaths, ReportPaths
 from cbir.artifacts.prompt_metrics import PromptSetMetrics, read_prompt_metrics
 from cbir.artifacts.runs import read_confusions, read_duplicates, read_open_table
+from cbir.core.errors import DataError
 from cbir.core.files import read_json
+
+_PER_QUERY_COLUMNS = ("query_id", "task", "encoder", "search", "subset", "label")  # the others are metrics
 
 
 def read_metrics(reports: ReportPaths) -> Metrics:
     """Read the metrics of all encoders.  Raises DataError if a file is absent, damaged or of another version."""
+    for paths in _evaluations(reports):
+        Metrics.from_json(read_json(paths.metrics), paths.metrics)
     return Metrics.from_json(*_merged_files(reports, lambda paths: paths.metrics))
 
 
 def read_intervals(reports: ReportPaths) -> Intervals:
     """Read the intervals of all encoders.  Raises DataError as `read_metrics` does."""
+    for paths in _evaluations(reports):
+        Intervals.from_json(read_json(paths.intervals), paths.intervals)
     return Intervals.from_json(*_merged_files(reports, lambda paths: paths.intervals))
 
 
@@ -40,8 +47,20 @@ def read_prompts(reports: ReportPaths) -> dict[str, dict[str, PromptSetMetrics]]
 
 
 def read_per_query(reports: ReportPaths) -> pa.Table:
-    """Read every metric of each query, for all encoders; a metric that an encoder does not have is null."""
-    return _stacked(read_open_table(paths.per_query) for paths in _evaluations(reports))
+    """Read every metric of each query, for all encoders; a metric that an encoder does not have is null.
+
+    Raises DataError if a file is absent, damaged or of another version.
+    """
+    paths = [evaluation.per_query for evaluation in _evaluations(reports)]
+    tables = [read_open_table(path) for path in paths]
+    for path, table in zip(paths, tables, strict=True):
+        missing = [column for column in _PER_QUERY_COLUMNS if column not in table.column_names]
+        if missing:
+            raise DataError(
+                f"{path}: expected a column '{missing[0]}', found {', '.join(table.column_names)}: "
+                "run `dvc repro --force evaluate`"
+            )
+    return _stacked(tables)
 
 
 def read_classes(reports: ReportPaths) -> pa.Table:
@@ -67,8 +86,30 @@ def read_definitions(reports: ReportPaths) -> dict[str, Any]:
 
 
 def read_collection(reports: ReportPaths) -> dict[str, Any]:
-    """Read rows and hash of each part of the test collection, which is the same for all encoders."""
-    return read_json(next(iter(_evaluations(reports))).test_collection)
+    """Read rows and hash of each part of the test collection.
+
+    Raises DataError if a file is absent, damaged or of another version, or the encoders were evaluated on different data, as
+    after an interrupted run.
+    """
+    collections = {
+        evaluation.test_collection: read_json(evaluation.test_collection) for evaluation in _evaluations(reports)
+    }
+    (first, collection), *others = collections.items()
+    for path, value in collections.items():
+        if not is_identity(value.get("gallery")):
+            raise DataError(
+                f"{path}: expected the gallery's rows and hash, found {value.get('gallery')!r}: "
+                "run `dvc repro --force evaluate`"
+            )
+    for path, value in others:
+        if value != collection:
+            raise DataError(f"{path}: expected the data that {first} names, found other data: run `dvc repro`")
+    return collection
+
+
+def is_identity(value: Any) -> bool:
+    """Whether a value identifies a part of a test collection, by rows and hash."""
+    return isinstance(value, dict) and isinstance(value.get("rows"), int)
 
 
 def _evaluations(reports: ReportPaths) -> list[EvaluationPaths]:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cbir.artifacts.evaluations import is_identity
 from cbir.artifacts.vectors import positions_of
 from cbir.core.errors import ConfigError, DataError
 from cbir.core.params import nearest
@@ -22,7 +23,7 @@ from cbir.evaluation.statistics import (
     least_p,
     p_values_of_differences,
 )
-from cbir.runs.opening import Run, is_identity
+from cbir.runs.opening import Run
 
 COMPARED_METRICS = ("precision@10", "success@1", "ndcg@10", "map_at_r", "mrr")
 IDENTICAL = "identical"

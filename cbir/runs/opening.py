@@ -15,7 +15,6 @@ from cbir.artifacts.paths import ReportPaths
 from cbir.core.errors import DataError
 
 LOCK = Path("dvc.lock")
-_COLUMNS = ("query_id", "task", "encoder", "search", "subset", "label")
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,24 +62,7 @@ def open_run(name: str) -> Run:
 
 def read_run(name: str, reports: ReportPaths) -> Run:
     """Read a run from its reports.  Raises DataError when a file is absent, damaged or of another version."""
-    collection, table = read_collection(reports), read_per_query(reports)
-    if not is_identity(collection.get("gallery")):
-        raise DataError(
-            f"{reports.all_evaluations}: expected the gallery's rows and hash, found {collection.get('gallery')!r}: "
-            "run `dvc repro --force evaluate`"
-        )
-    missing = [column for column in _COLUMNS if column not in table.column_names]
-    if missing:
-        raise DataError(
-            f"{reports.all_evaluations}: expected a column '{missing[0]}', found {', '.join(table.column_names)}: "
-            "run `dvc repro --force evaluate`"
-        )
-    return Run(name, collection, table)
-
-
-def is_identity(value: Any) -> bool:
-    """Whether a value identifies a part of a test collection, by rows and hash."""
-    return isinstance(value, dict) and isinstance(value.get("rows"), int)
+    return Run(name, read_collection(reports), read_per_query(reports))
 
 
 def revision_of(name: str) -> str:

@@ -271,9 +271,10 @@ def _register(conf_dir: Path) -> None:
 
 
 def _names(values: Mapping[str, Any]) -> list[str]:
-    """The values that may be paths of this machine."""
+    """The values that may be paths of this machine; the demo weights are not, they are part of the code."""
     names = [_at(values, key) for key in _PATHS]
-    names += [encoder.get(key) for encoder in values["encoders"].values() for key in _MAY_BE_PATHS]
+    of_encoders = [encoder.get(key) for encoder in values["encoders"].values() for key in _MAY_BE_PATHS]
+    names += [name for name in of_encoders if not str(name).startswith("demo:")]
     return [*(str(name) for name in names if name is not None), *user_files(_at(values, "queries.prompt_sets"))]
 
 

@@ -1,5 +1,6 @@
 """Comparisons of runs: each value recomputed from per_query.parquet, refusals, and the printed tables."""
 
+import io
 import json
 import shutil
 from dataclasses import replace
@@ -8,6 +9,7 @@ from unittest import mock
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
@@ -258,9 +260,39 @@ def test_an_absent_or_damaged_file_of_a_run_is_named(folders: tuple[Path, Path],
         with pytest.raises(DataError, match=rf"{encoder}/per_query\.parquet is not here"):
             open_run(str(tmp_path))
         (evaluation / "per_query.parquet").write_text("no")
-        with pytest.raises(DataError, match=rf"{encoder}/per_query\.parquet: .*is not readable as Parquet|{encoder}/per_query\.parquet is not readable as Parquet"):
+        with pytest.raises(DataError, match=rf"{encoder}/per_query\.parquet is not readable as Parquet"):
+            open_run(str(tmp_path))
+        pq.write_table(pq.read_table(io.BytesIO(kept_rows)).drop_columns(["label"]), evaluation / "per_query.parquet")
+        with pytest.raises(
+            DataError, match=rf"{encoder}/per_query\.parquet: expected a column 'label', found query_id, "
+        ):
             open_run(str(tmp_path))
         (evaluation / "per_query.parquet").write_bytes(kept_rows)
+
+
+def test_encoders_evaluated_on_different_data_are_no_run(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    shutil.copytree(folders[0], tmp_path / "reports")
+    path = tmp_path / "reports" / "evaluation" / "clip" / "test_collection.json"
+    value = json.loads(path.read_text())
+    value["queries"]["sha256"] = "0"
+    path.write_text(json.dumps(value))
+    with pytest.raises(
+        DataError, match=r"clip/test_collection\.json: expected the data that .*mobilenet/test_coll.*, found other data"
+    ):
+        open_run(str(tmp_path))
+
+
+@pytest.mark.parametrize("encoders", [["clip"], ["clip", "mobilenet"]])
+def test_only_the_encoders_of_the_run_are_compared(
+    folders: tuple[Path, Path], tmp_path: Path, encoders: list[str]
+) -> None:
+    """Evaluations of encoders that left may still be there."""
+    shutil.copytree(folders[1], tmp_path / "reports")
+    (tmp_path / "reports" / "encoders.json").write_text(json.dumps({"encoders": encoders}))
+    run = open_run(str(tmp_path))
+    assert list(dict.fromkeys(run.per_query["encoder"].to_pylist())) == encoders
+    comparisons = compare([open_run(str(folders[0])), run], ["mrr"], 200, 0)
+    assert {comparison.encoder for comparison in comparisons} == set(encoders)
 
 
 def printed(comparisons: list[Comparison], width: int = 140) -> str:

@@ -11,14 +11,13 @@ import pytest
 
 from cbir.cli import main as cli
 from cbir.core.errors import DataError
-from cbir.core.files import read_json
 from cbir.report.figures import signed
 from cbir.runs.compare import COMPARED_METRICS, Comparison, compare
 from cbir.runs.comparison_page import write_comparison
 from cbir.runs.opening import open_run
 from tests.runs.test_compare import better, run_of
+from tests.support.world import DIMS, World, make_world
 from tests.support.world import PARAMS as WORLD_PARAMS
-from tests.support.world import World, make_world
 
 RESAMPLES = 400
 
@@ -69,11 +68,11 @@ class Page(HTMLParser):
 
 def lock(root: Path, params: str) -> None:
     """Write a dvc.lock that matches the reports beside it."""
-    digest = md5((root / "reports" / "metrics.json").read_bytes(), usedforsecurity=False).hexdigest()
-    (root / "dvc.lock").write_text(
-        f"stages:\n  index@clip:\n    params:\n      params.yaml:\n        {params}\n"
-        f"    outs:\n    - path: reports/metrics.json\n      md5: {digest}\n"
-    )
+    stages = f"stages:\n  index@clip:\n    params:\n      params.yaml:\n        {params}\n"
+    for path in sorted((root / "reports" / "metrics").iterdir()):
+        digest = md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        stages += f"  evaluate@{path.stem}:\n    outs:\n    - path: reports/metrics/{path.name}\n      md5: {digest}\n"
+    (root / "dvc.lock").write_text(stages)
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +199,24 @@ def test_the_dvc_lock_of_a_later_run_is_ignored(worlds: tuple[World, World], tmp
     assert "The parameters of reports_before are unknown" in " ".join(page.text.split())
 
 
+def test_a_dvc_lock_without_every_encoders_metrics_is_ignored(worlds: tuple[World, World], tmp_path: Path) -> None:
+    """As after a run that was interrupted between two encoders."""
+    root = tmp_path / "half"
+    shutil.copytree(worlds[0].root / "reports", root / "reports")
+    for text, is_known in (
+        ("index.kind: hnsw", True),
+        ("index.kind: hnsw  # of other metrics", False),
+    ):
+        lock(root, text)
+        if not is_known:
+            locked = (root / "dvc.lock").read_text()
+            digest = md5((root / "reports" / "metrics" / "clip.json").read_bytes(), usedforsecurity=False).hexdigest()
+            assert locked.count(digest) == 1
+            (root / "dvc.lock").write_text(locked.replace(digest, "d" * 32))
+        page = Page(written(tmp_path, (str(worlds[0].root), str(root)), worlds[0].root))
+        assert ("The parameters of half are unknown" in " ".join(page.text.split())) is not is_known
+
+
 def test_images_of_other_data_are_not_shown(worlds: tuple[World, World], tmp_path: Path) -> None:
     """data/ may be newer than reports/, after an interrupted run."""
     ahead = make_world(tmp_path / "ahead", n_gallery=200).write()
@@ -213,14 +230,14 @@ def test_without_run_tables_the_queries_are_listed(worlds: tuple[World, World], 
     bare = tmp_path / "bare" / "reports"
     shutil.copytree(worlds[1].root / "reports", bare, ignore=shutil.ignore_patterns("runs"))
     page = Page(written(tmp_path, (str(worlds[0].root), str(bare)), worlds[0].root))
-    assert "this page needs the run tables (reports/runs) of both runs" in page.text
+    assert "this page needs the run tables (reports/evaluation) of both runs" in page.text
     assert any(row and re.fullmatch(r"\s*(ask|mine:|class:|caption:).*", row[0]) for row in page.rows)
 
 
-@pytest.mark.parametrize("file", ["metrics.json", "intervals.json"])
+@pytest.mark.parametrize("file", [f"{name}/{file}.json" for name in DIMS for file in ("metrics", "intervals")])
 def test_damaged_metrics_are_refused(worlds: tuple[World, World], tmp_path: Path, file: str) -> None:
     shutil.copytree(worlds[1].root / "reports", tmp_path / "reports")
-    (tmp_path / "reports" / file).write_text('{"cbir": {}}')
+    (tmp_path / "reports" / "evaluation" / file).write_text('{"cbir": {}}')
     with pytest.raises(
         DataError, match=rf"{re.escape(file)}: expected the group 'tbir' that evaluate writes, found NoneType"
     ):
@@ -298,8 +315,6 @@ def test_the_command_refuses_wrong_arguments_in_one_line(
 
 
 def test_charts_over_k_cover_each_task_and_encoder(worlds: tuple[World, World], text: str) -> None:
-    metrics = read_json(worlds[0].root / "reports" / "metrics.json")
-    for task, encoders in ((task, metrics[task]) for task in ("cbir", "tbir")):
-        for encoder in encoders:
-            for family in ("precision", "recall"):
-                assert f"{task} {encoder}: {family}@k by exact search" in text
+    for task, encoder in (("cbir", "mobilenet"), ("cbir", "clip"), ("tbir", "clip")):
+        for family in ("precision", "recall"):
+            assert f"{task} {encoder}: {family}@k by exact search" in text

@@ -20,7 +20,7 @@ from cbir.compose import composed
 from cbir.core.errors import ConfigError
 from cbir.runs.experiments import ExperimentRunner
 from tests.support.imports import ROOT
-from tests.support.repository import TINY, copy_working_tree
+from tests.support.repository import ENCODERS, TINY, copy_working_tree
 
 CONF = ROOT / "conf"
 PATIENCE_S = 1200  # of a test on a busy machine
@@ -47,19 +47,22 @@ recall = {"flat": 1.0, "hnsw": 0.75}.get(kind, 0.5)
 indexed, metrics = {"ann_recall@10": recall}, {"precision@10": 0.5, "map_at_r": recall}
 groups = dict.fromkeys(("cbir", "tbir", "subsets", "categories", "without_duplicates", "ann", "ann_cost"), {})
 reports = {
-    "metrics": {
+    "encoders": {"encoders": ["mobilenet"]},
+    "metrics/mobilenet": {"cbir": {"mobilenet": {**metrics, **indexed}}},
+    "evaluation/mobilenet/metrics": {
         **groups, "cbir": {"mobilenet": metrics}, "ann": {"mobilenet": {"image": indexed}}, "ceilings": {}, "chance": {},
         "data": {
             "gallery_images": 10, "queries": 1, "queries_without_relevant": {}, "duplicates": {},
             "index_bytes": {"mobilenet": 100},
         },
     },
-    "intervals": {**groups, "cbir": {"mobilenet": {}}, "ann": {"mobilenet": {"image": {}}}, "about": {}},
-    "latency": {"encoders": {}, "k": 10, "threads": 1},
+    "evaluation/mobilenet/intervals": {**groups, "cbir": {"mobilenet": {}}, "ann": {"mobilenet": {"image": {}}}, "about": {}},
+    "latency/mobilenet": {"encoders": {}, "k": 10, "threads": 1},
 }
-Path("reports").mkdir(exist_ok=True)
 for name, value in reports.items():
-    Path(f"reports/{name}.json").write_text(json.dumps(value))
+    path = Path(f"reports/{name}.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
 """
 DVC_YAML = """
 stages:
@@ -72,10 +75,10 @@ stages:
     cmd: python tool.py measure
     params: [index.kind]
     deps: [tool.py, base.txt]
-    outs: [reports/intervals.json]
+    outs: [reports/encoders.json, reports/evaluation/mobilenet]
     metrics:
-      - reports/metrics.json: {cache: false}
-      - reports/latency.json: {cache: false}
+      - reports/metrics/mobilenet.json: {cache: false}
+      - reports/latency/mobilenet.json: {cache: false}
 """
 
 
@@ -90,7 +93,7 @@ class Small:
             "dvc.yaml": DVC_YAML,
             "note.txt": "a note",
             "params.yaml": composed(conf_dir=CONF),
-            ".gitignore": "/base.txt\n/reports/intervals.json\n/reports/sweeps\n__pycache__/\n",
+            ".gitignore": "/base.txt\n/reports/encoders.json\n/reports/evaluation\n/reports/sweeps\n__pycache__/\n",
         }.items():
             (self.root / name).write_text(text, encoding="utf-8")
         (self.root / ".dvc").mkdir()
@@ -214,8 +217,8 @@ def test_jobs_share_stages_survive_failures_and_are_not_repeated(small: Small) -
     )
     experiments = {one["name"]: one["revs"][0]["data"] for one in json.loads(listed.stdout)[1]["experiments"]}
     assert experiments.keys() == {row["experiment"] for row in rows}
-    metrics = experiments[name]["metrics"]["reports/metrics.json"]["data"]
-    assert metrics["ann"]["mobilenet"]["image"]["ann_recall@10"] == 0.75
+    metrics = experiments[name]["metrics"]["reports/metrics/mobilenet.json"]["data"]
+    assert metrics["cbir"]["mobilenet"]["ann_recall@10"] == 0.75
 
 
 def test_after_a_kill_files_are_untouched_and_a_repeat_continues(small: Small) -> None:
@@ -401,18 +404,18 @@ def test_jobs_of_the_real_pipeline_share_stages(tmp_path: Path) -> None:
     # nlist applies to ivf_flat alone: the others fail
     assert code == 1, out + error
     jobs = {found[1]: found[2].split() for found in re.finditer(r"job \d of 3: index=(\w+): (.*) \.\.\.", out)}
-    assert jobs["flat"][-1] == jobs["hnsw"][-1] == "index@mobilenet"
-    assert "embed@clip" in jobs["flat"]
-    assert jobs["hnsw"] == ["scan", "index@mobilenet"]
+    assert jobs["flat"][-1] == jobs["hnsw"][-1] == "index@mobilenet_demo"
+    assert "embed@clip_demo" in jobs["flat"]
+    assert jobs["hnsw"] == ["scan", "index@mobilenet_demo"]
     assert "error: index.build.nlist applies to ivf_flat or ivf_pq, not to flat: expected null, found 2" in out
-    indexed = ["index@mobilenet", "index@clip", "map@mobilenet", "map@clip"]
-    assert jobs["ivf_flat"] == ["scan", *indexed, "evaluate", "prompts", "latency", "report"]
+    of_each = [f"{stage}@{encoder}" for stage in ("index", "map", "evaluate", "latency") for encoder in ENCODERS]
+    assert jobs["ivf_flat"] == ["scan", *of_each, "report"]
     assert small.files() == before
     rows = list(csv.DictReader(io.StringIO((small.root / "reports/sweeps/tiny.csv").read_text(encoding="utf-8"))))
     assert [(row["task"], row["encoder"]) for row in rows] == [
-        ("cbir", "mobilenet"),
-        ("cbir", "clip"),
-        ("tbir", "clip"),
+        ("cbir", "mobilenet_demo"),
+        ("cbir", "clip_demo"),
+        ("tbir", "clip_demo"),
     ]
     assert all(0 <= float(row["precision@10 low"]) <= float(row["precision@10 high"]) <= 1 for row in rows)
     assert all(float(row["p50 ms"]) > 0 for row in rows)

@@ -80,8 +80,12 @@ def swept(runner: FakeRunner, *overrides: str) -> list[Outcome]:
     [
         ("index=hnsw", ["index=hnsw"]),
         (
-            "index=flat,hnsw clip=demo,vit_b_32",
-            [f"index={i} clip={c}" for i in ("flat", "hnsw") for c in ("demo", "vit_b_32")],
+            "index=flat,hnsw encoders=[clip_demo],[mobilenet_demo,clip_vit_b_32]",
+            [
+                f"index={i} encoders={e}"
+                for i in ("flat", "hnsw")
+                for e in ("[clip_demo]", "[mobilenet_demo,clip_vit_b_32]")
+            ],
         ),
         ("index=choice(flat,hnsw)", ["index=flat", "index=hnsw"]),
         ("index=glob(ivf*)", ["index=ivf_flat", "index=ivf_pq"]),
@@ -98,9 +102,9 @@ def test_jobs_are_those_of_hydras_multirun(runner: FakeRunner, overrides: str, j
 
 
 def test_an_experiment_of_conf_may_declare_a_sweep(runner: FakeRunner) -> None:
-    outcomes = swept(runner, "experiment=ann_pareto", "clip=vit_b_32")
+    outcomes = swept(runner, "experiment=ann_pareto", "encoders=[clip_vit_b_32]")
     assert len(outcomes) == 10
-    assert {"experiment=ann_pareto", "clip=vit_b_32"} <= set(outcomes[0].job.overrides)
+    assert {"experiment=ann_pareto", "encoders=[clip_vit_b_32]"} <= set(outcomes[0].job.overrides)
     for outcome in outcomes:
         assert "hydra" not in composed(outcome.job.overrides, CONF)
     assert "ef_search: 64" in composed(outcomes[7].job.overrides, CONF)
@@ -111,7 +115,9 @@ def test_an_experiment_of_conf_may_declare_a_sweep(runner: FakeRunner) -> None:
     ("overrides", "message"),
     [
         ("index=flat,hsw", r"index has no option 'hsw'; nearest: hnsw \(files of "),
-        ("index=flat,hnsw clip=dmo", "clip has no option 'dmo'; nearest: demo"),
+        ("index=flat,hnsw encoders=[clip_dmo]", "encoders has no option 'clip_dmo'; nearest: clip_demo"),
+        ("encoders=[clip_demo],[clip_demo,clip_dmo]", "encoders has no option 'clip_dmo'; nearest: clip_demo"),
+        ("index=flat,hnsw clip=demo", r"use encoders=\[mobilenet_demo,clip_demo\]$"),
         ("index=flat,hnsw index.nprobe=1,2", r"unknown parameter 'index\.nprobe'; nearest: index\.search\.nprobe"),
         ("index=flat dataset.seed=1,x", r"dataset\.seed: Value 'x' of type 'str' could not be converted to Integer"),
         (
@@ -146,7 +152,7 @@ def test_a_relative_path_is_refused_unless_experiments_have_the_file(runner: Fak
         swept(runner, *own, "dataset.url=photos")
     assert len(swept(runner, *own, f"dataset.url={tmp_path}/photos")) == 2
     (tmp_path / "cbir").symlink_to(ROOT / "cbir")
-    assert len(swept(runner, "clip.tokenizer=cbir/demo/weights/tokenizer.json")) == 1
+    assert len(swept(runner, "encoders.clip_demo.tokenizer=cbir/demo/weights/tokenizer.json")) == 1
 
 
 def test_finished_jobs_are_recognised_by_parameters_code_and_files(runner: FakeRunner, tmp_path: Path) -> None:
@@ -203,9 +209,9 @@ def test_a_change_in_a_prompt_file_repeats_the_job(runner: FakeRunner, tmp_path:
 
 
 def test_local_folders_named_like_an_option_are_ignored(runner: FakeRunner, tmp_path: Path) -> None:
-    for name in ("demo", "bare", "synonyms"):
+    for name in ("demo:clip", "demo:mobilenet", "demo", "clip_demo", "bare", "synonyms"):
         (tmp_path / name).mkdir()
-    assert len(swept(runner, "clip=demo", "index=flat")) == 1
+    assert len(swept(runner, "encoders=[clip_demo,mobilenet_demo]", "index=flat")) == 1
 
 
 def test_jobs_finished_at_another_commit_say_how_to_list_them(
@@ -241,10 +247,10 @@ def test_an_unknown_objective_is_refused(runner: FakeRunner) -> None:
 @pytest.mark.parametrize(
     ("overrides", "name"),
     [
-        ("index=flat,hnsw clip=demo", "index"),
-        ("index=flat,hnsw clip=demo,vit_b_32", "index-clip"),
+        ("index=flat,hnsw encoders=[clip_demo]", "index"),
+        ("index=flat,hnsw encoders=[clip_demo],[clip_vit_b_32]", "index-encoders"),
         ("experiment=ann_pareto", "ann_pareto"),
-        ("experiment=ann_pareto mobilenet=demo,large", "ann_pareto-mobilenet"),
+        ("experiment=ann_pareto encoders=[mobilenet_demo],[mobilenet_v3_large]", "ann_pareto-encoders"),
         ("index=hnsw dataset.url=/my/photos", "index-hnsw-dataset-url-my-photos"),
     ],
 )
