@@ -11,10 +11,12 @@ from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.vectors import read_passport, write_passport
 from cbir.cli import main as cli
 from cbir.core.errors import ConfigError, DataError, PassportError
+from cbir.core.files import read_json
 from cbir.export import npy as export
 from cbir.export.npy import ExportedArray, export_npy
 from tests.support.world import DIMS, World, make_world, unit
 
+ENCODERS = tuple(DIMS)
 FILES = {
     "categories.npy",
     "clip_categories.npy",
@@ -29,6 +31,7 @@ FILES = {
     "queries_ids.npy",
     "texts_ids.npy",
 }
+LIST = "cbir_export.json"
 HOSTILE = [
     "a b/ü 100%.jpg",
     "\N{GRINNING FACE}" * 5,
@@ -49,12 +52,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(scope="module")
 def exported(world: World) -> dict[str, np.ndarray]:
-    export_npy(DataPaths(world.data), world.root / "out")
+    export_npy(DataPaths(world.data), world.root / "out", ENCODERS)
     return loaded(world.root / "out")
 
 
 def loaded(folder: Path) -> dict[str, np.ndarray]:
-    return {path.name: np.load(path, allow_pickle=False) for path in sorted(folder.iterdir())}
+    return {path.name: np.load(path, allow_pickle=False) for path in sorted(folder.glob("*.npy"))}
 
 
 def small_world(root: Path, gallery: dict[str, str | None], asked: tuple[str, ...] = ("asked",)) -> World:
@@ -80,6 +83,11 @@ def _one_picture_for_every_label(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_exactly_the_documented_files_are_written(exported: dict[str, np.ndarray]) -> None:
     assert exported.keys() == FILES
+
+
+def test_beside_the_files_is_only_their_list(world: World, exported: dict[str, np.ndarray]) -> None:
+    assert {path.name for path in (world.root / "out").iterdir()} == exported.keys() | {LIST}
+    assert set(read_json(world.root / "out" / LIST)["files"]) == FILES
 
 
 def test_the_rows_are_the_stored_vectors_of_their_ids(world: World, exported: dict[str, np.ndarray]) -> None:
@@ -137,7 +145,7 @@ def test_at_most_one_part_is_written_at_once(world: World, tmp_path: Path, monke
 
     write = export._write
     monkeypatch.setattr(export, "_write", watched)
-    export_npy(DataPaths(world.data), tmp_path)
+    export_npy(DataPaths(world.data), tmp_path, ENCODERS)
     assert blocks["clip_gallery.npy"] == [70, 70, 70, 70]
     assert max(blocks["gallery_ids.npy"]) == 30
     assert loaded(tmp_path)["gallery_ids.npy"].tolist() == list(world.gallery)
@@ -148,14 +156,14 @@ def test_at_most_one_part_is_written_at_once(world: World, tmp_path: Path, monke
 
 @pytest.mark.parametrize("encoder", DIMS)
 def test_exporting_one_encoder_deletes_the_files_of_the_other(world: World, tmp_path: Path, encoder: str) -> None:
-    export_npy(DataPaths(world.data), tmp_path)
+    export_npy(DataPaths(world.data), tmp_path, ENCODERS)
     (tmp_path / "mine.npy").write_bytes(b"")
     written = export_npy(DataPaths(world.data), tmp_path, [encoder])
     other = "mobilenet" if encoder == "clip" else "clip"
     expected = {name for name in FILES if not name.startswith(other)} - {"texts_ids.npy"}
     expected |= {"texts_ids.npy"} if encoder == "clip" else set()
     assert {one.path.name for one in written} == expected
-    assert {path.name for path in tmp_path.iterdir()} == expected | {"mine.npy"}
+    assert {path.name for path in tmp_path.iterdir()} == expected | {"mine.npy", LIST}
 
 
 # ---- odd ids and galleries
@@ -165,7 +173,7 @@ def test_hostile_ids_are_read_back_unchanged(tmp_path: Path) -> None:
     labels = [*HOSTILE[1:], None]
     world = small_world(tmp_path, dict(zip(HOSTILE, labels, strict=True)), tuple(f"asked {name}" for name in HOSTILE))
     world.write()
-    export_npy(DataPaths(world.data), tmp_path / "out")
+    export_npy(DataPaths(world.data), tmp_path / "out", ENCODERS)
     found = loaded(tmp_path / "out")
     assert found["gallery_ids.npy"].tolist() == HOSTILE
     assert found["gallery_labels.npy"].tolist() == [label or "" for label in labels]
@@ -178,7 +186,7 @@ def test_an_id_that_ends_with_a_zero_character_is_refused(tmp_path: Path) -> Non
     with pytest.raises(
         DataError, match=r"gallery_ids\.npy: expected texts that NumPy can store, found one that ends with"
     ):
-        export_npy(DataPaths(world.data), tmp_path / "out")
+        export_npy(DataPaths(world.data), tmp_path / "out", ENCODERS)
     assert not (tmp_path / "out").exists()
 
 
@@ -187,14 +195,14 @@ def test_ids_that_would_fill_the_disk_are_refused(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(export, "MAX_TEXT_BYTES", 20_000)
     told = r"gallery_ids\.npy: expected at most .* GiB, found 2 texts of up to 3,000 characters, .* part-\*\.parquet"
     with pytest.raises(DataError, match=told):
-        export_npy(DataPaths(world.data), tmp_path / "out")
+        export_npy(DataPaths(world.data), tmp_path / "out", ENCODERS)
     monkeypatch.setattr(export, "MAX_TEXT_BYTES", 24_000)
-    export_npy(DataPaths(world.data), tmp_path / "out")
+    export_npy(DataPaths(world.data), tmp_path / "out", ENCODERS)
 
 
 def test_a_gallery_without_labels_has_no_categories(tmp_path: Path) -> None:
     world = small_world(tmp_path, {"a": None, "b": None}).write()
-    export_npy(DataPaths(world.data), tmp_path / "out")
+    export_npy(DataPaths(world.data), tmp_path / "out", ENCODERS)
     found = loaded(tmp_path / "out")
     assert found["gallery_labels.npy"].tolist() == ["", ""]
     assert found["categories.npy"].shape == (0,)
@@ -204,7 +212,7 @@ def test_a_gallery_without_labels_has_no_categories(tmp_path: Path) -> None:
 
 def test_without_queries_files_are_empty(tmp_path: Path) -> None:
     world = small_world(tmp_path, {"a": "x"}, ()).write()
-    export_npy(DataPaths(world.data), tmp_path / "out")
+    export_npy(DataPaths(world.data), tmp_path / "out", ENCODERS)
     assert loaded(tmp_path / "out")["mobilenet_queries.npy"].shape == (0, DIMS["mobilenet"])
     assert loaded(tmp_path / "out")["queries_ids.npy"].shape == (0,)
 
@@ -214,7 +222,7 @@ def test_a_class_whose_vectors_cancel_out_is_refused(tmp_path: Path) -> None:
     world.vectors["clip"]["gallery"]["b"] = -world.vectors["clip"]["gallery"]["a"]
     world.write()
     with pytest.raises(DataError, match="clip: the vectors of class 'x' cancel out: it has no mean vector"):
-        export_npy(DataPaths(world.data), tmp_path / "out")
+        export_npy(DataPaths(world.data), tmp_path / "out", ENCODERS)
 
 
 # ---- refusals
@@ -222,7 +230,7 @@ def test_a_class_whose_vectors_cancel_out_is_refused(tmp_path: Path) -> None:
 
 def test_without_a_run_the_export_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"passport\.json is not here: run `dvc repro`"):
-        export_npy(DataPaths(tmp_path / "data"), tmp_path / "out")
+        export_npy(DataPaths(tmp_path / "data"), tmp_path / "out", ENCODERS)
     assert not (tmp_path / "out").exists()
 
 
@@ -232,7 +240,7 @@ def test_vectors_of_other_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"gallery: expected the image 'b', which has a vector, found none: run `dvc repro`"
     ):
-        export_npy(DataPaths(world.data), tmp_path / "out")
+        export_npy(DataPaths(world.data), tmp_path / "out", ENCODERS)
 
 
 def test_encoders_with_different_images_are_refused(tmp_path: Path) -> None:
@@ -242,7 +250,7 @@ def test_encoders_with_different_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         PassportError, match=r"clip/gallery: expected the ids of mobilenet, found others: run `dvc repro`"
     ):
-        export_npy(DataPaths(world.data), tmp_path / "out")
+        export_npy(DataPaths(world.data), tmp_path / "out", ENCODERS)
     export_npy(DataPaths(world.data), tmp_path / "out", ["clip"])
     assert loaded(tmp_path / "out")["gallery_ids.npy"].tolist() == ["b", "a"]
 
@@ -252,14 +260,14 @@ def test_vectors_under_another_encoders_name_are_refused(tmp_path: Path) -> None
     folder = world.embeddings / "clip" / "queries"
     write_passport(folder, read_passport(folder) | {"encoder": "mobilenet"})
     with pytest.raises(PassportError, match="passport field 'encoder': expected 'clip', found 'mobilenet'"):
-        export_npy(DataPaths(world.data), tmp_path / "out")
+        export_npy(DataPaths(world.data), tmp_path / "out", ENCODERS)
 
 
 @pytest.mark.parametrize("out", ["a file", "a file/below"])
 def test_an_output_path_that_is_no_folder_is_refused(world: World, tmp_path: Path, out: str) -> None:
     (tmp_path / "a file").write_text("mine")
     with pytest.raises(ConfigError, match=r"--out: expected a folder to write into, found .*a file"):
-        export_npy(DataPaths(world.data), tmp_path / out)
+        export_npy(DataPaths(world.data), tmp_path / out, ENCODERS)
     assert (tmp_path / "a file").read_text() == "mine"
 
 
@@ -275,7 +283,7 @@ def test_the_command_lists_each_file_with_its_shape(
     cli.main(["export", "npy"])
     text = capsys.readouterr().out
     shown = {name for name in FILES if re.search(rf"exports/{re.escape(name)}", text)}
-    assert shown == FILES == {path.name for path in (tmp_path / "exports").iterdir()}
+    assert shown == FILES == {path.name for path in (tmp_path / "exports").iterdir()} - {LIST}
     assert re.search(r"clip_gallery\.npy +280 x 24 +float32", text)
     cli.main(["export", "npy", "--encoder", "mobilenet", "--out", "[red]/elsewhere"])
     assert "[red]/elsewhere/mobilenet_gallery.npy" in capsys.readouterr().out
@@ -283,5 +291,16 @@ def test_the_command_lists_each_file_with_its_shape(
 
 def test_the_command_refuses_a_wrong_path_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match=r"^error: data/embeddings/mobilenet/gallery/passport.json is not here: run"):
+    with pytest.raises(SystemExit, match=r"^error: data/encoders.json is not here: run"):
         cli.main(["export", "npy"])
+
+
+@pytest.mark.parametrize("command", [["export", "npy", "--encoder"], ["drift"]], ids=["export", "drift"])
+def test_the_command_refuses_an_unknown_encoder_with_the_nearest(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").symlink_to(world.data)
+    with pytest.raises(SystemExit, match=r"^error: encoder: the run has no 'mobilnet'; nearest: mobilenet$"):
+        cli.main([*command, "mobilnet"])
+    assert not (tmp_path / "exports").exists()

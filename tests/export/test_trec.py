@@ -20,6 +20,7 @@ from cbir.core.files import read_json, write_json
 from cbir.evaluation.relevance import Relevance
 from cbir.evaluation.trec import evaluate_run
 from cbir.export.trec import ExportedFile, export, percent_encoded, strictly_falling
+from tests.support.evaluated import rows_of_all
 from tests.support.trec import by_ir_measures, measures, reproducible
 from tests.support.world import PARAMS, World, make_world
 
@@ -42,7 +43,9 @@ class Exported:
 
     @property
     def depth(self) -> int:
-        return int(pq.read_table(self.reports / "runs" / "run_cbir_clip_exact.parquet")["rank"].to_numpy().max())
+        return int(
+            pq.read_table(self.reports / "evaluation" / "clip" / "runs" / "cbir_exact.parquet")["rank"].to_numpy().max()
+        )
 
     @property
     def reports(self) -> Path:
@@ -54,7 +57,7 @@ class Exported:
 
     def per_query(self, task: str, encoder: str, search: str) -> dict[str, dict[str, float]]:
         """query_id -> metric -> value, without queries that have none."""
-        rows = pq.read_table(self.reports / "per_query.parquet").to_pylist()
+        rows = rows_of_all(self.reports, "per_query")
         chosen = [row for row in rows if (row["task"], row["encoder"], row["search"]) == (task, encoder, search)]
         return {row["query_id"]: row for row in chosen if row["mrr"] is not None}
 
@@ -157,8 +160,8 @@ def test_cbir_evaluate_computes_the_same_metrics(exported: Exported, task: str, 
 def test_runs_keep_ranks_and_ids_and_lower_equal_scores(exported: Exported) -> None:
     for one in (one for one in exported.written if one.lowered is not None):
         task, encoder, search = one.path.stem.split("_")
-        name = f"run_{task}_{encoder}{'_exact' if search == 'exact' else ''}.parquet"
-        table = pq.read_table(exported.reports / "runs" / name).to_pylist()
+        path = exported.reports / "evaluation" / encoder / "runs" / f"{task}_{search}.parquet"
+        table = pq.read_table(path).to_pylist()
         lines = [line.split(" ") for line in one.path.read_text("ascii").splitlines()]
         assert len(lines) == one.lines == len(table)
         for (query_id, q0, image_id, rank, score, tag), row in zip(lines, table, strict=True):
@@ -190,17 +193,22 @@ def test_a_second_export_writes_the_same_files(exported: Exported, tmp_path: Pat
     export(DataPaths(exported.world.data), ReportPaths(exported.reports), tmp_path)
     names = ["cbir.qrels", "cbir_clip_exact.run", "cbir_clip_index.run", "cbir_mobilenet_exact.run"]
     names += ["cbir_mobilenet_index.run", "tbir.qrels", "tbir_clip_exact.run", "tbir_clip_index.run"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, "cbir_export.json"])
     assert sorted(one.path.name for one in exported.written) == names
     for name in names:
         assert (tmp_path / name).read_bytes() == (exported.out / name).read_bytes()
 
 
 def test_only_files_of_an_earlier_export_are_deleted(exported: Exported, tmp_path: Path) -> None:
-    for name in ("tbir_mobilenet_index.run", "mine.run"):
+    for name in ("tbir_mobilenet_index.run", "cbir_gone_exact.run", "mine.run"):
         (tmp_path / name).write_text("")
+    write_json(tmp_path / "cbir_export.json", {"files": ["tbir_mobilenet_index.run", "cbir_gone_exact.run"]})
     written = export(DataPaths(exported.world.data), ReportPaths(exported.reports), tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"mine.run", *(one.path.name for one in written)}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "mine.run",
+        "cbir_export.json",
+        *(one.path.name for one in written),
+    }
 
 
 def test_a_failed_write_keeps_the_earlier_file(
@@ -216,19 +224,24 @@ def test_a_failed_write_keeps_the_earlier_file(
     monkeypatch.setattr(Relevance, "of", failing)
     with pytest.raises((RuntimeError, StopIteration)):
         export(DataPaths(exported.world.data), ReportPaths(exported.reports), tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["cbir.qrels"]
+    assert {path.name for path in tmp_path.iterdir()} == {"cbir.qrels", "cbir_export.json"}
     assert (tmp_path / "cbir.qrels").read_text() == "earlier"
 
 
 def test_runs_over_other_data_are_not_written(exported: Exported, tmp_path: Path) -> None:
-    collection = read_json(exported.reports / "test_collection.json")
-    write_json(tmp_path / "test_collection.json", collection)
-    with pytest.raises(DataError, match=r"runs holds no run: run `dvc repro`"):
+    collection = read_json(exported.reports / "evaluation" / "clip" / "test_collection.json")
+    write_json(tmp_path / "encoders.json", {"encoders": ["clip"]})
+    recorded = tmp_path / "evaluation" / "clip" / "test_collection.json"
+    write_json(recorded, collection)
+    with pytest.raises(DataError, match=r"evaluation holds no run: run `dvc repro`"):
         export(DataPaths(exported.world.data), ReportPaths(tmp_path), tmp_path / "trec")
-    write_json(tmp_path / "test_collection.json", collection | {"queries": {"rows": 1, "sha256": "0"}})
+    write_json(recorded, collection | {"queries": {"rows": 1, "sha256": "0"}})
     with pytest.raises(DataError, match=r"expected runs over the present queries of data/, found other queries: run"):
         export(DataPaths(exported.world.data), ReportPaths(tmp_path), tmp_path / "trec")
+    recorded.unlink()
     with pytest.raises(DataError, match=r"test_collection\.json is not here: run `dvc repro`"):
+        export(DataPaths(exported.world.data), ReportPaths(tmp_path), tmp_path / "trec")
+    with pytest.raises(DataError, match=r"encoders\.json is not here: run `dvc repro`"):
         export(DataPaths(exported.world.data), ReportPaths(tmp_path / "none"), tmp_path / "trec")
     assert not (tmp_path / "trec").exists()
 

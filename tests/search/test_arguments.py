@@ -3,6 +3,9 @@
 import argparse
 from pathlib import Path
 
+import pytest
+
+from cbir.core.errors import ConfigError
 from cbir.search.arguments import PartArgument, add_arguments, parse_query
 
 
@@ -10,7 +13,35 @@ def test_parts_keep_their_order_and_signs() -> None:
     parser = argparse.ArgumentParser()
     add_arguments(parser, Path("data"))
     arguments = ["a star", "--not", "red", "--weight", "0.5", "--like", "i", "--weight", "2", "--weight", "-1"]
-    assert parse_query(parser.parse_args(arguments), "clip", lambda encoder: True) == (
+    assert parse_query(parser.parse_args(arguments), ["clip", "mobilenet"], lambda encoder: True) == (
         "clip",
         [PartArgument("text", "a star", 1.0), PartArgument("text", "red", -0.5), PartArgument("like", "i", -2.0)],
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "encoders", "expected"),
+    [
+        ("a star", ["b"], ("b", "a star")),
+        ("a star", ["b", "a", "c"], ("a", "star")),
+        ("c star", ["b", "a", "c"], ("c", "star")),
+        ("star --encoder c", ["b", "a", "c"], ("c", "star")),
+        ("c star --encoder c", ["b", "a", "c"], ("c", "star")),
+    ],
+)
+def test_the_first_word_may_be_an_encoder_of_the_run(
+    arguments: str, encoders: list[str], expected: tuple[str, str]
+) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser, Path("data"))
+    encoder, (part,) = parse_query(parser.parse_args(arguments.split()), encoders, lambda encoder: True)
+    assert (encoder, part.value) == expected
+
+
+@pytest.mark.parametrize("encoders", [["clip_demo"], ["mobilenet_demo", "clip_demo"], ["a", "b", "clip_demo"]])
+def test_an_unknown_encoder_is_refused_with_the_nearest(encoders: list[str]) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser, Path("data"))
+    options = parser.parse_args(["star", "--encoder", "clip_dmo"])
+    with pytest.raises(ConfigError, match=r"^encoder: the run has no 'clip_dmo'; nearest: clip_demo$"):
+        parse_query(options, encoders, lambda encoder: True)

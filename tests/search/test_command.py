@@ -46,16 +46,16 @@ def test_the_command_prints_the_results_of_the_searcher(
     for arguments, expected in (
         (["a red star"], searcher.text("a red star")),
         (["a", "red", "star"], searcher.text("a red star")),
-        (["clip", "a red star", "-k", "3"], searcher.text("a red star", 3)),
+        (["clip_demo", "a red star", "-k", "3"], searcher.text("a red star", 3)),
         (["--text", "a red star", "--exact"], searcher.text("a red star", exact=True)),
         ([photo_file], searcher.image(photo)),
-        (["mobilenet", photo_file], searcher.image(photo, encoder="mobilenet")),
-        (["clip", photo_file, "--class", "red star"], searcher.image(photo, labels=["red star"])),
-        (["--encoder", "mobilenet", "--like", "gallery/gallery-000001.jpg"],
-         searcher.like("gallery/gallery-000001.jpg", encoder="mobilenet")),
+        (["mobilenet_demo", photo_file], searcher.image(photo, encoder="mobilenet_demo")),
+        (["clip_demo", photo_file, "--class", "red star"], searcher.image(photo, labels=["red star"])),
+        (["--encoder", "mobilenet_demo", "--like", "gallery/gallery-000001.jpg"],
+         searcher.like("gallery/gallery-000001.jpg", encoder="mobilenet_demo")),
         (["--text", "a star", "--weight", "2", "--image", photo_file, "--not", "red", "--weight", "0.5"],
          searcher.search([QueryPart("a star", weight=2.0), QueryPart(image=photo), QueryPart("red", weight=-0.5)])),
-        (["mobilenet", "-k", "4", photo_file], searcher.image(photo, 4, encoder="mobilenet")),
+        (["mobilenet_demo", "-k", "4", photo_file], searcher.image(photo, 4, encoder="mobilenet_demo")),
         (["a star", "--weight", "2", "--text", "red"], searcher.search([QueryPart("a star", weight=2.0), QueryPart("red")])),
         (["a star", "--not-image", photo_file], searcher.search([QueryPart("a star"), QueryPart(image=photo, weight=-1.0)])),
     ):  # fmt: skip
@@ -68,13 +68,16 @@ def test_the_command_prints_the_results_of_the_searcher(
     ("arguments", "message"),
     [
         (
-            ["mobilenet", "a red star"],
-            "error: a red star: expected an image file, found none there; the encoder mobilenet reads no text",
+            ["mobilenet_demo", "a red star"],
+            "error: a red star: expected an image file, found none there; the encoder mobilenet_demo reads no text",
         ),
-        (["clip", "gone.JPG"], "error: gone.JPG: expected an image file"),
-        (["clip"], "error: expected a text, an image or the id of a gallery image to search for, found none"),
+        (["clip_demo", "gone.JPG"], "error: gone.JPG: expected an image file"),
+        (["clip_demo"], "error: expected a text, an image or the id of a gallery image to search for, found none"),
         ([], "error: expected a text, an image"),
-        (["clip", "x", "--encoder", "mobilenet"], "error: expected one encoder, found clip and --encoder mobilenet"),
+        (
+            ["clip_demo", "x", "--encoder", "mobilenet_demo"],
+            "error: expected one encoder, found clip_demo and --encoder mobilenet_demo",
+        ),
         (
             ["x", "--data", "elsewhere"],
             "error: elsewhere: expected the artifacts of a pipeline that has run, found none: run `dvc repro`",
@@ -133,7 +136,7 @@ def test_the_table_has_rank_score_label_and_id(searchable: Path, capsys: pytest.
         assert line.split() == [str(hit.rank), f"{hit.score:.3f}", "red", "star", hit.image_id]
     assert first.score >= second.score
     assert "nearest categories, with their cosine distance:" in printed
-    assert "clip, hnsw: " in printed
+    assert "clip_demo, hnsw: " in printed
 
 
 def test_hostile_labels_are_text_in_terminal_and_contact_sheet(searchable: Path, tmp_path: Path) -> None:

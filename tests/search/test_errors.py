@@ -29,11 +29,15 @@ from tests.support.searchable import (
     ("search", "error", "message"),
     [
         (
-            lambda s: s.text("x", encoder="mobilenet"),
+            lambda s: s.text("x", encoder="mobilenet_demo"),
             ConfigError,
-            "^the encoder mobilenet reads no text: search for an image, or use the encoder clip$",
+            "^the encoder mobilenet_demo reads no text: search for an image, or use the encoder clip_demo$",
         ),
-        (lambda s: s.text("x", encoder="vit"), ConfigError, "^encoder: expected one of clip, mobilenet, found 'vit'"),
+        (
+            lambda s: s.text("x", encoder="vit"),
+            ConfigError,
+            "^encoder: expected one of clip_demo, mobilenet_demo, found 'vit'",
+        ),
         (lambda s: s.text("x", k=0), ConfigError, "^k: expected 1 or more, found 0"),
         (lambda s: s.text("x", k=-1, labels=["red star"]), ConfigError, "^k: expected 1 or more, found -1"),
         (lambda s: s.text("x", labels="red star"), ConfigError, "^classes: expected a list of them, found the text"),
@@ -95,22 +99,22 @@ def change(path: Path, **values: Any) -> None:
     ("spoil", "error", "message"),
     [
         (
-            lambda data: change(data / "weights/clip/encoder.json", weights_sha256="0"),
+            lambda data: change(data / "weights/clip_demo/encoder.json", weights_sha256="0"),
             PassportError,
             "'weights_sha256'",
         ),
         (
-            lambda data: change(data / "embeddings/clip/gallery/passport.json", encoder="other"),
+            lambda data: change(data / "embeddings/clip_demo/gallery/passport.json", encoder="other"),
             PassportError,
-            "'encoder': expected 'clip', found 'other'",
+            "'encoder': expected 'clip_demo', found 'other'",
         ),
         (
-            lambda data: change(data / "embeddings/clip/gallery/passport.json", versions={"torch": "0"}),
+            lambda data: change(data / "embeddings/clip_demo/gallery/passport.json", versions={"torch": "0"}),
             PassportError,
             "passport field 'torch': expected '0'",
         ),
-        (lambda data: (data / "index/clip/index.faiss").write_bytes(b"x"), DataError, "expected a whole index"),
-        (lambda data: (data / "embeddings/clip/gallery/passport.json").unlink(), DataError, "run `dvc repro`"),
+        (lambda data: (data / "index/clip_demo/index.faiss").write_bytes(b"x"), DataError, "expected a whole index"),
+        (lambda data: (data / "embeddings/clip_demo/gallery/passport.json").unlink(), DataError, "run `dvc repro`"),
         (lambda data: shutil.rmtree(data / "index"), DataError, "index holds no index: run `dvc repro`"),
         (
             lambda data: shutil.rmtree(data / "images"),
@@ -149,5 +153,5 @@ def test_vectors_of_another_gallery_are_refused(searchable: Path, tmp_path: Path
     for path in (data / "images/gallery").glob("*.parquet"):
         path.unlink()
     write_table(data / "images/gallery/part-00000.parquet", table.slice(1), IMAGE_SCHEMA)
-    with pytest.raises(PassportError, match=r"clip beside .*: rows: passport field 'count'"):
+    with pytest.raises(PassportError, match=r"clip_demo beside .*: rows: passport field 'count'"):
         Searcher.open(data).text("a red star")

@@ -37,7 +37,7 @@ from tests.support.searchable import (
 )
 
 Floats = NDArray[np.float64]
-FAMILIES = {"mobilenet": Family.torchvision, "clip": Family.open_clip}
+FAMILIES = {"mobilenet_demo": Family.torchvision, "clip_demo": Family.open_clip}
 
 
 class Oracle:
@@ -86,8 +86,8 @@ def oracles(searchable: Path) -> dict[str, Oracle]:
 @pytest.mark.parametrize("exact", [True, False])
 def test_a_text_query_agrees_with_brute_force(searcher: Searcher, oracles: dict[str, Oracle], exact: bool) -> None:
     results = searcher.text("a red star", k=7, exact=exact)
-    assert (results.encoder, results.by) == ("clip", "exact" if exact else "hnsw")
-    oracles["clip"].check(results, oracles["clip"].text("a red star"), 7)
+    assert (results.encoder, results.by) == ("clip_demo", "exact" if exact else "hnsw")
+    oracles["clip_demo"].check(results, oracles["clip_demo"].text("a red star"), 7)
     assert [hit.label for hit in results][:4] == ["red star"] * 4
 
 
@@ -114,7 +114,7 @@ def test_a_gallery_image_query_leaves_its_own_image_out(
 
 
 def test_the_file_of_a_gallery_image_scores_1(searcher: Searcher, oracles: dict[str, Oracle]) -> None:
-    image_id = oracles["clip"].ids[5]
+    image_id = oracles["clip_demo"].ids[5]
     for encoder in FAMILIES:
         first = searcher.image(searcher.image_bytes(image_id), k=1, encoder=encoder).hits[0]
         assert (first.image_id, round(first.score, 4)) == (image_id, 1.0)
@@ -141,7 +141,7 @@ def test_query_images_are_packed_like_gallery_images(searcher: Searcher, searcha
 def test_the_query_is_the_weighted_sum_of_its_parts(
     searcher: Searcher, oracles: dict[str, Oracle], photo: bytes
 ) -> None:
-    oracle = oracles["clip"]
+    oracle = oracles["clip_demo"]
     image_id = oracle.ids[40]
     parts = [
         QueryPart(text="a blue ring"),
@@ -159,7 +159,7 @@ def test_the_query_is_the_weighted_sum_of_its_parts(
 
 
 def test_labels_restrict_the_search_to_all_images_of_classes(searcher: Searcher, oracles: dict[str, Oracle]) -> None:
-    oracle, wanted = oracles["clip"], ("red star", "blue ring")
+    oracle, wanted = oracles["clip_demo"], ("red star", "blue ring")
     results = searcher.text("a green heart", k=100, labels=wanted)
     oracle.check(results, oracle.text("a green heart"), 100, keep=lambda position: oracle.labels[position] in wanted)
     assert (len(results), results.by) == (10, "exact")
@@ -215,7 +215,7 @@ def test_a_replaced_gallery_is_noticed(searchable: Path, tmp_path: Path) -> None
 
 
 def test_categories_are_ranked_by_distance_to_class_means(searcher: Searcher, oracles: dict[str, Oracle]) -> None:
-    oracle = oracles["clip"]
+    oracle = oracles["clip_demo"]
     query = oracle.text("a purple cross")
     expected = {}
     for label in set(oracle.labels):
@@ -238,7 +238,7 @@ def test_results_as_tables_and_json(searcher: Searcher) -> None:
     assert (table.schema, table.num_rows) == (RESULT_SCHEMA, 3)
     assert results.to_pandas()["image_id"].tolist() == [hit.image_id for hit in results]
     assert pa.Table.from_pylist(results.to_json()["hits"], RESULT_SCHEMA) == table
-    assert json.loads(json.dumps(results.to_json()))["encoder"] == "clip"
+    assert json.loads(json.dumps(results.to_json()))["encoder"] == "clip_demo"
 
 
 def test_image_bytes_are_read_by_id(searcher: Searcher, searchable: Path) -> None:
@@ -256,17 +256,17 @@ def test_a_sample_depends_on_its_seed(searcher: Searcher) -> None:
 
 
 def test_encoders_that_read_text_come_first(searcher: Searcher) -> None:
-    assert searcher.encoders == ["clip", "mobilenet"]
-    assert searcher.default_encoder == "clip"
+    assert searcher.encoders == ["clip_demo", "mobilenet_demo"]
+    assert searcher.default_encoder == "clip_demo"
     assert [searcher.reads_text(name) for name in searcher.encoders] == [True, False]
 
 
 def test_without_a_text_encoder_the_first_is_the_default(searchable: Path, photo: bytes, tmp_path: Path) -> None:
     data = copy_run(searchable, tmp_path)
-    shutil.rmtree(data / "embeddings/clip/texts")
+    shutil.rmtree(data / "embeddings/clip_demo/texts")
     searcher = Searcher.open(data)
-    assert searcher.image(photo).encoder == searcher.default_encoder == searcher.encoders[0] == "mobilenet"
-    with pytest.raises(ConfigError, match=r"^the encoder mobilenet reads no text: search for an image$"):
+    assert searcher.image(photo).encoder == searcher.default_encoder == searcher.encoders[0] == "mobilenet_demo"
+    with pytest.raises(ConfigError, match=r"^the encoder mobilenet_demo reads no text: search for an image$"):
         searcher.text("a star")
 
 
