@@ -20,6 +20,20 @@ def test_the_gallery_is_reopened_after_a_new_run(root: Path) -> None:
     assert open_shared_gallery(data, files_fingerprint(data)) is not first
 
 
+def test_a_change_of_encoders_changes_the_fingerprint(root: Path) -> None:
+    data = root / "data"
+    seen, names = files_fingerprint(data), data / "encoders.json"
+    kept = names.read_text()
+    try:
+        names.write_text('{"encoders": ["clip"]}')
+        of_one = files_fingerprint(data)
+        names.unlink()
+        assert len({seen, of_one, files_fingerprint(data)}) == 3
+        assert not any("mobilenet" in name for name, *_ in of_one)
+    finally:
+        names.write_text(kept)
+
+
 def test_a_large_image_is_sent_small() -> None:
     large = CardImage.of(jpeg(512, 256))
     assert (large.kind, large.width) == ("jpeg", 320)

@@ -34,3 +34,13 @@ def test_imagenet_weights_are_noted_on_tiny_imagenet(facts: Facts, encoders: tup
 @pytest.mark.parametrize(("dataset", "encoders"), [("tiny_imagenet", ()), ("image_folder", ("mobilenet",))])
 def test_other_weights_or_data_sets_have_no_such_note(facts: Facts, dataset: str, encoders: tuple[str, ...]) -> None:
     assert not [note for note in notes(trained(facts, dataset, *encoders)) if "ImageNet" in note]
+
+
+@pytest.mark.parametrize(
+    ("names", "listed"),
+    [(["b"], "b"), (["b", "a"], "b and a"), (["b", "a", "c"], "b, a and c")],
+)
+def test_notes_list_the_encoders_in_the_runs_order(facts: Facts, names: list[str], listed: str) -> None:
+    passports = {name: facts.passports["clip"] for name in sorted(names)}
+    note = notes(replace(facts, encoders=names, passports=passports))[0]
+    assert note.startswith(f"The weights of {listed} are random, not trained")
