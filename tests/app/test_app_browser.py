@@ -233,7 +233,7 @@ def test_an_example_a_class_and_both_encoders(wide: Page, server: str) -> None:
 def test_invalid_link(wide: Page, server: str) -> None:
     wide.goto(f"{server}/?q=red&k=many&encoder=<b>x</b>&colour=1")
     alert = wide.get_by_role("alert")
-    expect(alert).to_contain_text("encoder: expected clip or mobilenet, found '<b>x</b>'; using clip.")
+    expect(alert).to_contain_text("encoder: expected clip_demo or mobilenet_demo, found '<b>x</b>'; using clip_demo.")
     expect(wide.locator(".cbir-card .id")).to_have_count(20)
 
 

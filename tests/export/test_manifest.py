@@ -26,7 +26,7 @@ def test_only_the_files_of_the_earlier_export_are_deleted(tmp_path: Path) -> Non
     assert json.loads((tmp_path / LIST).read_text()) == {"files": ["b.npy", "c.npy"]}
 
 
-def test_a_file_of_that_name_that_no_export_wrote_is_kept(tmp_path: Path) -> None:
+def test_a_listed_name_that_no_export_wrote_is_kept(tmp_path: Path) -> None:
     (tmp_path / "a.npy").write_text("mine")
     replace_earlier(tmp_path, ["a.npy"])
     assert (tmp_path / "a.npy").read_text() == "mine"

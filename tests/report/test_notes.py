@@ -41,6 +41,6 @@ def test_other_weights_or_data_sets_have_no_such_note(facts: Facts, dataset: str
     [(["b"], "b"), (["b", "a"], "b and a"), (["b", "a", "c"], "b, a and c")],
 )
 def test_notes_list_the_encoders_in_the_runs_order(facts: Facts, names: list[str], listed: str) -> None:
-    passports = {name: facts.passports["clip"] for name in sorted(names)}
+    passports = dict.fromkeys(sorted(names), facts.passports["clip"])
     note = notes(replace(facts, encoders=names, passports=passports))[0]
     assert note.startswith(f"The weights of {listed} are random, not trained")
