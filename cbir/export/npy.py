@@ -64,7 +64,7 @@ def export_npy(data: DataPaths, out: Path, encoders: Sequence[str]) -> list[Expo
     """
     columns = list(_columns(data, encoders))
     try:
-        replace_earlier(out, [column.name for column in columns])
+        replace_earlier(out, "npy", [column.name for column in columns])
         return [_write(out, column) for column in columns]
     except OSError as error:
         raise ConfigError(f"--out: expected a folder to write into, found {out}: {error.strerror}") from error

@@ -66,7 +66,7 @@ def export(data: DataPaths, reports: ReportPaths, out: Path) -> list[ExportedFil
         raise DataError(f"{reports.all_evaluations} holds no run: run `dvc repro`")
     tasks = [task for task in TASKS if any(name.startswith(f"{task}_") for name in present)]
     try:
-        replace_earlier(out, [*(f"{task}.qrels" for task in tasks), *present])
+        replace_earlier(out, "trec", [*(f"{task}.qrels" for task in tasks), *present])
         files = [_write_qrels(out / f"{task}.qrels", collection, task) for task in tasks]
         files += [_write_run(out / name, read_run(path)) for name, path in present.items()]
     except OSError as error:

@@ -8,7 +8,7 @@ import pytest
 from cbir.core.errors import DataError
 from cbir.export.manifest import replace_earlier
 
-LIST = "cbir_export.json"
+LIST = "cbir_export_npy.json"
 
 
 def names_in(folder: Path) -> set[str]:
@@ -17,25 +17,25 @@ def names_in(folder: Path) -> set[str]:
 
 def test_only_the_files_of_the_earlier_export_are_deleted(tmp_path: Path) -> None:
     (tmp_path / "mine.npy").write_text("mine")
-    replace_earlier(tmp_path, ["a.npy", "b.npy"])
+    replace_earlier(tmp_path, "npy", ["a.npy", "b.npy"])
     for name in ("a.npy", "b.npy"):
         (tmp_path / name).write_text("an array")
     (tmp_path / "b_of_mine.npy").write_text("mine")
-    replace_earlier(tmp_path, ["b.npy", "c.npy"])
+    replace_earlier(tmp_path, "npy", ["b.npy", "c.npy"])
     assert names_in(tmp_path) == {"mine.npy", "b_of_mine.npy", LIST}
     assert json.loads((tmp_path / LIST).read_text()) == {"files": ["b.npy", "c.npy"]}
 
 
 def test_a_listed_name_that_no_export_wrote_is_kept(tmp_path: Path) -> None:
     (tmp_path / "a.npy").write_text("mine")
-    replace_earlier(tmp_path, ["a.npy"])
+    replace_earlier(tmp_path, "npy", ["a.npy"])
     assert (tmp_path / "a.npy").read_text() == "mine"
 
 
 def test_the_files_of_a_killed_export_are_deleted(tmp_path: Path) -> None:
-    replace_earlier(tmp_path, ["a.npy", "b.npy"])
+    replace_earlier(tmp_path, "npy", ["a.npy", "b.npy"])
     (tmp_path / "a.npy").write_text("b.npy was not reached")
-    replace_earlier(tmp_path, ["c.npy"])
+    replace_earlier(tmp_path, "npy", ["c.npy"])
     assert names_in(tmp_path) == {LIST}
 
 
@@ -45,13 +45,14 @@ def test_a_list_that_names_files_elsewhere_deletes_none_there(tmp_path: Path, na
     outside.write_text("mine")
     out.mkdir()
     (out / LIST).write_text(json.dumps({"files": [name.format(root=tmp_path)]}))
-    replace_earlier(out, [])
+    replace_earlier(out, "npy", [])
     assert outside.exists()
 
 
-def test_a_damaged_list_is_named_and_nothing_is_deleted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["[", "{}", '{"files": 5}', '{"files": ["a.npy", 1]}', '{"files": [""]}'])
+def test_a_damaged_list_is_named_and_nothing_is_deleted(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.npy").write_text("mine")
-    (tmp_path / LIST).write_text("[")
-    with pytest.raises(DataError, match=r"cbir_export\.json is not readable as JSON"):
-        replace_earlier(tmp_path, ["a.npy"])
+    (tmp_path / LIST).write_text(content)
+    with pytest.raises(DataError, match=r"cbir_export_npy\.json: expected the list of an earlier export's files"):
+        replace_earlier(tmp_path, "npy", ["a.npy"])
     assert (tmp_path / "a.npy").exists()

@@ -31,7 +31,7 @@ FILES = {
     "queries_ids.npy",
     "texts_ids.npy",
 }
-LIST = "cbir_export.json"
+LIST = "cbir_export_npy.json"
 HOSTILE = [
     "a b/ü 100%.jpg",
     "\N{GRINNING FACE}" * 5,

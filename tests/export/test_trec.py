@@ -193,7 +193,7 @@ def test_a_second_export_writes_the_same_files(exported: Exported, tmp_path: Pat
     export(DataPaths(exported.world.data), ReportPaths(exported.reports), tmp_path)
     names = ["cbir.qrels", "cbir_clip_exact.run", "cbir_clip_index.run", "cbir_mobilenet_exact.run"]
     names += ["cbir_mobilenet_index.run", "tbir.qrels", "tbir_clip_exact.run", "tbir_clip_index.run"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, "cbir_export.json"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, "cbir_export_trec.json"])
     assert sorted(one.path.name for one in exported.written) == names
     for name in names:
         assert (tmp_path / name).read_bytes() == (exported.out / name).read_bytes()
@@ -202,11 +202,11 @@ def test_a_second_export_writes_the_same_files(exported: Exported, tmp_path: Pat
 def test_only_files_of_an_earlier_export_are_deleted(exported: Exported, tmp_path: Path) -> None:
     for name in ("tbir_mobilenet_index.run", "cbir_gone_exact.run", "mine.run"):
         (tmp_path / name).write_text("")
-    write_json(tmp_path / "cbir_export.json", {"files": ["tbir_mobilenet_index.run", "cbir_gone_exact.run"]})
+    write_json(tmp_path / "cbir_export_trec.json", {"files": ["tbir_mobilenet_index.run", "cbir_gone_exact.run"]})
     written = export(DataPaths(exported.world.data), ReportPaths(exported.reports), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         "mine.run",
-        "cbir_export.json",
+        "cbir_export_trec.json",
         *(one.path.name for one in written),
     }
 
@@ -224,7 +224,7 @@ def test_a_failed_write_keeps_the_earlier_file(
     monkeypatch.setattr(Relevance, "of", failing)
     with pytest.raises((RuntimeError, StopIteration)):
         export(DataPaths(exported.world.data), ReportPaths(exported.reports), tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"cbir.qrels", "cbir_export.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"cbir.qrels", "cbir_export_trec.json"}
     assert (tmp_path / "cbir.qrels").read_text() == "earlier"
 
 
