@@ -18,10 +18,12 @@ def printable(value: Any, max_characters: int | None = MAX_CHARACTERS) -> str:
     return "".join(character if character.isprintable() else f"U+{ord(character):04X}" for character in line)
 
 
-def listed(words: Sequence[str]) -> str:
-    """Join words as a sentence lists them.
+def listed(words: Sequence[str], max_words: int | None = None) -> str:
+    """Join words as a sentence lists them; of more than `max_words`, the last are counted.
 
-    >>> listed(["a"]), listed(["a", "b", "c"])
-    ('a', 'a, b and c')
+    >>> listed(["a"]), listed(["a", "b", "c"]), listed(list("abcdefgh"), 6)
+    ('a', 'a, b and c', 'a, b, c, d, e and 3 others')
     """
+    if max_words is not None and len(words) > max_words:
+        words = [*words[: max_words - 1], f"{len(words) - max_words + 1} others"]
     return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)

@@ -5,6 +5,7 @@ from typing import Final
 
 from cbir.artifacts.comparison import EncoderCost, MetricComparison, PairedTest
 from cbir.artifacts.names import MODALITIES
+from cbir.core.text import listed
 from cbir.evaluation.statistics import LEVEL
 from cbir.report.costs import MIN_TIMED_IMAGES
 from cbir.report.figures import counted, figure, whole
@@ -34,21 +35,12 @@ def choice_sentences(task: str, metrics: Sequence[MetricComparison], costs: Mapp
     rest = [ranked.encoder for ranked in decisive.ranking if ranked.encoder not in group]
     if len(group) > 1 and rest:
         p = _p_at_most(decisive, group[0], rest)
-        sentences.append(f"The {decisive.metric} of {group[0]} is higher than that of {listed(rest)} ({p}).")
+        sentences.append(
+            f"The {decisive.metric} of {group[0]} is higher than that of {listed(rest, _MAX_NAMES)} ({p})."
+        )
     if len(group) > 1 and all(name in costs for name in group):
         sentences.append(_by_cost(decisive, group, costs))
     return sentences + [sentence for other in others if (sentence := _by_another_metric(other, group))]
-
-
-def listed(names: Sequence[str]) -> str:
-    """Join names; many are shortened.
-
-    >>> listed(["a"]), listed(["a", "b", "c"]), listed(list("abcdefgh"))
-    ('a', 'a, b and c', 'a, b, c, d, e and 3 others')
-    """
-    if len(names) > _MAX_NAMES:
-        names = [*names[: _MAX_NAMES - 1], f"{len(names) - _MAX_NAMES + 1} others"]
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def p_value(p: float) -> str:
@@ -100,7 +92,7 @@ def _undecided(comparison: MetricComparison, group: Sequence[str]) -> str:
     means = {ranked.encoder: ranked.mean for ranked in comparison.ranking}
     tests = [comparison.test(group[0], other) for other in group[1:]]
     first, last = figure(means[group[0]]), figure(means[group[-1]])
-    between = f"undecided between {listed(group)}: "
+    between = f"undecided between {listed(group, _MAX_NAMES)}: "
     if all(round(test.difference, 9) == 0 for test in tests):
         return f"{between}they have the same {comparison.metric}, {first}."
     p = min(map(_p, tests))
@@ -166,7 +158,7 @@ def _by_another_metric(comparison: MetricComparison, group: Sequence[str]) -> st
     means = {ranked.encoder: ranked.mean for ranked in comparison.ranking}
     highest = max(means[rival] for rival in rivals)
     return (
-        f"By {comparison.metric}, {best.encoder} is better than {listed(rivals)} ({figure(best.mean)} against "
+        f"By {comparison.metric}, {best.encoder} is better than {listed(rivals, _MAX_NAMES)} ({figure(best.mean)} against "
         f"{'' if len(rivals) == 1 else 'at most '}{figure(highest)}, {_p_at_most(comparison, best.encoder, rivals)})."
     )
 

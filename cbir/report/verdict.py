@@ -1,44 +1,22 @@
-"""The verdict: what a run's metrics say, in at most three sentences."""
+"""The verdict: what a run's metrics say, in a few sentences."""
 
 from cbir.artifacts.names import TASKS
+from cbir.report.choice_sentences import choice_sentences
 from cbir.report.facts import Facts
 from cbir.report.figures import figure, share
 
-_RANKING = "map_at_r"
-
 
 def verdict(facts: Facts) -> list[str]:
-    """Return sentences on the best encoder for image queries, on text queries, and on the cost of the indexes."""
+    """Return sentences on the encoder to take, by paired tests, on text queries, and on the cost of the indexes."""
     if not any(facts.families(task) for task in TASKS):
         return ["No query has a relevant image, so retrieval quality is unknown."]
-    sentences = [_on_image_queries(facts), _on_text_queries(facts), _on_indexes(facts)]
-    return [sentence for sentence in sentences if sentence]
+    text = _choice(facts, "tbir") if len(facts.metrics.tbir) > 1 else [_on_text_queries(facts)]
+    return [sentence for sentence in (*_choice(facts, "cbir"), *text, _on_indexes(facts)) if sentence]
 
 
-def _on_image_queries(facts: Facts) -> str:
-    """Compare the encoder that has the highest MAP@R with the second best."""
-    rankings = {encoder: means[_RANKING] for encoder, means in facts.metrics.cbir.items() if _RANKING in means}
-    if not rankings:
-        return ""
-    best, *others = sorted(rankings, key=lambda encoder: -rankings[encoder])
-    precision = facts.metrics.cbir[best].get(f"precision@{facts.cost_k}")
-    if precision is None:
-        sentence = f"For image queries, {best} has {_RANKING} {figure(rankings[best])}"
-    else:
-        relevant = _relevant(f"{best}'s", precision, facts.cost_k)
-        sentence = f"For image queries, {relevant} ({_RANKING} {figure(rankings[best])})"
-    if not others:
-        return f"{sentence}."
-    second = others[0]
-    if round(rankings[best] - rankings[second], 9) == 0:
-        return f"{sentence}; {second} has the same {_RANKING}."
-    against = f"{second} ({_RANKING} {figure(rankings[second])})"
-    bounds = [facts.intervals.cbir[encoder].get(_RANKING) for encoder in (best, second)]
-    if bounds[0] is None or bounds[1] is None:
-        return f"{sentence}, compared with {against}; there are too few classes for confidence intervals."
-    if bounds[0][0] > bounds[1][1]:
-        return f"{sentence}, ahead of {against}; their 95 % intervals do not overlap."
-    return f"{sentence}, compared with {against}; their 95 % intervals overlap."
+def _choice(facts: Facts, task: str) -> list[str]:
+    metrics = facts.comparison.tasks.get(task)
+    return [] if metrics is None else choice_sentences(task, metrics, facts.comparison.costs)
 
 
 def _on_text_queries(facts: Facts) -> str:

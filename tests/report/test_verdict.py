@@ -4,15 +4,14 @@ import math
 import re
 from copy import deepcopy
 from dataclasses import replace
-from math import nextafter
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cbir.index.params import SearchParams
+from cbir.report.choice_sentences import choice_sentences
 from cbir.report.facts import Facts
 from cbir.report.figures import share
 from cbir.report.verdict import verdict
@@ -57,22 +56,6 @@ def with_values(facts: Facts, task: str, encoder: str, **values: float | None) -
         if value is None:
             del metrics.of_task(task)[encoder][key]
     return replace(facts, metrics=metrics)
-
-
-def with_ranking(facts: Facts, mobilenet: Any, clip: Any) -> Facts:
-    """MAP@R of image queries and its interval, of both encoders."""
-    found = facts
-    intervals = deepcopy(facts.intervals)
-    for encoder, (value, interval) in {"mobilenet": mobilenet, "clip": clip}.items():
-        found = with_values(found, "cbir", encoder, map_at_r=value)
-        intervals.cbir[encoder].pop("map_at_r")
-        intervals.cbir[encoder] |= {} if interval is None else {"map_at_r": interval}
-    return replace(found, intervals=intervals)
-
-
-def without(facts: Facts, task: str, *encoders: str) -> Facts:
-    left = {name: values for name, values in facts.metrics.of_task(task).items() if name not in encoders}
-    return replace(facts, metrics=replace(facts.metrics, **{task: left}))
 
 
 def with_index_metric(facts: Facts, group: str, name: str, values: dict[tuple[str, str], float]) -> Facts:
@@ -190,110 +173,20 @@ def test_image_queries_without_relevant_images_are_left_out(tmp_path: Path) -> N
 # ---- which encoder
 
 
-RANKED: dict[str, tuple[Any, Any, str]] = {
-    "apart": ((0.25, [0.2, 0.3]), (0.5, [0.4, 0.6]), ", ahead of {other}; their 95 % intervals do not overlap."),
-    "overlapping": ((0.25, [0.1, 0.45]), (0.5, [0.4, 0.6]), ", compared with {other}; their 95 % intervals overlap."),
-    "within": ((0.45, [0.44, 0.46]), (0.5, [0.1, 0.9]), ", compared with {other}; their 95 % intervals overlap."),
-    "touching": ((0.25, [0.2, 0.4]), (0.5, [0.4, 0.6]), ", compared with {other}; their 95 % intervals overlap."),
-    "the first unknown": (
-        (0.25, [0.2, 0.3]),
-        (0.5, None),
-        ", compared with {other}; there are too few classes for confidence intervals.",
-    ),
-    "the second unknown": (
-        (0.25, None),
-        (0.5, [0.4, 0.6]),
-        ", compared with {other}; there are too few classes for confidence intervals.",
-    ),
-    "both unknown": (
-        (0.25, None),
-        (0.5, None),
-        ", compared with {other}; there are too few classes for confidence intervals.",
-    ),
-}
+def test_the_first_sentences_are_the_choice_of_the_encoder(facts: Facts) -> None:
+    choice = choice_sentences("cbir", facts.comparison.tasks["cbir"], facts.comparison.costs)
+    assert choice
+    assert checked(verdict(facts))[: len(choice)] == choice
 
 
-@pytest.mark.parametrize(("worse", "better", "sure"), RANKED.values(), ids=RANKED)
-@pytest.mark.parametrize("best", ["clip", "mobilenet"])
-def test_the_intervals_decide_how_encoders_are_compared(
-    facts: Facts, worse: Any, better: Any, sure: str, best: str
-) -> None:
-    found = with_ranking(facts, worse, better) if best == "clip" else with_ranking(facts, better, worse)
-    other = "mobilenet" if best == "clip" else "clip"
-    right = per_cent(facts.metrics.cbir[best]["precision@10"])
-    assert checked(verdict(found))[0] == (
-        f"For image queries, {best}'s top 10 results are {right} relevant (map_at_r {three(better[0])})"
-        + sure.format(other=f"{other} (map_at_r {three(worse[0])})")
-    )
-
-
-def test_neither_of_two_equal_encoders_is_ahead(facts: Facts) -> None:
-    same = (0.5, [0.4, 0.6])
-    found = with_ranking(facts, same, same)
-    for encoder in ("mobilenet", "clip"):
-        found = with_values(found, "cbir", encoder, precision_10=0.75)
-    sentence = checked(verdict(found))[0]
-    assert sentence.startswith("For image queries, ")
-    assert "top 10 results are 75 % relevant (map_at_r 0.500)" in sentence
-    assert {"mobilenet", "clip"} <= set(re.findall(r"\w+", sentence))
-    assert "ahead" not in sentence
-
-
-def test_sums_that_differ_in_their_last_bits_are_equal(facts: Facts) -> None:
-    found = with_ranking(facts, (0.7, [0.6, 0.8]), (nextafter(0.7, 1), [0.6, 0.8]))
-    assert "ahead" not in checked(verdict(found))[0]
-
-
-def test_equal_map_at_r_does_not_imply_equal_precision(facts: Facts) -> None:
-    found = with_ranking(facts, (0.5, [0.4, 0.6]), (0.5, [0.4, 0.6]))
-    found = with_values(with_values(found, "cbir", "mobilenet", precision_10=0.5), "cbir", "clip", precision_10=0.9)
-    assert "as many" not in checked(verdict(found))[0]
-
-
-@pytest.mark.parametrize("encoder", ["mobilenet", "clip"])
-def test_a_single_encoder_is_not_compared(facts: Facts, encoder: str) -> None:
-    other = "clip" if encoder == "mobilenet" else "mobilenet"
-    values = facts.metrics.cbir[encoder]
-    assert checked(verdict(without(facts, "cbir", other)))[0] == (
-        f"For image queries, {encoder}'s top 10 results are {per_cent(values['precision@10'])} relevant "
-        f"(map_at_r {three(values['map_at_r'])})."
-    )
-
-
-def test_an_encoder_without_the_metric_is_left_out(facts: Facts) -> None:
-    found = with_values(facts, "cbir", "clip", map_at_r=None)
-    assert checked(verdict(found))[0].startswith("For image queries, mobilenet's ")
-    assert "clip" not in verdict(found)[0]
-
-
-@given(rankings=st.tuples(UNIT, UNIT), right=st.tuples(UNIT, UNIT), bounds=st.tuples(UNIT, UNIT, UNIT, UNIT))
-def test_the_first_sentence_has_the_numbers_as_shown(
-    facts: Facts, rankings: tuple[float, float], right: tuple[float, float], bounds: tuple[float, ...]
-) -> None:
-    first, second = sorted(bounds[:2]), sorted(bounds[2:])
-    found = with_ranking(facts, (rankings[0], first), (rankings[1], second))
-    for encoder, value in zip(("mobilenet", "clip"), right, strict=True):
-        found = with_values(found, "cbir", encoder, precision_10=value)
-    sentence = checked(verdict(found))[0]
-    best, other = (0, 1) if rankings[0] > rankings[1] else (1, 0)
-    if rankings[0] != rankings[1]:
-        words = sentence.replace("95 % intervals", "")
-        numbers = [float(number) for number in re.findall(r"(?<![@\w])\d+\.?\d*", words)]
-        shown = [
-            10,
-            float(per_cent(right[best]).removesuffix(" %")),
-            *(float(three(rankings[one])) for one in (best, other)),
-        ]
-        assert numbers == shown
-        names = ("mobilenet", "clip")
-        assert sentence.index(names[best]) < sentence.index(names[other])
-        is_apart = (first, second)[best][0] > (first, second)[other][1]
-        assert (
-            is_apart
-            == ("ahead of" in sentence)
-            == ("do not overlap" in sentence)
-            == ("intervals overlap" not in sentence)
-        )
+def test_several_encoders_that_read_text_are_compared(facts: Facts) -> None:
+    comparison = replace(facts.comparison, tasks={**facts.comparison.tasks, "tbir": facts.comparison.tasks["cbir"]})
+    metrics = replace(facts.metrics, tbir=facts.metrics.cbir)
+    sentences = checked(verdict(replace(facts, comparison=comparison, metrics=metrics)))
+    choice = choice_sentences("tbir", comparison.tasks["tbir"], comparison.costs)
+    assert choice[0].startswith("For text queries, ")
+    assert [sentence for sentence in sentences if sentence in choice] == choice
+    assert not any("of the text queries" in sentence for sentence in sentences)
 
 
 # ---- texts

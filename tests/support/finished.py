@@ -6,13 +6,15 @@ from typing import Any
 
 from rich.console import Console
 
+from cbir.artifacts.comparison import write_comparison
 from cbir.artifacts.latency import SearchTimes
 from cbir.artifacts.paths import DataPaths, ReportPaths
+from cbir.artifacts.verification import Agreement, Verification, write_verification
 from cbir.index.latency import write_latency
 from cbir.index.params import SearchParams
 from cbir.report import summary
 from cbir.report.facts import Facts
-from cbir.report.gathering import gather_facts
+from cbir.report.gathering import compare_encoders_of_run, gather_facts
 from cbir.report.markdown import write_markdown
 from tests.support.world import PARAMS, World
 
@@ -45,6 +47,10 @@ def finish(world: World, params: Any = PARAMS, kind: str = "flat", search: Searc
     for encoder in world.vectors:
         embeddings, index = world.embeddings / encoder, world.indexes(kind) / encoder
         write_latency(reports.latency(encoder), embeddings, index, encoder, SearchParams(), 1, 3, 0)
+        write_verification(
+            reports.verification(encoder), Verification(f"library of {encoder}", Agreement(9, 1.0, 0.9999))
+        )
+    write_comparison(reports.comparison, compare_encoders_of_run(DataPaths(world.data), reports))
     return gather_facts(DataPaths(world.data), reports)
 
 
