@@ -159,12 +159,7 @@ def check_overrides(overrides: Sequence[str], conf_dir: Path = CONF_DIR) -> None
         if not name:
             raise ConfigError(f"override '{text}': expected key=value or group=option, found no name before the =")
         if name in _LISTED_GROUPS and not override.is_delete() and not isinstance(value, dict):
-            if override.is_sweep_override():
-                given = text.partition("=")[2]
-                raise ConfigError(
-                    f"{text}: for several in one run, use '{name}=[{given}]'; for a run of each, `cbir sweep`"
-                )
-            _check_selection(name, value, options[name], conf_dir)
+            _check_selection(name, text.partition("=")[2], value, options[name], conf_dir)
             continue
         # a mapping sets several keys of the group
         if name not in options or override.is_delete() or isinstance(value, dict) or value in options[name]:
@@ -175,14 +170,14 @@ def check_overrides(overrides: Sequence[str], conf_dir: Path = CONF_DIR) -> None
         )
 
 
-def _check_selection(group: str, value: Any, options: Sequence[str], conf_dir: Path) -> None:
-    """Raise ConfigError unless the value selects options of a group, each once: [a,b] or a."""
-    names = value if isinstance(value, list) else [value]
+def _check_selection(group: str, text: str, value: Any, options: Sequence[str], conf_dir: Path) -> None:
+    """Raise ConfigError unless the value, `text` parsed, selects options of a group, each once: [a,b] or a."""
+    names = value if isinstance(value, list) else [value if isinstance(value, str) else text]
     for name in names:
         if name not in options:
-            raise ConfigError(
-                f"{group} has no option '{name}'; {nearest(str(name), options)} (files of {conf_dir}/{group}/)"
-            )
+            is_sweep = name == text and "," in text
+            hint = f"several are a list: use {group}=[{text}]" if is_sweep else nearest(str(name), options)
+            raise ConfigError(f"{group} has no option '{name}'; {hint} (files of {conf_dir}/{group}/)")
         if names.count(name) > 1:
             raise ConfigError(f"{group}: expected each option once, found {name} {names.count(name)} times")
     if not names:
@@ -229,7 +224,9 @@ def explain(error: BaseException, overrides: Sequence[str], conf_dir: Path) -> s
     cause = error.__cause__ or error
     full_key = re.search(r"full_key: (\S+)", str(cause))
     if full_key is None:
-        return in_one_line(cause)
+        absent = re.search(r"Could not load '(\w+)/([^']*)'", str(cause))
+        hint = f"; {nearest(absent[2], groups[absent[1]])}" if absent and absent[1] in groups else ""
+        return in_one_line(cause) + hint
     key = full_key.group(1)
     group, _, name = key.partition(".")
     if group in _LISTED_GROUPS and "not in struct" in str(cause):

@@ -58,7 +58,8 @@ def test_params_yaml_is_the_composition_of_conf() -> None:
 
 def test_the_composition_holds_every_parameter_and_no_other() -> None:
     values = yaml.safe_load(composed(conf_dir=CONF))
-    assert list(values) == ["dataset", "mobilenet", "clip", "index", "device", "queries", "evaluate", "map", "report"]
+    assert list(values["encoders"]) == ["mobilenet_demo", "clip_demo"]
+    assert list(values) == ["dataset", "encoders", "index", "device", "queries", "evaluate", "map", "report"]
 
 
 # ---- writing
@@ -200,10 +201,31 @@ def test_the_check_command_fails_with_one_line(repository: Path) -> None:
         ("experiment=tiny_imagnet", "experiment has no option 'tiny_imagnet'; nearest: tiny_imagenet"),
         ("datset=shapes", "unknown parameter 'datset'; nearest: dataset"),
         ("experimnt=tiny_imagenet", "unknown parameter 'experimnt'; nearest: experiment"),
-        ("mobilenet.wieghts=x", "unknown parameter 'mobilenet.wieghts'; nearest: mobilenet.weights"),
+        (
+            "encoders.mobilenet_demo.wieghts=x",
+            "unknown parameter 'encoders.mobilenet_demo.wieghts'; nearest: encoders.mobilenet_demo.weights",
+        ),
+        ("encodrs=[clip_demo]", "unknown parameter 'encodrs'; nearest: encoders"),
+        ("encoders=clip_dmo", r"encoders has no option 'clip_dmo'; nearest: clip_demo \(files of conf/encoders/\)"),
+        ("encoders=[clip_demo,siglip]", "encoders has no option 'siglip'; nearest: siglip_b_16"),
+        ("encoders=null", "encoders has no option 'null'; expected one of clip_demo, clip_vit_b_16, "),
+        ("encoders=[]", r"encoders: expected at least one option, as encoders=\[clip_demo\], found \[\]"),
+        (
+            "encoders=clip_demo,mobilenet_demo",
+            r"encoders has no option 'clip_demo,mobilenet_demo'; several are a list: use encoders=\[clip_demo,mobilenet_demo\]",
+        ),
+        ("encoders=[clip_demo,clip_demo]", "encoders: expected each option once, found clip_demo 2 times"),
+        (
+            "encoders.clip_dmo.weights=x",
+            r"encoders.clip_dmo: 'clip_dmo' is not selected: add it to encoders=\[...\]; nearest: clip_demo",
+        ),
+        (
+            "encoders=clip_demo encoders.mobilenet_demo.image_px=64",
+            r"encoders.mobilenet_demo: 'mobilenet_demo' is not selected: add it to encoders=\[...\]; nearest: ",
+        ),
         ("index.nprobe=4", "unknown parameter 'index.nprobe'; nearest: index.search.nprobe"),
         ("~dataset.foo", "unknown parameter 'dataset.foo'; nearest: dataset"),
-        ("+foo=1", "unknown parameter 'foo'; expected one of clip, dataset, device, "),
+        ("+foo=1", "unknown parameter 'foo'; expected one of dataset, device, encoders, "),
         ("+index.nprobes=1", "unknown parameter 'index.nprobes'; nearest: index.search.nprobe"),
         ("dataset.seed=abc", "dataset.seed: Value 'abc' of type 'str' could not be converted to Integer"),
         ("dataset.seed=null", "dataset.seed: field 'dataset.seed' is not Optional"),
@@ -213,7 +235,8 @@ def test_the_check_command_fails_with_one_line(repository: Path) -> None:
         ("evaluate.ks=5", "evaluate.ks: Invalid value assigned: int is not a ListConfig, list or tuple"),
         ("evaluate.ks=[1,a]", r"evaluate\.ks\[1\]: Value 'a' of type 'str' could not be converted to Integer"),
         ("evaluate.ks=[5,1]", r"evaluate\.ks: expected ascending numbers >= 1, found \[5, 1\]"),
-        ("clip.image_px=2", "clip.image_px: expected a number >= 8, found 2"),
+        ("encoders.clip_demo.image_px=2", "encoders.clip_demo.image_px: expected a number >= 8, found 2"),
+        ("encoders.clip_demo=3", "encoders.clip_demo: Invalid type assigned: int is not a subclass of EncoderParams"),
         ("dataset=image_folder", "dataset.url has no value: add the override `dataset.url=...`"),
         ("queries=file", "queries.path has no value: add the override `queries.path=...`"),
         ("~dataset", "dataset has no value: add the override `dataset=...`"),
@@ -228,7 +251,7 @@ def test_the_check_command_fails_with_one_line(repository: Path) -> None:
         ),
         ("hnsw", "override 'hnsw' is not key=value or group=option: missing EQUAL"),
         ("+dataset=tiny_imagenet", "Multiple values for dataset. To override a value use 'override dataset: "),
-        ("mobilenet@clip=demo", "Could not override 'mobilenet@clip'. Did you mean to override mobilenet?"),
+        ("index@queries=flat", "Could not override 'index@queries'. Did you mean to override index?"),
         ("experiment=tiny_imagenet dataset.sed=1", "unknown parameter 'dataset.sed'; nearest: dataset.seed"),
     ],
 )
@@ -239,6 +262,52 @@ def test_a_wrong_override_gets_one_line(folder: Path, overrides: str, message: s
     assert ended.returncode == 1
     assert ended.stdout == ""
     assert not (folder / "params.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "former", "now"),
+    [
+        ("mobilenet=large", "mobilenet=large", "encoders=[mobilenet_v3_large,clip_demo]"),
+        ("index=hnsw clip=vit_b_32", "clip=vit_b_32", "encoders=[mobilenet_demo,clip_vit_b_32]"),
+        ("clip=siglip_b_16 mobilenet=small", None, "encoders=[mobilenet_v3_small,siglip_b_16]"),
+        ("clip=vit_b_16", None, "encoders=[mobilenet_demo,clip_vit_b_16]"),
+        ("clip=vit_l_14", None, "encoders=[mobilenet_demo,clip_vit_l_14]"),
+        ("clip=zzz", None, "encoders=[mobilenet_demo,NAME]"),
+        (
+            "mobilenet.image_px=64",
+            None,
+            "encoders=[mobilenet_demo,clip_demo] encoders.mobilenet_demo.image_px=64",
+        ),
+        (
+            "clip.precision=bf16 clip=vit_b_32 +mobilenet.weights='a b'",
+            None,
+            "encoders=[mobilenet_demo,clip_vit_b_32] encoders.clip_vit_b_32.precision=bf16 "
+            "encoders.mobilenet_demo.weights='a b'",
+        ),
+    ],
+)
+def test_a_former_override_is_answered_with_the_new_one(overrides: str, former: str | None, now: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        composed(re.split(r" (?!b')", overrides), CONF)
+    assert str(refused.value) == f"{former or overrides}: the encoders are a list now: use {now}"
+    if "NAME" not in now:
+        values = yaml.safe_load(composed(re.split(r" (?!b')", now), CONF))["encoders"]
+        assert f"[{','.join(values)}]" in now
+
+
+@pytest.mark.parametrize(
+    "names", [["clip_demo"], ["clip_demo", "mobilenet_demo"], ["mobilenet_v3_small", "siglip_b_16", "clip_vit_b_32"]]
+)
+def test_the_selected_encoders_stand_in_the_order_given(names: list[str]) -> None:
+    values = yaml.safe_load(composed([f"encoders=[{','.join(names)}]", "index=hnsw"], CONF))["encoders"]
+    assert list(values) == names
+    for name in names:
+        file = yaml.safe_load((CONF / "encoders" / f"{name}.yaml").read_text(encoding="utf-8"))[name]
+        assert file.items() <= values[name].items()
+
+
+def test_one_encoder_may_be_named_without_a_list() -> None:
+    assert composed(["encoders=clip_demo"], CONF) == composed(["encoders=[clip_demo]"], CONF)
 
 
 def test_outside_the_repository_it_says_where_to_go(tmp_path: Path) -> None:
@@ -275,7 +344,25 @@ def test_outside_the_repository_it_says_where_to_go(tmp_path: Path) -> None:
             "Could not find 'dataset/shpes' Available options .* shapes",
         ),
         ("config.yaml", "dataset: shapes", "datset: shapes", "Could not find 'datset/shapes'"),
-        ("experiment/tiny_imagenet.yaml", "/clip: vit_b_32", "/clip: vit_32", "Could not find 'clip/vit_32'"),
+        (
+            "experiment/tiny_imagenet.yaml",
+            "clip_vit_b_32]",
+            "clip_vit_32]",
+            "Could not load 'encoders/clip_vit_32'.; nearest: clip_vit_b_32",
+        ),
+        ("config.yaml", ", clip_demo]", ", clip_dmo]", "Could not load 'encoders/clip_dmo'.; nearest: clip_demo"),
+        (
+            "encoders/clip_demo.yaml",
+            "weights:",
+            "wieghts:",
+            r"encoders\.clip_demo\.wieghts: .*encoders/clip_demo.*; nearest: encoders\.clip_demo\.weights",
+        ),
+        (
+            "encoders/clip_demo.yaml",
+            "open_clip\n",
+            "open_clp\n",
+            "encoders.clip_demo.family: .*Invalid value 'open_clp'",
+        ),
     ],
 )
 def test_a_fault_in_conf_gets_one_line(repository: Path, file: str, old: str, new: str, message: str) -> None:
@@ -303,7 +390,9 @@ OVERRIDE_SETS = [
     ["experiment=tiny_imagenet", "index=ivf_pq", "device=cuda", "dataset.gallery_per_class=50"],
     ["dataset=image_folder", "dataset.url=/my/photos", "queries=file", "queries.path='my list.csv'"],
     ["evaluate.ks=[1,2,3]", "queries.templates=['a {}','größe {}: \"x\"']", "dataset.max_bad_fraction=0.5"],
-    ["index.build.seed=3", "++index.search.nprobe=4", "clip.weights='yes'", "clip.tokenizer='12:30'"],
+    ["index.build.seed=3", "++index.search.nprobe=4", "encoders.clip_demo.weights='yes'"],
+    ["encoders.mobilenet_demo.tokenizer='12:30'", "encoders=[clip_vit_b_32,mobilenet_demo,siglip_b_16]"],
+    ["encoders=clip_demo"],
     ["dataset=image_folder", "dataset.url=${dataset.reader}", "~experiment"],
 ]
 ACCEPTED_BY_DVC = [
@@ -317,7 +406,8 @@ ACCEPTED_BY_DVC = [
     ["evaluate.run_depth=0"],
     ["evaluate.resamples=1"],
     ["report.thumbnail_px=1"],
-    ["clip.image_px=2"],
+    ["encoders.clip_demo.image_px=2"],
+    ["+encoders.clip_demo.wieghts=x"],
     ["~dataset"],
 ]
 
@@ -379,11 +469,14 @@ def test_any_path_can_be_given_as_it_is(path: str) -> None:
 def test_demo_encoders_on_other_images_are_noted(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_params()
     assert "note:" not in capsys.readouterr().out
-    write_params(["dataset=image_folder", "dataset.url=photos", "mobilenet=large"])
+    write_params(["dataset=image_folder", "dataset.url=photos", "encoders=[mobilenet_v3_large,clip_demo]"])
     told = capsys.readouterr().out
-    assert "note: the demo weights of clip were trained on drawn shapes only" in told
-    assert "add `mobilenet=large clip=vit_b_32` to your `cbir compose ...`, then `make repro`" in told
-    write_params(["dataset=image_folder", "dataset.url=photos", "mobilenet=large", "clip=vit_b_32"])
+    assert "note: the demo weights of clip_demo were trained on drawn shapes only" in told
+    remedy = "encoders=[mobilenet_v3_large,clip_vit_b_32]"
+    assert f"add `{remedy}` to your `cbir compose ...`, then `make repro`" in told
+    write_params(["dataset=image_folder", "dataset.url=photos"])
+    assert "note: the demo weights of mobilenet_demo and clip_demo were trained" in capsys.readouterr().out
+    write_params(["dataset=image_folder", "dataset.url=photos", remedy])
     assert "note:" not in capsys.readouterr().out
 
 
@@ -399,7 +492,9 @@ def test_commands_in_readme_and_docs_take_real_encoders() -> None:
         assert _demo_encoders_on_other_images(composed(overrides, CONF)) == [], command
 
 
-@pytest.mark.parametrize("given", [["mobilenet=large", "clip=vit_b_32"], ["mobilenet.image_px=64"], ["index=hnsw"]])
+@pytest.mark.parametrize(
+    "given", [["encoders=[clip_demo]", "dataset.seed=1"], ["encoders.clip_demo.image_px=64"], ["index=hnsw"]]
+)
 def test_make_refuses_what_belongs_to_compose(given: list[str]) -> None:
     ended = subprocess.run(
         ["make", "--dry-run", "repro", *given], cwd=ROOT, capture_output=True, text=True, check=False

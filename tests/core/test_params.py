@@ -1,7 +1,8 @@
 """load_params: what a stage gets, and what a wrong params.yaml is answered; and the rules that every file of conf/ keeps."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import yaml
 from cbir.compose import composed
 from cbir.core.device import DeviceName, load_device
 from cbir.core.errors import ConfigError
-from cbir.core.params import leaf_keys, load_params, nearest_key, read_yaml
+from cbir.core.params import ANY_NAME, leaf_keys, load_params, nearest_key, read_yaml
 from cbir.datasets.params import DatasetParams, QueriesParams, QuerySource, Reader
 from cbir.encoders.params import EncoderParams, Family, Precision
 from cbir.evaluation.params import EvaluateParams
@@ -21,9 +22,23 @@ from cbir.schema import GROUPS, Params, checked
 from tests.support.imports import ROOT
 
 CONF = ROOT / "conf"
-KEYS = leaf_keys(Params)
+ENCODERS = ("mobilenet_demo", "clip_demo")
+SCHEMAS: dict[str, Any] = {field.name: field.type for field in fields(Params)}
 OPTIONS = sorted((group, file.stem) for group in GROUPS for file in (CONF / group).glob("*.yaml"))
+ENCODER_OPTIONS = [option for group, option in OPTIONS if group == "encoders"]
 NEEDED = {"dataset=image_folder": ["dataset.url=/photos"], "queries=file": ["queries.path=/list.csv"]}
+
+
+def keys_with(encoders: Sequence[str]) -> list[str]:
+    """Every key of a params.yaml with these encoders, in order."""
+    of_encoder = [key for key in leaf_keys(Params) if f".{ANY_NAME}." in key]
+    keys = [key.replace(ANY_NAME, name) for name in encoders for key in of_encoder]
+    first = leaf_keys(Params).index(of_encoder[0])
+    others = [key for key in leaf_keys(Params) if key not in of_encoder]
+    return [*others[:first], *keys, *others[first:]]
+
+
+KEYS = keys_with(ENCODERS)
 
 
 @pytest.fixture(autouse=True)
@@ -55,9 +70,17 @@ def spoil(path: Path, key: str, value: Any) -> None:
 
 
 def load(key: str, path: Path) -> Any:
-    """The group of a dotted key, loaded by a stage that declares the key."""
-    group = key.partition(".")[0]
-    return load_params(group, GROUPS[group], [key], path)
+    """The group of a dotted key, or its encoder, loaded by a stage that declares the key."""
+    return load_group(key, [key], path)
+
+
+def load_group(key: str, declared: list[str], path: Path) -> Any:
+    group = ".".join(key.split(".")[: words_of_group(key)])
+    return load_params(group, EncoderParams if group.startswith("encoders.") else SCHEMAS[group], declared, path)
+
+
+def words_of_group(key: str) -> int:
+    return 2 if key.startswith("encoders.") else 1
 
 
 # ---- what a stage gets
@@ -70,11 +93,11 @@ def test_a_declared_key_has_its_value_and_type(params_yaml: Path) -> None:
     assert load_params("queries", QueriesParams, ["queries.captions"], params_yaml).captions is True
 
 
-@pytest.mark.parametrize("key", [key for key in KEYS if key.count(".") == 1])
+@pytest.mark.parametrize("key", [key for key in KEYS if key.count(".") == words_of_group(key)])
 def test_an_undeclared_key_cannot_be_read(params_yaml: Path, key: str) -> None:
     """Not even as the default that its class has."""
-    group, name = key.split(".")
-    params = load_params(group, GROUPS[group], [], params_yaml)
+    name = key.rpartition(".")[2]
+    params = load_group(key, [], params_yaml)
     with pytest.raises(AttributeError, match=f"parameter '{name}' of .* is not declared by this stage"):
         getattr(params, name)
 
@@ -116,17 +139,56 @@ def test_a_declared_group_comes_whole(params_yaml: Path) -> None:
 
 def test_words_become_members_of_their_enum(params_yaml: Path) -> None:
     assert load("dataset.reader", params_yaml).reader is Reader.shapes
-    assert load("mobilenet.family", params_yaml).family is Family.torchvision
-    assert load("clip.precision", params_yaml).precision is Precision.fp32
+    assert load("encoders.mobilenet_demo.family", params_yaml).family is Family.torchvision
+    assert load("encoders.clip_demo.precision", params_yaml).precision is Precision.fp32
     assert load("index.kind", params_yaml).kind is IndexKind.flat
     assert load("device.name", params_yaml).name is DeviceName.auto
     assert load("queries.source", params_yaml).source is QuerySource.dataset
 
 
-def test_both_encoders_have_one_schema(params_yaml: Path) -> None:
-    names = ("mobilenet", "clip")
-    families = [load_params(name, EncoderParams, [f"{name}.family"], params_yaml).family for name in names]
+def test_all_encoders_have_one_schema(params_yaml: Path) -> None:
+    families = [load(f"encoders.{name}.family", params_yaml).family for name in ENCODERS]
     assert families == [Family.torchvision, Family.open_clip]
+
+
+def test_a_key_of_another_encoder_declares_nothing(params_yaml: Path) -> None:
+    assert vars(load_group("encoders.clip_demo", ["encoders.mobilenet_demo.family"], params_yaml)) == {}
+
+
+@pytest.mark.parametrize("encoders", [ENCODERS[:1], ENCODERS[1:], ENCODERS[::-1], (*ENCODERS, "siglip_b_16")])
+def test_any_number_of_encoders_keeps_order_and_keys(encoders: tuple[str, ...]) -> None:
+    values = yaml.safe_load(composed([f"encoders=[{','.join(encoders)}]"]))
+    assert list(checked(values, "here").encoders) == list(encoders)
+    assert list(flat_keys(values)) == keys_with(encoders)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a.b", "a/b", "a@b", "-a", "_a", "é", "a" * 65, 7, None])
+def test_an_encoders_name_must_fit_paths_and_keys(params_yaml: Path, name: Any) -> None:
+    values = read_yaml(params_yaml)
+    values["encoders"] = {name: values["encoders"]["clip_demo"]}
+    with pytest.raises(ConfigError, match=f"^encoders: expected a name of at most 64 letters, .* found {name!r}$"):
+        checked(values, "here")
+
+
+@pytest.mark.parametrize("name", ["a", "7", "A-b_C-9", "a" * 64])
+def test_an_encoder_may_have_any_other_name(params_yaml: Path, name: str) -> None:
+    values = read_yaml(params_yaml)
+    values["encoders"] = {name: values["encoders"]["clip_demo"]}
+    assert list(checked(values, "here").encoders) == [name]
+
+
+@pytest.mark.parametrize(
+    ("encoders", "message"),
+    [
+        ({}, r"here: encoders: expected at least one, found none: add the override `encoders=\[\.\.\.\]`"),
+        (["a"], r"here: encoders: expected keys with values, found \['a'\]"),
+        ({"a": None}, r"here: encoders\.a: expected keys with values, found None"),
+        ({"a": {}}, r"here: expected the parameter 'encoders\.a\.family', found none: run `cbir compose`"),
+    ],
+)
+def test_what_is_no_dictionary_of_encoders_is_refused(params_yaml: Path, encoders: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        checked({**read_yaml(params_yaml), "encoders": encoders}, "here")
 
 
 def test_keys_of_other_groups_are_ignored(params_yaml: Path) -> None:
@@ -185,8 +247,14 @@ def test_a_list_in_place_of_groups_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("mobilenet.wieghts", "unknown parameter 'mobilenet.wieghts'; nearest: mobilenet.weights"),
-        ("clip.image_size", "unknown parameter 'clip.image_size'; nearest: clip.image_px"),
+        (
+            "encoders.mobilenet_demo.wieghts",
+            "unknown parameter 'encoders.mobilenet_demo.wieghts'; nearest: encoders.mobilenet_demo.weights",
+        ),
+        (
+            "encoders.clip_demo.image_size",
+            "unknown parameter 'encoders.clip_demo.image_size'; nearest: encoders.clip_demo.image_px",
+        ),
         ("index.nprobe", "unknown parameter 'index.nprobe'; nearest: index.search.nprobe"),
         ("index.build.m", r"unknown parameter 'index\.build\.m'; nearest: index\.build\."),
         ("evaluate.zzzz", r"unknown parameter 'evaluate\.zzzz'; nearest: evaluate\."),
@@ -202,15 +270,15 @@ def test_an_unknown_key_is_refused_naming_the_nearest(params_yaml: Path, key: st
     ("name", "message"),
     [
         ("datset", "unknown parameter 'datset'; nearest: dataset"),
-        ("mobilnet", "unknown parameter 'mobilnet'; nearest: mobilenet"),
+        ("encodrs", "unknown parameter 'encodrs'; nearest: encoders"),
         (
             "zzzz",
-            "unknown parameter 'zzzz'; expected one of clip, dataset, device, evaluate, index, map, mobilenet, queries",
+            "unknown parameter 'zzzz'; expected one of dataset, device, encoders, evaluate, index, map, queries, report",
         ),
     ],
 )
 def test_an_unknown_group_is_refused_naming_the_nearest(params_yaml: Path, name: str, message: str) -> None:
-    """`+mobilnet.weights=...` is what Hydra itself suggests for a misspelt group."""
+    """`+encodrs.weights=...` is what Hydra itself suggests for a misspelt group."""
     spoil(params_yaml, f"{name}.seed", 1)
     with pytest.raises(ConfigError, match=rf"here: {message}"):
         checked(read_yaml(params_yaml), "here")
@@ -267,8 +335,16 @@ def test_the_nearest_key_shares_group_or_last_word(name: str, phrase: str) -> No
         ("dataset.max_bad_fraction", "much", "dataset.max_bad_fraction: Value 'much' .* Float"),
         ("dataset.reader", "imagenet", "dataset.reader: Invalid value 'imagenet', expected one of .shapes, "),
         ("index.kind", "HNSW", "index.kind: Invalid value 'HNSW', expected one of .flat, ivf_flat, ivf_pq, hnsw, sq8"),
-        ("clip.precision", "fp64", "clip.precision: Invalid value 'fp64', expected one of .fp32, fp16, bf16"),
-        ("mobilenet.weights", None, "mobilenet.weights: Incompatible value 'None' for field"),
+        (
+            "encoders.clip_demo.precision",
+            "fp64",
+            "encoders.clip_demo.precision: Invalid value 'fp64', expected one of .fp32, fp16, bf16",
+        ),
+        (
+            "encoders.mobilenet_demo.weights",
+            None,
+            "encoders.mobilenet_demo.weights: Incompatible value 'None' for field",
+        ),
         ("evaluate.ks", 5, r"evaluate\.ks: expected a list, as \[a, b\], found 5"),
         ("evaluate.ks", [1, "ten"], r"evaluate\.ks\[1\]: Value 'ten' of type 'str' could not be converted to Integer"),
         ("queries.captions", "perhaps", "queries.captions: Value 'perhaps' is not a valid bool"),
@@ -299,8 +375,8 @@ def test_a_wrong_type_is_refused_by_name(params_yaml: Path, key: str, value: Any
         ("dataset.max_bad_fraction", 1.01, r"expected a fraction in \[0, 1\], found 1.01"),
         ("dataset.max_bad_fraction", -0.01, r"expected a fraction in \[0, 1\], found -0.01"),
         ("dataset.max_bad_fraction", float("nan"), r"expected a fraction in \[0, 1\], found nan"),
-        ("mobilenet.image_px", 7, "expected a number >= 8, found 7"),
-        ("clip.image_px", 0, "expected a number >= 8, found 0"),
+        ("encoders.mobilenet_demo.image_px", 7, "expected a number >= 8, found 7"),
+        ("encoders.clip_demo.image_px", 0, "expected a number >= 8, found 0"),
         ("index.build.nlist", 0, "expected a number >= 1, found 0"),
         ("index.build.pq_m", -8, "expected a number >= 1, found -8"),
         ("index.build.hnsw_m", 1, "expected a number >= 2, found 1"),
@@ -347,7 +423,7 @@ def test_a_value_out_of_range_is_refused_by_name(params_yaml: Path, key: str, va
         ("dataset.max_bad_fraction", 0.0),
         ("dataset.max_bad_fraction", 1.0),
         ("dataset.max_bad_fraction", 1),
-        ("mobilenet.image_px", 8),
+        ("encoders.mobilenet_demo.image_px", 8),
         ("index.search.nprobe", 1),
         ("queries.templates", []),
         ("evaluate.ks", [1]),
@@ -360,7 +436,7 @@ def test_a_value_out_of_range_is_refused_by_name(params_yaml: Path, key: str, va
 def test_the_ends_of_a_range_are_accepted(params_yaml: Path, key: str, value: Any) -> None:
     spoil(params_yaml, key, value)
     node: Any = load(key, params_yaml)
-    for part in key.split(".")[1:]:
+    for part in key.split(".")[words_of_group(key) :]:
         node = getattr(node, part)
     assert node == value
 
@@ -373,12 +449,14 @@ def test_a_value_that_the_user_must_give_is_requested(params_yaml: Path) -> None
 
 def test_a_missing_group_is_requested(params_yaml: Path) -> None:
     values = yaml.safe_load(params_yaml.read_text(encoding="utf-8"))
-    del values["clip"]
-    with pytest.raises(ConfigError, match="here: clip has no value"):
+    del values["device"], values["encoders"]["clip_demo"]
+    with pytest.raises(ConfigError, match="here: device has no value"):
         checked(values, "here")
     params_yaml.write_text(yaml.safe_dump(values), encoding="utf-8")
-    with pytest.raises(ConfigError, match="clip: expected keys with values, found None: run `cbir compose`"):
-        load("clip.family", params_yaml)
+    for group in ("device", "encoders.clip_demo"):
+        message = f"{re.escape(group)}: expected keys with values, found None: run `cbir compose`"
+        with pytest.raises(ConfigError, match=message):
+            load(f"{group}.family", params_yaml)
 
 
 def test_a_missing_key_is_not_replaced_by_a_default(params_yaml: Path) -> None:
@@ -445,7 +523,12 @@ def test_a_file_of_a_group_sets_values_of_its_group(group: str, option: str) -> 
 def test_every_option_composes_all_keys_of_its_group(group: str, option: str) -> None:
     override = f"{group}={option}"
     values = yaml.safe_load(composed([override, *NEEDED.get(override, [])]))
-    assert list(flat_keys(values)) == KEYS
+    assert list(flat_keys(values)) == keys_with([option] if group == "encoders" else ENCODERS)
+
+
+@pytest.mark.parametrize("option", ENCODER_OPTIONS)
+def test_a_file_of_encoders_holds_the_encoder_of_its_name(option: str) -> None:
+    assert list(yaml.safe_load((CONF / "encoders" / f"{option}.yaml").read_text(encoding="utf-8"))) == [option]
 
 
 def flat_values(values: dict[str, Any]) -> Iterator[Any]:
