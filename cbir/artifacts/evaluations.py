@@ -1,8 +1,8 @@
 """The evaluations and search times of all encoders of a run, read together."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -16,28 +16,23 @@ from cbir.core.errors import DataError
 from cbir.core.files import read_json
 
 _PER_QUERY_COLUMNS = ("query_id", "task", "encoder", "search", "subset", "label")  # the others are metrics
+T = TypeVar("T", Metrics, Intervals, Latency)
 
 
 def read_metrics(reports: ReportPaths) -> Metrics:
     """Read the metrics of all encoders.  Raises DataError if a file is absent, damaged or of another version."""
-    for paths in _evaluations(reports):
-        Metrics.from_json(read_json(paths.metrics), paths.metrics)
-    return Metrics.from_json(*_merged_files(reports, lambda paths: paths.metrics))
+    return _merged_typed(Metrics, [paths.metrics for paths in _evaluations(reports)], reports.all_evaluations)
 
 
 def read_intervals(reports: ReportPaths) -> Intervals:
     """Read the intervals of all encoders.  Raises DataError as `read_metrics` does."""
-    for paths in _evaluations(reports):
-        Intervals.from_json(read_json(paths.intervals), paths.intervals)
-    return Intervals.from_json(*_merged_files(reports, lambda paths: paths.intervals))
+    return _merged_typed(Intervals, [paths.intervals for paths in _evaluations(reports)], reports.all_evaluations)
 
 
 def read_latency(reports: ReportPaths) -> Latency:
     """Read the search times of all encoders.  Raises DataError as `read_metrics` does."""
     paths = [reports.latency(encoder) for encoder in read_encoder_names(reports.encoders)]
-    for path in paths:
-        Latency.from_json(read_json(path), path)
-    return Latency.from_json(_merged(map(read_json, paths)), reports.all_latencies)
+    return _merged_typed(Latency, paths, reports.all_latencies)
 
 
 def read_prompts(reports: ReportPaths) -> dict[str, dict[str, PromptSetMetrics]]:
@@ -82,7 +77,7 @@ def read_all_duplicates(reports: ReportPaths) -> pa.Table:
 
 def read_definitions(reports: ReportPaths) -> dict[str, Any]:
     """Read the definition of each metric that an encoder has.  Raises DataError as `read_metrics` does."""
-    return _merged_files(reports, lambda paths: paths.definitions)[0]
+    return _merged(read_json(paths.definitions) for paths in _evaluations(reports))
 
 
 def read_collection(reports: ReportPaths) -> dict[str, Any]:
@@ -116,8 +111,12 @@ def _evaluations(reports: ReportPaths) -> list[EvaluationPaths]:
     return [reports.evaluation(encoder) for encoder in read_encoder_names(reports.encoders)]
 
 
-def _merged_files(reports: ReportPaths, file: Callable[[EvaluationPaths], Path]) -> tuple[dict[str, Any], Path]:
-    return _merged(read_json(file(paths)) for paths in _evaluations(reports)), reports.all_evaluations
+def _merged_typed(kind: type[T], files: Iterable[Path], folder: Path) -> T:
+    """Merge files of one kind; each of them is checked, so that no other fills in for what it lacks."""
+    values = {path: read_json(path) for path in files}
+    for path, value in values.items():
+        kind.from_json(value, path)
+    return kind.from_json(_merged(values.values()), folder)
 
 
 def _merged(values: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

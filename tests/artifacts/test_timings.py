@@ -21,10 +21,10 @@ from tests.support.imports import ROOT
 TIMINGS = DataPaths().timings
 PIPELINE: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 UNTIMED = {"scan", "report"}
-ENCODERS = ("mobilenet", "clip")
-PER_ENCODER = [stage for stage in STAGES if "matrix" in PIPELINE[stage]]
+ENCODERS = ("mobilenet", "clip", "a_b-c")
+PER_ENCODER = [stage for stage in STAGES if "foreach" in PIPELINE[stage]]
 NAMES = [
-    f"{stage}_{name}" if name else stage for stage in STAGES for name in (ENCODERS if stage in PER_ENCODER else [""])
+    f"{stage}@{name}" if name else stage for stage in STAGES for name in (ENCODERS if stage in PER_ENCODER else [""])
 ]
 
 ALLOCATE = "held = bytearray({mb} * 10**6); held[::4096] = bytes([1]) * len(held[::4096])"
@@ -149,7 +149,7 @@ FIGURES = {"wall_s": 1, "cpu_s": 0.5, "peak_mb": 9, "machine": {"processor": "p"
 def test_timings_are_read_in_the_order_of_the_pipeline(tmp_path: Path) -> None:
     for name in reversed(NAMES):
         write_json(tmp_path / f"{name}.json", FIGURES | {"wall_s": len(name)})
-    expected = [name for stage in STAGES for name in sorted(name for name in NAMES if name.split("_")[0] == stage)]
+    expected = [name for stage in STAGES for name in sorted(name for name in NAMES if name.split("@")[0] == stage)]
     assert list(read_timings(tmp_path)) == expected
     assert read_timings(tmp_path) == {name: FIGURES | {"wall_s": len(name)} for name in NAMES}
 
@@ -159,7 +159,7 @@ def test_stages_without_a_file_are_left_out(tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("timings")
     for name in present:
         write_json(folder / f"{name}.json", FIGURES)
-    assert list(read_timings(folder)) == sorted(present, key=lambda name: (STAGES.index(name.split("_")[0]), name))
+    assert list(read_timings(folder)) == sorted(present, key=lambda name: (STAGES.index(name.split("@")[0]), name))
 
 
 def test_missing_folder_has_no_timings(tmp_path: Path) -> None:
@@ -167,8 +167,8 @@ def test_missing_folder_has_no_timings(tmp_path: Path) -> None:
 
 
 def test_damaged_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "map_clip.json").write_text("{", encoding="utf-8")
-    with pytest.raises(DataError, match=r"map_clip\.json is not readable as JSON"):
+    (tmp_path / "map@clip.json").write_text("{", encoding="utf-8")
+    with pytest.raises(DataError, match=r"map@clip\.json is not readable as JSON"):
         read_timings(tmp_path)
 
 
@@ -176,9 +176,9 @@ def test_damaged_file_is_named(tmp_path: Path) -> None:
     "other", [{}, FIGURES | {"wall_s": "x"}, FIGURES | {"machine": {"cores": 2}}, FIGURES | {"machine": 1}]
 )
 def test_file_with_other_content_is_named(tmp_path: Path, other: dict[str, Any]) -> None:
-    write_json(tmp_path / "map_clip.json", other)
+    write_json(tmp_path / "map@clip.json", other)
     with pytest.raises(
-        DataError, match=r"map_clip\.json: expected time and memory of a stage, found .*: run `dvc repro`$"
+        DataError, match=r"map@clip\.json: expected time and memory of a stage, found .*: run `dvc repro`$"
     ):
         read_timings(tmp_path)
 
@@ -192,12 +192,13 @@ def test_stages_are_those_of_dvc_yaml_in_its_order() -> None:
 
 @pytest.mark.parametrize("stage", PIPELINE)
 def test_stage_declares_the_timing_that_its_module_writes(stage: str) -> None:
-    module = PIPELINE[stage]["cmd"].split()[2]
+    declared = PIPELINE[stage].get("do", PIPELINE[stage])
+    module = declared["cmd"].split()[2]
     source = (ROOT / module.replace(".", "/")).with_suffix(".py").read_text(encoding="utf-8")
-    timed_as = [name.replace("{encoder}", "${item.encoder}") for name in re.findall(r'\btimed\(f?"([^"]*)"\)', source)]
-    outs = [out for out in PIPELINE[stage]["outs"] if isinstance(out, str)]
+    timed_as = [name.replace("{encoder}", "${key}") for name in re.findall(r'\btimed\(f?"([^"]*)"\)', source)]
+    outs = [out for out in declared["outs"] if isinstance(out, str)]
     assert [out for out in outs if out.startswith(f"{TIMINGS}/")] == [f"{TIMINGS}/{name}.json" for name in timed_as]
-    suffix = "_${item.encoder}" if "matrix" in PIPELINE[stage] else ""
+    suffix = "@${key}" if stage in PER_ENCODER else ""
     assert timed_as == ([] if stage in UNTIMED else [f"{stage}{suffix}"])
 
 
