@@ -5,13 +5,13 @@ from collections import Counter
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
-from cbir.artifacts.runs import read_confusions
+from cbir.artifacts.evaluations import read_all_confusions, read_classes, read_per_query
+from cbir.artifacts.paths import ReportPaths
 from cbir.artifacts.vectors import MISSING
 from cbir.evaluation.classes import (
     Classes,
@@ -138,8 +138,13 @@ def test_means_of_classes_leave_out_what_is_undefined() -> None:
 def test_evaluate_writes_tables_of_classes_and_confusions(tmp_path: pytest.TempPathFactory) -> None:
     made = make_world(tmp_path).write()  # type: ignore[arg-type]
     metrics = made.evaluate(made.root / "out")
-    rows = pq.read_table(made.root / "out" / "per_query.parquet").to_pylist()
-    table = pq.read_table(made.root / "out" / "classes.parquet").to_pylist()
+    reports = ReportPaths(made.root / "out")
+    rows, table = read_per_query(reports).to_pylist(), read_classes(reports).to_pylist()
+    assert {(row["task"], row["encoder"]) for row in table} == {
+        ("cbir", "mobilenet"),
+        ("cbir", "clip"),
+        ("tbir", "clip"),
+    }
     assert {row["label"] for row in table} == {f"c{n}" for n in range(8)}
     for row in table:
         of_class = [
@@ -151,7 +156,7 @@ def test_evaluate_writes_tables_of_classes_and_confusions(tmp_path: pytest.TempP
         ]
         assert row["queries"] == len(of_class)
         assert row["map_at_r"] == pytest.approx(sum(of_query["map_at_r"] for of_query in of_class) / len(of_class))
-    for row in read_confusions(made.root / "out" / "confusions.parquet").to_pylist():
+    for row in read_all_confusions(reports).to_pylist():
         assert row["label"] != row["found"]
         assert 0 < row["share"] <= 1
     assert set(metrics["categories"]["clip"]) == {

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from cbir.artifacts.images import PackedImage
+from cbir.artifacts.paths import ReportPaths
 from cbir.artifacts.runs import read_duplicates
 from cbir.artifacts.vectors import MISSING
 from cbir.core.files import read_json
@@ -187,27 +188,28 @@ def leaking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 def test_duplicates_are_listed_counted_and_excluded_from_further_means(leaking: World, tmp_path: Path) -> None:
     metrics = leaking.evaluate(tmp_path / "out")
-    rows = read_duplicates(tmp_path / "out" / "duplicates.parquet").to_pylist()
-    assert [(row["query_id"], row["image_id"], row["found_by"]) for row in rows] == [
-        ("ask00", "img003", "bytes"),
-        ("ask00", "img003", "pixels"),
-        ("ask01", "img005", "mobilenet"),
-    ]
-    assert [row["likeness"] for row in rows] == [1.0, 0.0, pytest.approx(1.0, abs=1e-6)]
-    assert metrics["data"]["duplicates"] == {"queries": 2, "bytes": 1, "pixels": 1, "mobilenet": 1, "clip": 0}
-    per_query = pq.read_table(tmp_path / "out" / "per_query.parquet").to_pylist()
-    for encoder in ("mobilenet", "clip"):
+    reports = ReportPaths(tmp_path / "out")
+    by_picture = [("ask00", "img003", "bytes"), ("ask00", "img003", "pixels")]
+    of_encoder = {"mobilenet": [*by_picture, ("ask01", "img005", "mobilenet")], "clip": by_picture}
+    for encoder, pairs in of_encoder.items():
+        rows = read_duplicates(reports.evaluation(encoder).duplicates).to_pylist()
+        assert [(row["query_id"], row["image_id"], row["found_by"]) for row in rows] == pairs
+        assert [row["likeness"] for row in rows] == [1.0, 0.0, pytest.approx(1.0, abs=1e-6)][: len(pairs)]
+    assert metrics["data"]["duplicates"] == {"bytes": 1, "pixels": 1, "mobilenet": 1, "clip": 0}
+    for encoder, pairs in of_encoder.items():
+        per_query = pq.read_table(reports.evaluation(encoder).per_query).to_pylist()
+        without = {query_id for query_id, *_ in pairs}
         kept = [
             row["map_at_r"]
             for row in per_query
             if (row["task"], row["encoder"], row["search"]) == ("cbir", encoder, "exact")
-            and row["query_id"] not in ("ask00", "ask01")
+            and row["query_id"] not in without
             and row["map_at_r"] is not None
         ]
         found = metrics["without_duplicates"][encoder]["map_at_r"]
         assert found == pytest.approx(sum(kept) / len(kept), abs=1e-12)
         assert found != metrics["cbir"][encoder]["map_at_r"]
-    intervals = read_json(tmp_path / "out" / "intervals.json")["without_duplicates"]
+    intervals = read_json(reports.evaluation("clip").intervals)["without_duplicates"]
     assert set(intervals["clip"]) == set(metrics["without_duplicates"]["clip"])
 
 
@@ -218,11 +220,13 @@ def test_the_depth_of_the_runs_changes_neither_duplicates_nor_votes(leaking: Wor
         assert short[name] == whole[name]
     assert short["data"]["duplicates"] == whole["data"]["duplicates"]
     for name in ("duplicates", "confusions"):
-        read = [(tmp_path / where / f"{name}.parquet").read_bytes() for where in ("whole", "short")]
-        assert read[0] == read[1]
+        for encoder in ("mobilenet", "clip"):
+            folders = [ReportPaths(tmp_path / where).evaluation(encoder).root for where in ("whole", "short")]
+            read = [(folder / f"{name}.parquet").read_bytes() for folder in folders]
+            assert read[0] == read[1]
 
 
 def test_without_duplicates_there_are_no_figures_without_them(tmp_path: Path) -> None:
     metrics = make_world(tmp_path).write().evaluate(tmp_path / "out")
     assert metrics["without_duplicates"] == {}
-    assert metrics["data"]["duplicates"]["queries"] == 0
+    assert metrics["data"]["duplicates"] == {"bytes": 0, "pixels": 0, "mobilenet": 0, "clip": 0}

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
+from cbir.artifacts.paths import EvaluationPaths, ReportPaths
 from cbir.artifacts.queries import QRELS_SCHEMA, QUERY_SCHEMA
 from cbir.artifacts.runs import read_run
 from cbir.artifacts.vectors import MISSING, open_vectors, write_part
@@ -58,15 +59,18 @@ class Done:
     out: Path
     metrics: dict[str, Any]
 
+    def of(self, encoder: str) -> EvaluationPaths:
+        return ReportPaths(self.out).evaluation(encoder)
+
     def run(self, task: str, encoder: str, suffix: str = "") -> dict[str, list[tuple[str, int, float]]]:
         """query_id -> (image_id, rank, score), in the order of the file."""
         results: dict[str, list[tuple[str, int, float]]] = {}
-        for row in read_run(self.out / "runs" / f"run_{task}_{encoder}{suffix}.parquet").to_pylist():
+        for row in read_run(self.of(encoder).run(task, suffix.removeprefix("_") or "index")).to_pylist():
             results.setdefault(row["query_id"], []).append((row["image_id"], row["rank"], row["score"]))
         return results
 
     def per_query(self, task: str, encoder: str, searched: str) -> dict[str, dict[str, Any]]:
-        rows = pq.read_table(self.out / "per_query.parquet").to_pylist()
+        rows = pq.read_table(self.of(encoder).per_query).to_pylist()
         chosen = [row for row in rows if (row["task"], row["encoder"], row["search"]) == (task, encoder, searched)]
         return {row["query_id"]: row for row in chosen}
 
@@ -134,6 +138,12 @@ def subset(params: EvaluateParams, **changes: Any) -> EvaluateParams:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def runs_of(out: Path) -> list[str]:
+    """The files of runs: clip/cbir_index.parquet."""
+    paths = (out / "evaluation").glob("*/runs/*")
+    return sorted(f"{path.parent.parent.name}/{path.name}" for path in paths)
 
 
 # --- the encoder's own metrics ----------------------------------------------------------------------------------------
@@ -236,11 +246,37 @@ def test_data_counts(done: Done) -> None:
 def test_an_encoder_without_text_answers_no_text_query(by_label: Done) -> None:
     assert list(by_label.metrics["tbir"]) == ["clip"]
     assert list(by_label.metrics["ann"]["mobilenet"]) == ["image", "gallery image"]
-    assert sorted(path.name for path in (by_label.out / "runs").iterdir()) == [
-        *("run_cbir_clip.parquet", "run_cbir_clip_exact.parquet"),
-        *("run_cbir_mobilenet.parquet", "run_cbir_mobilenet_exact.parquet"),
-        *("run_tbir_clip.parquet", "run_tbir_clip_exact.parquet"),
+    assert runs_of(by_label.out) == [
+        *("clip/cbir_exact.parquet", "clip/cbir_index.parquet"),
+        *("clip/tbir_exact.parquet", "clip/tbir_index.parquet"),
+        *("mobilenet/cbir_exact.parquet", "mobilenet/cbir_index.parquet"),
     ]
+
+
+@each_evaluation
+def test_the_headline_holds_the_usual_metrics_near_10(approximate: dict[str, Done], task: str, encoder: str) -> None:
+    for kind in KINDS:
+        done = approximate[kind]
+        headline = read_json(ReportPaths(done.out).headline(encoder))
+        assert list(headline) == [of for of, name in EVALUATED if name == encoder]
+        assert list(headline[task]) == [encoder]
+        ann = done.metrics["ann"][encoder]["image" if task == "cbir" else "text"]
+        expected = {name: done.metrics[task][encoder][name] for name in ("precision@10", "success@1", "map_at_r")}
+        assert headline[task][encoder] == expected | {"ann_recall@10": ann["ann_recall@10"]}
+
+
+@pytest.mark.parametrize(
+    ("ks", "ann_ks", "expected"),
+    [
+        ([1, 5], [1, 50], ["precision@5", "success@1", "map_at_r", "ann_recall@1"]),
+        ([20, 60], [8, 10, 13], ["precision@20", "success@20", "map_at_r", "ann_recall@10"]),
+    ],
+)
+def test_the_headline_follows_the_ks(
+    by_label: Done, ks: list[int], ann_ks: list[int], expected: list[str], tmp_path: Path
+) -> None:
+    by_label.world.evaluate(tmp_path, params=subset(PARAMS, ks=ks, ann_ks=ann_ks), encoders=["mobilenet"])
+    assert list(read_json(ReportPaths(tmp_path).headline("mobilenet"))["cbir"]["mobilenet"]) == expected
 
 
 # --- runs -------------------------------------------------------------------------------------------------------------
@@ -510,10 +546,11 @@ def test_results_do_not_depend_on_the_size_of_blocks(
         whole.world, tmp_path, whole.world.evaluate(tmp_path, kind, search=NARROW.get(kind, SearchParams()))
     )
     assert evaluated.metrics == whole.metrics
-    names = {path.name for path in (whole.out / "runs").iterdir()}
-    assert {path.name for path in (tmp_path / "runs").iterdir()} == names
+    names = runs_of(whole.out)
+    assert runs_of(tmp_path) == names
     for name in names:
-        before, after = read_run(whole.out / "runs" / name), read_run(tmp_path / "runs" / name)
+        encoder, _, file = name.partition("/")
+        before, after = (read_run(done.of(encoder).runs / file) for done in (whole, evaluated))
         assert after.drop_columns("score").equals(before.drop_columns("score")), name
         # FAISS adds up few queries in another order than many: the last bits differ.
         np.testing.assert_allclose(after["score"], before["score"], rtol=0, atol=0 if "exact" in name else 3e-7)
@@ -595,7 +632,7 @@ def test_memory_never_holds_the_scores_of_all_queries(
 
 @each_evaluation
 def test_intervals_are_of_the_values_of_each_query(done: Done, task: str, encoder: str) -> None:
-    intervals = read_json(done.out / "intervals.json")
+    intervals = read_json(done.of(encoder).intervals)
     rows = list(done.per_query(task, encoder, "exact").values())
     classes = classes_of([row["label"] for row in rows])
     for name, bounds in intervals[task][encoder].items():
@@ -608,23 +645,26 @@ def test_intervals_are_of_the_values_of_each_query(done: Done, task: str, encode
     assert intervals["about"] == {"level": 0.95, "resamples": PARAMS.resamples, "seed": PARAMS.seed, "drawn": "classes"}
 
 
-def test_every_metric_has_definition_ceiling_and_number_of_queries(done: Done) -> None:
-    definitions = read_json(done.out / "definitions.json")
-    groups = [*done.metrics["cbir"].values(), *done.metrics["tbir"].values(), *done.metrics["categories"].values()]
+@pytest.mark.parametrize("encoder", DIMS)
+def test_every_metric_has_definition_ceiling_and_number_of_queries(done: Done, encoder: str) -> None:
+    definitions = read_json(done.of(encoder).definitions)
+    groups = [done.metrics[group].get(encoder, {}) for group in ("cbir", "tbir", "categories")]
     names = {name for values in groups for name in values}
     assert set(definitions) == names | {f"ann_recall@{k}" for k in ANN_KS}
     for name, definition in definitions.items():
         assert definition["definition"]
         assert definition["denominator"]
         for task, of_task in definition["tasks"].items():
-            rows = done.per_query(task, "clip", "index" if name.startswith("ann_") else "exact")
+            assert (task, encoder) in EVALUATED
+            rows = done.per_query(task, encoder, "index" if name.startswith("ann_") else "exact")
             assert of_task["queries"] == sum(row[name] is not None for row in rows.values()), name
             assert of_task["ceiling"] == done.metrics["ceilings"][task].get(name, 1.0)
     assert definitions["recall@10"]["also_called"] == {"trec_eval": "recall_10", "ir-measures": "R@10"}
 
 
 def test_the_test_collection_is_identified_by_rows_and_contents(by_label: Done, tmp_path: Path) -> None:
-    found = read_json(by_label.out / "test_collection.json")
+    found = read_json(by_label.of("mobilenet").test_collection)
+    assert found == read_json(by_label.of("clip").test_collection)
     assert {name: part["rows"] for name, part in found.items()} == {
         "gallery": 280,
         "queries": 36,
@@ -634,14 +674,14 @@ def test_the_test_collection_is_identified_by_rows_and_contents(by_label: Done, 
     other = make_world(tmp_path)
     image_id = next(iter(other.gallery))
     other.gallery[image_id] = "c9"
-    other.write().evaluate(tmp_path / "out")
-    changed = read_json(tmp_path / "out" / "test_collection.json")
+    other.write().evaluate(tmp_path / "out", encoders=["mobilenet"])
+    changed = read_json(ReportPaths(tmp_path / "out").evaluation("mobilenet").test_collection)
     assert [name for name in found if changed[name] != found[name]] == ["gallery"]
 
 
 def test_evaluating_twice_gives_the_same_bytes_in_another_process_too(by_label: Done, tmp_path: Path) -> None:
     first = contents(by_label.out)
-    assert len(first) == 14
+    assert len(first) == 2 * (8 + 1) + 6 + 1  # of each encoder, its headline, the runs, and the encoders' names
     by_label.world.evaluate(tmp_path / "here")
     assert contents(tmp_path / "here") == first
     code = "import sys; from pathlib import Path; from tests.support.world import make_world\n"
@@ -685,15 +725,18 @@ def test_without_queries_there_are_no_figures_but_every_file(tmp_path: Path) -> 
             "gallery_images": 280,
             "queries": 0,
             "queries_without_relevant": {},
-            "duplicates": {"queries": 0, "bytes": 0, "pixels": 0},
+            "duplicates": {"bytes": 0, "pixels": 0, "mobilenet": 0, "clip": 0},
         },
     }
-    for name in ("duplicates", "classes", "confusions"):
-        assert pq.read_table(tmp_path / "out" / f"{name}.parquet").num_rows == 0
-    assert (tmp_path / "out" / "runs").is_dir()  # DVC misses an output that is not there
-    table = pq.read_table(tmp_path / "out" / "per_query.parquet")
-    assert (table.num_rows, table.column_names) == (0, ["query_id", "task", "encoder", "search", "subset", "label"])
-    assert table.schema.types == [pa.string()] * 6
+    for encoder in ("mobilenet", "clip"):
+        paths = ReportPaths(tmp_path / "out").evaluation(encoder)
+        for path in (paths.duplicates, paths.classes, paths.confusions):
+            assert pq.read_table(path).num_rows == 0
+        assert paths.runs.is_dir()
+        assert read_json(ReportPaths(tmp_path / "out").headline(encoder)) == {}
+        table = pq.read_table(paths.per_query)
+        assert (table.num_rows, table.column_names) == (0, ["query_id", "task", "encoder", "search", "subset", "label"])
+        assert table.schema.types == [pa.string()] * 6
 
 
 def test_with_text_queries_only_there_is_no_image_task(tmp_path: Path) -> None:
@@ -715,7 +758,8 @@ def test_without_labels_there_are_no_metrics_but_ann_recall(tmp_path: Path) -> N
     for values in metrics["ann"]["clip"].values():
         assert list(values) == [f"ann_recall@{k}" for k in ANN_KS]
         assert 0 < values["ann_recall@10"] <= 1
-    assert len(read_run(tmp_path / "out" / "runs" / "run_tbir_clip_exact.parquet")) == 14 * DEPTH
+    assert len(read_run(ReportPaths(tmp_path / "out").evaluation("clip").run("tbir", "exact"))) == 14 * DEPTH
+    assert read_json(ReportPaths(tmp_path / "out").headline("clip")).keys() == {"cbir", "tbir"}
 
 
 # --- refusals: k and depth --------------------------------------------------------------------------------------------

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.core.files import read_json
+from cbir.evaluation.prompts import write_prompt_metrics
 from tests.support import oracles
 from tests.support.world import PROMPT_SETS, World, make_world
 
@@ -61,4 +63,12 @@ def test_without_prompts_there_is_nothing_to_compare(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     world.gallery = dict.fromkeys(world.gallery)
     assert world.write().compare_prompts(tmp_path) == {}
-    assert read_json(tmp_path / "prompts.json") == {}
+    assert read_json(ReportPaths(tmp_path).evaluation("clip").prompts) == {}
+
+
+def test_an_encoder_that_reads_no_text_gets_no_file(world: World, tmp_path: Path) -> None:
+    out = tmp_path / "prompts.json"
+    write_prompt_metrics(out, DataPaths(world.data), "mobilenet", 100, 0)
+    assert not out.exists()
+    write_prompt_metrics(out, DataPaths(world.data), "clip", 100, 0)
+    assert list(read_json(out)) == PROMPT_SETS

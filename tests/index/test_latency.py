@@ -27,17 +27,24 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def measured(world: World, out: Path, kind: str = "flat", n_queries: int = 5, seed: int = 0, **search: int) -> Any:
-    write_latency(
-        out,
-        world.embeddings,
-        world.indexes(kind),
-        ENCODERS,
-        SearchParams(**search),
-        threads=1,
-        n_queries=n_queries,
-        seed=seed,
-    )
-    return read_json(out)
+    """The times of all encoders, each from a file of its own in the folder `out`."""
+    encoders: dict[str, Any] = {}
+    for encoder in ENCODERS:
+        path = out / f"{encoder}.json"
+        write_latency(
+            path,
+            world.embeddings / encoder,
+            world.indexes(kind) / encoder,
+            encoder,
+            SearchParams(**search),
+            threads=1,
+            n_queries=n_queries,
+            seed=seed,
+        )
+        of_encoder = read_json(path)
+        assert list(of_encoder["encoders"]) == [encoder]
+        encoders |= of_encoder["encoders"]
+    return of_encoder | {"encoders": encoders}
 
 
 @pytest.fixture
@@ -56,7 +63,7 @@ def searches() -> Iterator[list[tuple[str, NDArray[np.float32], int, SearchParam
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_image_and_text_queries_are_timed_by_both_searches(world: World, kind: str, tmp_path: Path) -> None:
-    measures = measured(world, tmp_path / "latency.json", kind)
+    measures = measured(world, tmp_path / "latency", kind)
     assert (list(measures), measures["k"], measures["threads"]) == (["encoders", "k", "threads"], 10, 1)
     assert {encoder: list(found) for encoder, found in measures["encoders"].items()} == {
         "mobilenet": ["image"],  # it reads no text
@@ -78,7 +85,7 @@ def test_exact_is_the_flat_index_with_its_own_parameters(
 ) -> None:
     search = {"nprobe": 3} if kind.startswith("ivf") else {"ef_search": 20} if kind == "hnsw" else {}
     with mock.patch.object(latency, "build_index", wraps=build_index) as builds:
-        measured(world, tmp_path / "latency.json", kind, **search)
+        measured(world, tmp_path / "latency", kind, **search)
     # A flat index is exact itself; for any other kind, a flat one is built for each encoder.
     assert [call.args[3:5] for call in builds.call_args_list] == [("flat", BuildParams())] * (
         0 if kind == "flat" else 2
@@ -102,7 +109,7 @@ def test_single_queries_and_batches_are_timed_after_a_warm_up(searches: list[Any
 def test_the_sample_is_seeded_and_holds_no_query_twice(world: World, tmp_path: Path, searches: list[Any]) -> None:
     def batches(seed: int) -> list[list[tuple[float, ...]]]:
         searches.clear()
-        measured(world, tmp_path / "latency.json", n_queries=8, seed=seed)
+        measured(world, tmp_path / "latency", n_queries=8, seed=seed)
         return [[tuple(row) for row in queries.tolist()] for _, queries, _, _ in searches if len(queries) == 8]
 
     first, again, other = batches(0), batches(0), batches(1)
@@ -117,7 +124,7 @@ def test_the_sample_is_seeded_and_holds_no_query_twice(world: World, tmp_path: P
 
 
 def test_a_sample_larger_than_the_queries_takes_them_all(world: World, tmp_path: Path) -> None:
-    measures = measured(world, tmp_path / "latency.json", n_queries=10_000)["encoders"]["clip"]
+    measures = measured(world, tmp_path / "latency", n_queries=10_000)["encoders"]["clip"]
     assert (measures["image"]["index"]["queries"], measures["text"]["exact"]["queries"]) == (22, 14)
 
 
@@ -127,7 +134,7 @@ def test_k_is_at_most_the_size_of_the_gallery(tmp_path: Path, searches: list[Any
     small.gallery = {image_id: small.gallery[image_id] for image_id in keep}
     for found in small.vectors.values():
         found["gallery"] = {image_id: found["gallery"][image_id] for image_id in keep}
-    assert measured(small.write(), tmp_path / "latency.json")["k"] == 7
+    assert measured(small.write(), tmp_path / "latency")["k"] == 7
     assert {k for _, _, k, _ in searches} == {7}
 
 
@@ -136,7 +143,7 @@ def test_an_encoder_without_queries_has_no_times(tmp_path: Path) -> None:
     for found in world.vectors.values():
         found["queries"] = {}
     del world.vectors["clip"]["texts"]
-    assert measured(world.write(), tmp_path / "latency.json")["encoders"] == {"mobilenet": {}, "clip": {}}
+    assert measured(world.write(), tmp_path / "latency")["encoders"] == {"mobilenet": {}, "clip": {}}
 
 
 def test_an_index_of_other_weights_is_refused(tmp_path: Path) -> None:
@@ -144,5 +151,5 @@ def test_an_index_of_other_weights_is_refused(tmp_path: Path) -> None:
     passport = world.embeddings / "clip" / "gallery" / "passport.json"
     write_json(passport, read_json(passport) | {"weights_sha256": "0" * 64})
     with pytest.raises(PassportError, match=r"index/clip: passport field 'weights_sha256'"):
-        measured(world, tmp_path / "latency.json")
-    assert not (tmp_path / "latency.json").exists()
+        measured(world, tmp_path / "latency")
+    assert not (tmp_path / "latency" / "clip.json").exists()
