@@ -28,21 +28,24 @@ from PIL import Image
 
 from cbir.compose import composed
 from cbir.core import params as params_module
-from cbir.core.params import leaf_keys, load_params
+from cbir.core.params import ANY_NAME, leaf_keys, load_params
 from cbir.datasets.params import DatasetParams
 from cbir.index.params import IndexParams
-from cbir.schema import Params
+from cbir.schema import Params, checked
+from stages import scan
 from tests.support.imports import ROOT, imported_files
 from tests.support.repository import ENCODERS, RANDOM, TINY, Clone, copied, copy_working_tree, files_below, ran, skipped
 
 TIMINGS = re.compile(
-    r"reports/latency\.json|reports/plots/recall_latency\.json|reports/report\.(md|html)|data/index/\w+/build\.json"
-    r"|data/timings/\w+\.json"
+    r"reports/latency/\w+\.json|reports/plots/recall_latency\.json|reports/report\.(md|html)|data/index/\w+/build\.json"
+    r"|data/timings/\w+(@\w+)?\.json"
 )  # and what shows them
 TORCH = {"torch", "torchvision", "open_clip", "transformers"}  # all of them import torch
 
 Stage = dict[str, Any]
-STAGES: dict[str, Stage] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+DECLARED: dict[str, Stage] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+STAGES: dict[str, Stage] = {name: stage.get("do", stage) for name, stage in DECLARED.items()}
+PER_ENCODER = [name for name, stage in DECLARED.items() if "foreach" in stage]
 
 
 # ---- dvc.yaml, read
@@ -61,11 +64,19 @@ def params_of(stage: str) -> tuple[str, ...]:
 
 
 def paths(stage: str, *kinds: str) -> list[str]:
-    """The deps, outs or metrics of a stage, once for each encoder where it is a matrix."""
+    """The deps, outs or metrics of a stage, once for each encoder where it runs for each."""
     entries = [entry for kind in kinds for entry in STAGES[stage].get(kind, ())]
     names = [name if isinstance(name, str) else next(iter(name)) for name in entries]
-    encoders = STAGES[stage].get("matrix", {}).get("encoder", ("",))
-    return [name.replace("${item.encoder}", encoder) for encoder in encoders for name in names]
+    return [name.replace("${key}", encoder) for encoder in encoders_of(stage) for name in names]
+
+
+def encoders_of(stage: str) -> tuple[str, ...]:
+    return ENCODERS if stage in PER_ENCODER else ("",)
+
+
+def of_each_encoder(*stages: str) -> set[str]:
+    """The stages' names in DVC, for both encoders."""
+    return {f"{stage}@{encoder}" for stage in stages for encoder in ENCODERS}
 
 
 def outputs(stage: str) -> list[str]:
@@ -77,18 +88,25 @@ def test_every_stage_has_a_module_and_every_module_a_stage() -> None:
     assert sorted(module_of(stage) for stage in STAGES) == sorted(f"stages.{name}" for name in modules)
 
 
+def test_what_runs_for_each_encoder_runs_for_those_of_params() -> None:
+    assert PER_ENCODER == ["weights", "embed", "index", "map", "evaluate", "latency"]
+    for name in PER_ENCODER:
+        assert DECLARED[name].keys() == {"foreach", "do"}
+        assert DECLARED[name]["foreach"] == "${encoders}"
+        assert STAGES[name]["cmd"].split()[3:] == ["${key}"]
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_declares_the_parameters_that_its_module_asks_for(stage: str) -> None:
-    declared = [name.replace("${item.encoder}", "{encoder}") for name in STAGES[stage].get("params", ())]
+    declared = [name.replace("${key}", "{encoder}") for name in STAGES[stage].get("params", ())]
     assert sorted(declared) == sorted(params_of(stage))
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_declared_parameter_exists(stage: str) -> None:
     for name in params_of(stage):
-        for encoder in ENCODERS:
-            key = name.format(encoder=encoder)
-            assert any(f"{leaf}.".startswith(f"{key}.") for leaf in leaf_keys(Params)), key
+        key = name.format(encoder=ANY_NAME)
+        assert any(f"{leaf}.".startswith(f"{key}.") for leaf in leaf_keys(Params)), key
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -175,8 +193,9 @@ class Recorder:
     def watch(self, node: Any, name: str = "") -> None:
         self._names[id(node)] = name
         self._handed_out.append(node)
-        for key, value in object.__getattribute__(node, "__dict__").items():
-            if is_dataclass(value):
+        values = node if isinstance(node, dict) else object.__getattribute__(node, "__dict__")
+        for key, value in values.items():
+            if is_dataclass(value) or isinstance(value, dict):
                 self.watch(value, f"{name}.{key}".lstrip("."))
 
     def saw(self, node: Any, attribute: str) -> None:
@@ -187,19 +206,19 @@ class Recorder:
             self.reads[self.stage].add(name)
         elif attribute in {field.name for field in fields(type(node))}:
             key = f"{name}.{attribute}".lstrip(".")
-            if key in leaf_keys(Params):
+            if re.sub(r"^encoders\.\w+", f"encoders.{ANY_NAME}", key) in leaf_keys(Params):
                 self.reads[self.stage].add(key)
 
 
 def read_by(recorder: Recorder, stage: str) -> set[str]:
-    """The reads of a stage in the words of its PARAMS: a part stands for its leaves, {encoder} for both encoders."""
+    """The reads of a stage in the words of its PARAMS: a part stands for its leaves, {encoder} for the stage's encoder."""
     found = set()
-    for key in recorder.reads[stage]:
-        for encoder in ENCODERS if "matrix" in STAGES[stage] else ():
-            key = re.sub(rf"^{encoder}\.", "{encoder}.", key)
-        found.add(
-            next((name for name in params_of(stage) if within(key.replace(".", "/"), name.replace(".", "/"))), key)
-        )
+    for encoder in encoders_of(stage):
+        for key in recorder.reads[f"{stage}@{encoder}" if encoder else stage]:
+            key = re.sub(rf"^encoders\.{encoder}\.", "encoders.{encoder}.", key) if encoder else key
+            found.add(
+                next((name for name in params_of(stage) if within(key.replace(".", "/"), name.replace(".", "/"))), key)
+            )
     return found
 
 
@@ -213,11 +232,15 @@ class ByHand:
     def compose(self, *overrides: str) -> None:
         (self.root / "params.yaml").write_text(composed(overrides, ROOT / "conf"), encoding="utf-8")
 
+    def clear(self) -> None:
+        for name in ("data", "reports"):
+            shutil.rmtree(self.root / name, ignore_errors=True)
+
     def run(self, *stages: str) -> None:
         for stage in stages:
-            self.recorder.stage = stage
             main = importlib.import_module(module_of(stage)).main
-            for encoder in STAGES[stage].get("matrix", {}).get("encoder", (None,)):
+            for encoder in encoders_of(stage):
+                self.recorder.stage = f"{stage}@{encoder}" if encoder else stage
                 main(*filter(None, [encoder]))
 
 
@@ -231,8 +254,13 @@ def by_hand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ByHand]:
 
     def restrict_and_watch(node: Any, prefix: str, keys: frozenset[str]) -> None:
         restrict(node, prefix, keys)
-        if prefix.count(".") == 1:
+        if prefix.count(".") == 1 + prefix.startswith("encoders."):
             recorder.watch(node, prefix.removesuffix("."))
+
+    def checked_and_watched(*arguments: Any) -> Params:
+        params = checked(*arguments)
+        recorder.watch(params)
+        return params
 
     def note(node: Any, attribute: str) -> Any:
         recorder.saw(node, attribute)
@@ -241,6 +269,7 @@ def by_hand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ByHand]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setattr(params_module, "_restrict", restrict_and_watch)
+        patch.setattr(scan, "checked", checked_and_watched)
         patch.setattr(params_module.Parameters, "__getattribute__", note, raising=False)
         run = ByHand(root, recorder)
         run.compose(*TINY)
@@ -289,7 +318,7 @@ def recorder(by_hand: ByHand, tmp_path_factory: pytest.TempPathFactory) -> Recor
     write_photos(inputs / "photos")
     (inputs / "asked.csv").write_text("query_id,task,text\nq1,tbir,a red thing\n", encoding="utf-8")
     weights = by_hand.root / "data" / "weights"
-    for name, file in (("mobilenet", "model"), ("clip", "open_clip_model")):
+    for name, file in zip(ENCODERS, ("model", "open_clip_model"), strict=True):
         shutil.copy(weights / name / f"{file}.safetensors", inputs / f"{name}.safetensors")
     kept = by_hand.root / "kept"  # the runs below write into data/ and reports/ of their own
     kept.mkdir()
@@ -311,11 +340,14 @@ def recorder(by_hand: ByHand, tmp_path_factory: pytest.TempPathFactory) -> Recor
             asked = (f"queries.path={inputs / 'asked.csv'}", f"queries.qrels={inputs / 'qrels.txt'}")
             by_hand.compose(f"dataset={reader}", *overrides, "queries=file", *asked)
             by_hand.run("scan", "preprocess")
-            shutil.rmtree(by_hand.root / "data")
-        files = (f"{name}.weights={inputs / name}.safetensors" for name in ENCODERS)
-        by_hand.compose(*files, "mobilenet.weights_tag=IMAGENET1K_V1", "clip.weights_tag=none")
+            by_hand.clear()
+        files = (f"encoders.{name}.weights={inputs / name}.safetensors" for name in ENCODERS)
+        tags = (
+            f"encoders.{name}.weights_tag={tag}" for name, tag in zip(ENCODERS, ("IMAGENET1K_V1", "none"), strict=True)
+        )
+        by_hand.compose(*files, *tags)
         by_hand.run("weights")
-        shutil.rmtree(by_hand.root / "data")
+        by_hand.clear()
     finally:
         for name in ("data", "reports", "params.yaml"):
             (kept / name).replace(by_hand.root / name)
@@ -345,18 +377,14 @@ def test_the_recorder_sees_a_read_that_is_not_declared(by_hand: ByHand) -> None:
 # ---- DVC itself, in a clone
 
 
-EVERY_STAGE = {
-    f"{stage}@{encoder}" if encoder else stage
-    for stage in STAGES
-    for encoder in STAGES[stage].get("matrix", {}).get("encoder", ("",))
-}
+EVERY_STAGE = {*STAGES} - {*PER_ENCODER} | of_each_encoder(*PER_ENCODER)
 
 
-# `python` for DVC to find first: embed clip ends by SIGKILL, and its whole process group with it, DVC too, when it is about
-# to rename its third file.
+# `python` for DVC to find first: embed clip_demo ends by SIGKILL, and its whole process group with it, DVC too, when it is
+# about to rename its third file.
 KILLING_PYTHON = """#!/bin/sh
 case "$2 $3" in
-"stages.embed clip") exec {python} {killer} "$@" ;;
+"stages.embed clip_demo") exec {python} {killer} "$@" ;;
 *) exec {python} "$@" ;;
 esac
 """
@@ -393,7 +421,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
         folder.mkdir()
     copy_working_tree(clone.root)
     (clone.root / "dvc.lock").unlink(missing_ok=True)
-    shutil.rmtree(clone.root / "reports", ignore_errors=True)
+    for path in (clone.root / "reports").iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != ".gitignore":  # it covers what an encoder more would bring
+            path.unlink()
     clone.ok("git", "init", "--quiet")
     clone.ok("git", "add", ".")
     clone.ok("git", "commit", "--quiet", "--message", "the working tree")
@@ -404,7 +436,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
 
     clone.compose(*TINY)
     killed = clone.run(sys.executable, "-m", "dvc", "repro", path=base / "bin")
-    left = sorted(path.name for path in clone.root.glob("data/embeddings/clip/**/*") if path.is_file())
+    left = sorted(path.name for path in clone.root.glob("data/embeddings/clip_demo/**/*") if path.is_file())
     completed = clone.dvc("repro")
     clone.ok("git", "add", ".")
     clone.ok("git", "commit", "--quiet", "--message", "the run")
@@ -426,9 +458,9 @@ def drafts(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 def test_a_run_killed_within_a_stage_is_completed_later(finished: Finished) -> None:
     assert finished.killed.returncode == -signal.SIGKILL
-    assert "embed@clip" in ran(finished.killed.stdout)
+    assert "embed@clip_demo" in ran(finished.killed.stdout)
     assert finished.left_by_kill == [".part-00000.parquet.writing", "part-00000.npy"]
-    assert "embed@clip" in ran(finished.completed)
+    assert "embed@clip_demo" in ran(finished.completed)
     assert ran(finished.completed) | skipped(finished.completed) == EVERY_STAGE
     assert not ran(finished.completed) & {"download", "preprocess"}
     assert list((finished.clone.root / "data").rglob("*.writing")) == []
@@ -461,8 +493,8 @@ def test_every_file_that_a_run_leaves_is_declared(finished: Finished) -> None:
 
 def test_git_sees_only_lock_and_reports_after_a_run(finished: Finished) -> None:
     changed = finished.clone.ok("git", "diff", "--name-only", "HEAD~1", "HEAD").split()
-    expected = {"dvc.lock", "params.yaml", "reports/.gitignore"}
-    expected |= {"reports/latency.json", "reports/metrics.json", "reports/report.md"}
+    expected = {"dvc.lock", "params.yaml", "reports/report.md"}
+    expected |= {f"reports/{folder}/{encoder}.json" for folder in ("latency", "metrics") for encoder in ENCODERS}
     assert set(changed) <= expected
     assert finished.clone.ok("git", "status", "--short") == ""
 
@@ -478,7 +510,7 @@ def test_a_second_run_does_nothing_but_look(workshop: Clone) -> None:
 
 # ---- what a change of a parameter runs again
 
-BOTH_INDEXES = {"index@mobilenet", "index@clip"}
+BOTH_INDEXES = of_each_encoder("index")
 
 
 def changed_by(clone: Clone, overrides: Sequence[str]) -> set[str]:
@@ -502,21 +534,21 @@ def changed_by(clone: Clone, overrides: Sequence[str]) -> set[str]:
         ("dataset.gallery_per_class=1", {"preprocess"}),
         ("dataset.max_side_px=64", {"preprocess"}),
         ("queries.templates=['a {}','the {}']", {"preprocess"}),
-        ("mobilenet.weights=random:1", {"scan", "weights@mobilenet"}),
-        ("clip.weights=random:1", {"scan", "weights@clip"}),
-        ("mobilenet.image_px=64", {"weights@mobilenet"}),
-        ("clip.precision=bf16", {"embed@clip"}),
-        ("mobilenet.precision=bf16", {"embed@mobilenet"}),
+        ("encoders.mobilenet_demo.weights=random:1", {"scan", "weights@mobilenet_demo"}),
+        ("encoders.clip_demo.weights=random:1", {"scan", "weights@clip_demo"}),
+        ("encoders.mobilenet_demo.image_px=64", {"scan", "weights@mobilenet_demo"}),
+        ("encoders.clip_demo.precision=bf16", {"scan", "embed@clip_demo"}),
+        ("encoders.mobilenet_demo.precision=bf16", {"scan", "embed@mobilenet_demo"}),
         ("index.build.seed=1", BOTH_INDEXES),
-        ("index=hnsw", BOTH_INDEXES | {"evaluate", "latency"}),  # it sets ef_search
+        ("index=hnsw", of_each_encoder("index", "evaluate", "latency")),  # it sets ef_search
         ("index=ivf_flat", BOTH_INDEXES),
-        ("index=ivf_flat index.search.nprobe=4", BOTH_INDEXES | {"evaluate", "latency"}),
-        ("index.search.nprobe=4", {"evaluate", "latency"}),
-        ("evaluate.ks=[1,5]", {"evaluate"}),
-        ("evaluate.latency_queries=10", {"latency"}),
-        ("map.images=0", {"map@mobilenet", "map@clip"}),
+        ("index=ivf_flat index.search.nprobe=4", of_each_encoder("index", "evaluate", "latency")),
+        ("index.search.nprobe=4", of_each_encoder("evaluate", "latency")),
+        ("evaluate.ks=[1,5]", of_each_encoder("evaluate")),
+        ("evaluate.latency_queries=10", of_each_encoder("latency")),
+        ("map.images=0", of_each_encoder("map")),
         ("report.sampled_queries=2 report.thumbnail_px=48 report.seed=1", {"report"}),
-        ("device.threads=1", {"latency"}),
+        ("device.threads=1", of_each_encoder("latency")),
         ("device=cpu device.batch_images=8 device.workers=1", set()),
     ],
 )
@@ -530,10 +562,10 @@ def test_a_changed_parameter_reruns_only_stages_that_read_it(drafts: Clone, over
     [
         ("report/html.py report/templates/page.css", {"report"}),
         ("runs/compare.py app/cards.py cli/main.py search/searcher.py export/npy.py demo/train.py compose.py", set()),
-        ("maps/projection.py", {"map@mobilenet", "map@clip"}),
-        ("evaluation/metrics.py", {"evaluate", "prompts", "report"}),
-        ("index/search.py", BOTH_INDEXES | {"evaluate", "prompts", "latency", "report"}),
-        ("encoders/params.py", {f"{stage}@{name}" for stage in ("weights", "embed") for name in ENCODERS}),
+        ("maps/projection.py", of_each_encoder("map")),
+        ("evaluation/metrics.py", of_each_encoder("evaluate") | {"report"}),
+        ("index/search.py", of_each_encoder("index", "evaluate", "latency") | {"report"}),
+        ("encoders/params.py", of_each_encoder("weights", "embed")),
         ("datasets/image_folder.py", {"preprocess"}),
         ("drawing/draw.py", {"download", "preprocess"}),
     ],
@@ -561,14 +593,25 @@ def test_device_changes_nothing_but_the_timings(workshop: Clone) -> None:
     before = files_below(workshop.root)
     workshop.compose(*TINY, "device=cpu", "device.batch_images=8", "device.threads=1", "device.workers=1")
     output = workshop.dvc("repro")
-    assert ran(output) == {"scan", "latency", "report"}
+    assert ran(output) == of_each_encoder("latency") | {"scan", "report"}
     after = files_below(workshop.root)
-    timed = {"reports/latency.json", "reports/plots/recall_latency.json", "data/timings/latency.json"}
-    timed |= {"reports/report.md", "reports/report.html"}
+    timed = {f"reports/latency/{encoder}.json" for encoder in ENCODERS}
+    timed |= {f"data/timings/latency@{encoder}.json" for encoder in ENCODERS}
+    timed |= {"reports/plots/recall_latency.json", "reports/report.md", "reports/report.html"}
     assert {name for name in after if after[name] != before[name]} <= timed
 
 
 # ---- experiments
+
+
+def headline_of(clone: Clone) -> dict[str, float]:
+    """task.encoder.metric -> its mean, of the run in the clone's folder."""
+    means = {}
+    for encoder in ENCODERS:
+        text = (clone.root / f"reports/metrics/{encoder}.json").read_text(encoding="utf-8")
+        for task, of_task in json.loads(text).items():
+            means |= {f"{task}.{encoder}.{metric}": value for metric, value in of_task[encoder].items()}
+    return means
 
 
 def set_params(*overrides: str) -> list[str]:
@@ -577,7 +620,7 @@ def set_params(*overrides: str) -> list[str]:
 
 def test_an_experiment_with_another_index_embeds_nothing_again(workshop: Clone) -> None:
     output = workshop.dvc("exp", "run", "--name", "another-index", *set_params("index=hnsw"))
-    again = BOTH_INDEXES | {"evaluate", "latency", "report"}
+    again = of_each_encoder("index", "evaluate", "latency") | {"report"}
     assert ran(output) == again | {"scan"}
     assert skipped(output) == EVERY_STAGE - again - {"scan"}
     assert (workshop.root / "params.yaml").read_text(encoding="utf-8") == composed([*TINY, "index=hnsw"], ROOT / "conf")
@@ -588,27 +631,73 @@ def test_an_experiment_with_another_index_embeds_nothing_again(workshop: Clone) 
     rows = list(csv.DictReader(io.StringIO(workshop.dvc("exp", "show", "--csv"))))
     row = next(row for row in rows if row["Experiment"] == "another-index")
     assert (row["index.kind"], row["dataset.draw_gallery_images"]) == ("hnsw", "160")
-    assert 0.0 <= float(row["cbir.mobilenet.precision@10"]) <= 1.0
+    headline = headline_of(workshop)
+    assert {name for name in row if name.startswith(("cbir.", "tbir."))} == {*headline}
+    assert {name: float(row[name]) for name in headline} == pytest.approx(headline, abs=1e-5)
     shown = workshop.dvc("exp", "show", "--json")
     assert "another-index" in shown
     assert json.loads(shown)[0]["data"]["params"]["params.yaml"]["data"]["index"]["kind"] == "hnsw"
 
     metrics = json.loads(workshop.dvc("metrics", "show", "--json"))[""]["data"]
-    written = json.loads((workshop.root / "reports/metrics.json").read_text(encoding="utf-8"))
-    assert metrics["reports/metrics.json"]["data"] == {
-        name: of for name, of in written.items() if of
-    }  # as DVC shows it
+    for encoder in ENCODERS:
+        name = f"reports/metrics/{encoder}.json"
+        assert metrics.pop(name)["data"] == json.loads((workshop.root / name).read_text(encoding="utf-8"))
+    assert metrics == {}
     difference = json.loads(workshop.dvc("metrics", "diff", "HEAD", "--json"))
-    bytes_of_index = difference["reports/metrics.json"]["data.index_bytes.clip"]
-    assert bytes_of_index["diff"] == bytes_of_index["new"] - bytes_of_index["old"] > 0
-    assert "cbir.clip.map" not in difference["reports/metrics.json"]  # an index changes no encoder's own figures
+    print(difference, headline)
+    changed = {name: change for of_file in difference.values() for name, change in of_file.items()}
+    recalls = {name for name in headline if name.endswith(".ann_recall@10")}
+    assert {*changed} == recalls  # an index changes no encoder's own figures
+    for name, change in changed.items():
+        assert (change["old"], change["new"]) == (1.0, headline[name])
+        assert change["diff"] == change["new"] - change["old"] < 0
 
     written_to = workshop.ok(sys.executable, "-m", "cbir", "report", "--compare", "HEAD", "another-index").strip()
     assert written_to == "reports/comparisons/HEAD-another-index.html"
     page = (workshop.root / written_to).read_text(encoding="utf-8")
     assert re.search(r'index\.kind<td class="text">flat<td class="text">hnsw', page)
-    assert "cbir clip: every query has the same map_at_r in both" in page
+    assert "cbir clip_demo: every query has the same map_at_r in both" in page
     assert "?? reports/comparisons" not in workshop.ok("git", "status", "--short")
+
+
+THIRD = "mobilenet_v3_small"
+
+
+def test_another_encoder_runs_alone_leaves_and_comes_back(workshop: Clone) -> None:
+    """Its own stages and the report run when it comes; its artifacts go with it, and DVC's cache has them again."""
+    before = files_below(workshop.root)
+    three = f"encoders=[{','.join((*ENCODERS, THIRD))}]"
+    workshop.compose(three, *TINY, f"encoders.{THIRD}.weights=random:0", f"encoders.{THIRD}.image_px=32")
+    output = workshop.dvc("repro")
+    assert ran(output) == {f"{stage}@{THIRD}" for stage in PER_ENCODER} | {"scan", "report"}
+    assert skipped(output) == EVERY_STAGE - {"scan", "report"}
+    with_third = files_below(workshop.root)
+    own = {name for name in with_third if THIRD in name}
+    assert {name for name in own if name.startswith("reports/metrics/")} == {f"reports/metrics/{THIRD}.json"}
+    shared = {name for name in before if before[name] != with_third[name]}
+    assert {name for name in shared if not name.startswith(("reports/report.", "reports/plots/"))} == {
+        "data/encoders.json",
+        "reports/encoders.json",
+    }
+    assert f"cbir {THIRD}" in (workshop.root / "reports/report.md").read_text(encoding="utf-8")
+    assert sorted(workshop.ok("git", "status", "--short", "--untracked-files=all", "reports").split()[1::2]) == [
+        f"reports/latency/{THIRD}.json",
+        f"reports/metrics/{THIRD}.json",
+        "reports/report.md",
+    ]
+
+    workshop.compose(*TINY)
+    assert ran(workshop.dvc("repro")) <= {"scan", "report"}
+    assert files_below(workshop.root).keys() == before.keys()
+    report = (workshop.root / "reports/report.md").read_text(encoding="utf-8")
+    assert f"cbir {THIRD}" not in report
+    assert "DVC: all files match dvc.lock" in report
+
+    workshop.compose(three, *TINY, f"encoders.{THIRD}.weights=random:0", f"encoders.{THIRD}.image_px=32")
+    assert ran(workshop.dvc("repro")) <= {"scan", "report"}
+    again = files_below(workshop.root)
+    assert {name for name in with_third if again[name] != with_third[name]} <= {"reports/report.html"}
+    assert again.keys() == with_third.keys()
 
 
 def test_the_report_names_its_commit_and_files(finished: Finished) -> None:
@@ -618,11 +707,11 @@ def test_the_report_names_its_commit_and_files(finished: Finished) -> None:
     assert f"Git revision: {before}, with uncommitted changes in params.yaml" in page
     assert "DVC: all files match dvc.lock" in page
     lock = yaml.safe_load((clone.root / "dvc.lock").read_text(encoding="utf-8"))["stages"]
-    for stage in ("embed@clip", "evaluate"):
+    for stage in ("embed@clip_demo", "evaluate@mobilenet_demo"):
         for out in lock[stage]["outs"]:
             assert out["md5"] in page, out
-    timed = {Path(name).stem.replace("_", " ") for name in files_below(clone.root) if name.startswith("data/timings/")}
-    assert set(re.findall(r"<tr><th>([a-z ]+)<td>[0-9][^<]* s<td>", page)) == timed
+    timed = {Path(name).stem for name in files_below(clone.root) if name.startswith("data/timings/")}
+    assert set(re.findall(r"<tr><th>([a-z_@]+)<td>[0-9][^<]* s<td>", page)) == timed
 
 
 def test_dvc_draws_the_queries_that_the_report_shows(workshop: Clone) -> None:
@@ -637,7 +726,10 @@ def test_dvc_draws_the_queries_that_the_report_shows(workshop: Clone) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("mobilenet.wieghts=1", "Key 'wieghts' not in 'EncoderParams'\n *full_key: mobilenet.wieghts"),
+        (
+            "encoders.mobilenet_demo.wieghts=1",
+            "Key 'wieghts' not in 'EncoderParams'\n *full_key: encoders.mobilenet_demo.wieghts",
+        ),
         ("dataset=shpes", r"Could not find 'dataset/shpes'\s+Available options in 'dataset':\s+image_folder\s+shapes"),
         ("dataset.seed=abc", "Value 'abc' of type 'str' could not be converted to Integer\n *full_key: dataset.seed"),
         ("dataset=image_folder", r"error: params\.yaml: dataset\.url has no value: add the override `dataset\.url="),
@@ -659,19 +751,22 @@ def test_an_experiment_with_a_wrong_override_fails_and_says_why(workshop: Clone,
 
 
 def test_a_run_with_other_weights_needs_no_demo_file(workshop: Clone) -> None:
-    for name in ENCODERS:
+    for name in ("mobilenet", "clip"):
         (workshop.root / f"cbir/demo/weights/{name}.safetensors").unlink()
     assert ran(workshop.dvc("repro")) == {"scan"}
-    workshop.compose(*TINY[:2], "mobilenet.weights=demo")
-    ended = workshop.run(sys.executable, "-m", "dvc", "repro", "weights@mobilenet")
-    assert re.search(r"error: mobilenet\.weights: demo: .*; run `git checkout cbir/demo/weights`, or", ended.stderr)
+    workshop.compose(*TINY[:2], "encoders.mobilenet_demo.weights=demo:mobilenet")
+    ended = workshop.run(sys.executable, "-m", "dvc", "repro", "weights@mobilenet_demo")
+    assert re.search(
+        r"error: encoders\.mobilenet_demo\.weights: demo:mobilenet: .*; run `git checkout cbir/demo/weights`, or",
+        ended.stderr,
+    )
 
 
 def test_changed_demo_weights_are_noticed_by_run_and_card(workshop: Clone) -> None:
     check = "import cbir.demo.card as card, cbir.core.errors as errors, pathlib\n"
     check += "with errors.one_line_errors(): card.check_finished(pathlib.Path.cwd())"
-    workshop.compose(*TINY[:2], "clip.weights=random:0")
-    changed = ("weights@mobilenet", "embed@mobilenet")
+    workshop.compose(*TINY[:2], "encoders.clip_demo.weights=random:0")
+    changed = ("weights@mobilenet_demo", "embed@mobilenet_demo")
     assert set(changed) <= ran(workshop.dvc("repro"))
     workshop.ok(sys.executable, "-c", check)
     path = workshop.root / "cbir/demo/weights/mobilenet.safetensors"
@@ -679,12 +774,12 @@ def test_changed_demo_weights_are_noticed_by_run_and_card(workshop: Clone) -> No
     body[-1] ^= 1
     path.write_bytes(body)
     told = workshop.run(sys.executable, "-c", check).stderr.splitlines()[-1]
-    assert re.fullmatch(r"error: .*: expected a finished run, found changes for .*weights@mobilenet; run .*", told)
+    assert re.fullmatch(r"error: .*: expected a finished run, found changes for .*weights@mobilenet_demo; run .*", told)
     log = path.with_suffix(".json")
     log.write_text(json.dumps({**json.loads(log.read_text()), "sha256": hashlib.sha256(body).hexdigest()}))
     again = ran(workshop.dvc("repro"))
     assert set(changed) <= again
-    assert not {"weights@clip", "embed@clip"} & again
+    assert not {"weights@clip_demo", "embed@clip_demo"} & again
     workshop.ok(sys.executable, "-c", check)
 
 
