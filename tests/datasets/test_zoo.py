@@ -55,8 +55,8 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for stage in ("scan", "download"):
         run(root, stage)
     (root / "peak").write_text(str(run(root, "preprocess")))
-    run(root, "weights", "mobilenet")
-    (root / "peak of embed").write_text(str(run(root, "embed", "mobilenet")))
+    run(root, "weights", "mobilenet_demo")
+    (root / "peak of embed").write_text(str(run(root, "embed", "mobilenet_demo")))
     return root
 
 
@@ -115,7 +115,7 @@ print(peak_bytes())
 
 
 def test_packed_members_are_embedded_with_their_content_and_size(zoo: Path) -> None:
-    ids, parts = read_parts(zoo / "data/embeddings/mobilenet/gallery")
+    ids, parts = read_parts(zoo / "data/embeddings/mobilenet_demo/gallery")
     vectors = dict(zip(ids, np.concatenate(parts), strict=True))
     assert set(vectors) == {name for name, reason in OUTCOMES.items() if reason is None}
     assert np.isfinite(np.concatenate(parts)).all()

@@ -225,7 +225,8 @@ def test_memory_holds_the_samples_vectors_and_no_others(opened: tuple[VectorSet,
 def test_the_stage_writes_the_same_bytes_in_every_process(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(world.root)
     (world.root / "cbir").symlink_to(ROOT / "cbir")
-    Path("params.yaml").write_text(composed(["map.images=120"], ROOT / "conf"), encoding="utf-8")
+    params = composed(["map.images=120"], ROOT / "conf").replace("mobilenet_demo:", "mobilenet:")  # as the world has it
+    Path("params.yaml").write_text(params, encoding="utf-8")
     stage.main("mobilenet")
     path = world.data / "map" / "mobilenet.parquet"
     assert read_map(path).num_rows == 120
@@ -240,9 +241,9 @@ def test_the_stage_writes_the_same_bytes_in_every_process(world: World, monkeypa
 
 def test_the_stage_tells_a_mistake_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(composed([], ROOT / "conf"), encoding="utf-8")
-    command = [sys.executable, "-m", "stages.draw_map", "clip"]
+    command = [sys.executable, "-m", "stages.draw_map", "clip_demo"]
     ended = subprocess.run(
         command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
     )
-    expected = "error: data/embeddings/clip/gallery/passport.json is not here: run `dvc repro`\n"
+    expected = "error: data/embeddings/clip_demo/gallery/passport.json is not here: run `dvc repro`\n"
     assert (ended.returncode, ended.stderr) == (1, expected)
