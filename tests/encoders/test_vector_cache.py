@@ -231,7 +231,7 @@ def counted(self, pixels):
         file.write(bytes(len(pixels)))  # a byte an image: appending is atomic
     return embed_images(self, pixels)
 Encoder.embed_images = counted
-embed.main("mobilenet")
+embed.main("mobilenet_demo")
 """
 SHARD, BATCH, WORKERS = 20, 8, 2
 
@@ -243,7 +243,7 @@ def stage(root: Path, cache: Path) -> subprocess.Popen[bytes]:
 
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Everything that embed mobilenet reads, in twenty shards."""
+    """Everything that embed mobilenet_demo reads, in twenty shards."""
     root = tmp_path_factory.mktemp("ready")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(image_artifacts, "MAX_SHARD_ROWS", SHARD)
@@ -252,9 +252,10 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_shards(root / "data/images/gallery", images[:400])
         write_shards(root / "data/images/queries", images[400:])
     params = mobilenet_params(image_px=96, backend=Backend.torch)
-    fetch_encoder("mobilenet", params, root / "data/weights/mobilenet")
-    overrides = ["mobilenet.weights=random:0", "mobilenet.backend=torch", "device=cpu", f"device.workers={WORKERS}"]
-    (root / "params.yaml").write_text(composed([*overrides, f"device.batch_images={BATCH}"], ROOT / "conf"))
+    fetch_encoder("mobilenet_demo", params, root / "data/weights/mobilenet_demo")
+    overrides = ["encoders.mobilenet_demo.weights=random:0", "encoders.mobilenet_demo.backend=torch", "device=cpu"]
+    overrides += [f"device.workers={WORKERS}", f"device.batch_images={BATCH}"]
+    (root / "params.yaml").write_text(composed(overrides, ROOT / "conf"))
     return root
 
 

@@ -333,10 +333,10 @@ def test_a_word_that_is_neither_tag_nor_file_is_refused(tiny_vit: str, tmp_path:
     message = refused(ConfigError, tiny_params(architecture=tiny_vit, weights="opena1"), tmp_path)
     assert message == "clip.weights: Tiny-ViT has no tag 'opena1', and it is not a path; nearest: openai"
     message = refused(ConfigError, tiny_params(weights="openai"), tmp_path)
-    assert message.endswith("and it is not a path; expected one of demo, random:0")
+    assert message.endswith("and it is not a path; expected one of random:0")
+    assert refused(ConfigError, tiny_params(weights="demo"), tmp_path) == message.replace("openai", "demo")
     for make, misspelt, meant in [
-        (mobilenet_params, "Demo", "demo"),
-        (tiny_params, "Demo", "demo"),
+        (mobilenet_params, "random", "random:0"),
         (tiny_params, "random", "random:0"),
     ]:
         assert refused(ConfigError, make(weights=misspelt), tmp_path).endswith(
@@ -935,25 +935,27 @@ def test_demo_weights_are_the_packages_file_and_need_no_network(group: str, tmp_
         {name: value.float() if value.is_floating_point() else value for name, value in headless(shipped).items()},
     )
     card = EncoderCard.read(tmp_path)
-    assert (card.origin, card.tag) == ("demo", None)
+    assert (card.origin, card.tag) == (f"demo:{group}", None)
 
 
 def test_demo_weights_fit_no_other_architecture(tmp_path: Path) -> None:
-    own = "the demo weights have their own architecture; use"
-    message = refused(WeightsError, mobilenet_params(weights="demo", architecture=LARGE), tmp_path)
-    assert message == f"mobilenet.weights: demo does not fit {LARGE}: {own} mobilenet=demo"
-    message = refused(WeightsError, tiny_params(weights="demo"), tmp_path)
-    assert message == f"clip.weights: demo does not fit Tiny: {own} clip=demo"
+    own = "demo weights have their own architecture; see the files of conf/encoders/"
+    message = refused(WeightsError, mobilenet_params(weights="demo:mobilenet", architecture=LARGE), tmp_path)
+    assert message == f"mobilenet.weights: demo:mobilenet does not fit {LARGE}: {own}"
+    message = refused(WeightsError, tiny_params(weights="demo:clip"), tmp_path)
+    assert message == f"clip.weights: demo:clip does not fit Tiny: {own}"
 
 
 @pytest.mark.parametrize("image_px", [None, 224])
 def test_demo_weights_take_only_their_training_size(image_px: int | None, tmp_path: Path) -> None:
-    message = refused(ConfigError, mobilenet_params(weights="demo", image_px=image_px), tmp_path)
+    message = refused(ConfigError, mobilenet_params(weights="demo:mobilenet", image_px=image_px), tmp_path)
     assert message == (
         f"mobilenet.image_px: demo weights take {DEMO_MOBILENET_PX} px, found {image_px or 'null'}; "
-        f"use mobilenet=demo, or set mobilenet.image_px={DEMO_MOBILENET_PX}"
+        f"set mobilenet.image_px={DEMO_MOBILENET_PX}"
     )
-    assert f"\nimage_px: {DEMO_MOBILENET_PX}\n" in (ROOT / "conf/mobilenet/demo.yaml").read_text(encoding="utf-8")
+    assert f"  image_px: {DEMO_MOBILENET_PX}\n" in (ROOT / "conf/encoders/mobilenet_demo.yaml").read_text(
+        encoding="utf-8"
+    )
 
 
 def flipped(body: bytes) -> bytes:
@@ -973,7 +975,7 @@ def test_changed_demo_weights_are_refused_with_a_remedy(
     path.write_bytes(body)
     message = refused(FetchError, demo_params(group), tmp_path / "out")
     assert message == (
-        f"{group}.weights: demo: {path}: expected sha256 {expected}, found {sha256_of(body)}; "
+        f"{group}.weights: demo:{group}: {path}: expected sha256 {expected}, found {sha256_of(body)}; "
         "run `git checkout cbir/demo/weights`, or `make demo`"
     )
 
@@ -989,7 +991,7 @@ def test_missing_demo_weights_or_logs_are_refused_with_a_remedy(
     path.unlink() if body is None else path.write_bytes(body)
     message = refused(FetchError, demo_params(group), tmp_path / "out")
     assert message.startswith(
-        f"{group}.weights: demo: expected {path.with_suffix('.safetensors')} and {group}.json, found "
+        f"{group}.weights: demo:{group}: expected {path.with_suffix('.safetensors')} and {group}.json, found "
     )
     assert message.endswith("; run `git checkout cbir/demo/weights`, or `make demo`")
 
@@ -997,11 +999,11 @@ def test_missing_demo_weights_or_logs_are_refused_with_a_remedy(
 def copied_demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A copy of the demo weights in the package's place, to be damaged."""
     folder = shutil.copytree(DEMO_WEIGHTS, tmp_path / "demo")
-    monkeypatch.setattr("cbir.encoders.weight_files.DEMO_WEIGHTS", folder)
+    monkeypatch.setattr("cbir.encoders.demo.DEMO_WEIGHTS", folder)
     return folder
 
 
-@pytest.mark.parametrize("weights", ["demo", "random:0"])
+@pytest.mark.parametrize("weights", ["demo:mobilenet", "random:0"])
 def test_demo_and_random_weights_have_neither_hash_nor_tag(weights: str, tmp_path: Path) -> None:
     for change in ({"weights_sha256": "0" * 64}, {"weights_tag": "IMAGENET1K_V1"}):
         message = refused(ConfigError, mobilenet_params(weights=weights, **change), tmp_path)

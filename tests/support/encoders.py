@@ -46,8 +46,8 @@ def clip_params(architecture: str, **changes: Any) -> EncoderParams:
 def demo_params(name: str) -> EncoderParams:
     """The demo encoders, as in conf/."""
     if name == "clip":
-        return clip_params(str(ROOT / DEMO_CLIP), weights="demo")
-    return mobilenet_params(weights="demo", image_px=DEMO_MOBILENET_PX)
+        return clip_params(str(ROOT / DEMO_CLIP), weights="demo:clip")
+    return mobilenet_params(weights="demo:mobilenet", image_px=DEMO_MOBILENET_PX)
 
 
 def fetch_tiny_clip(folder: Path) -> Path:
