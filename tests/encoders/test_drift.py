@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cbir.artifacts.images import write_shards
+from cbir.artifacts.names import write_encoder_names
 from cbir.artifacts.vectors import Vectors
 from cbir.cli import main as cli
 from cbir.core.errors import DataError
@@ -43,6 +44,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cache = VectorCache(root / "cache", vector_settings(encoder))
         rows = embed_shards(root / "data/images" / kind, out, encoder, 8, cache, kind)
         write_vectors_passport(out, "mobilenet", encoder, rows)
+    write_encoder_names(root / "data/encoders.json", ["mobilenet"])
     return root
 
 
@@ -148,9 +150,13 @@ def test_a_way_without_vectors_is_reported_beside_the_others(
     assert "cpu torch bf16 x32 " in output
 
 
+def test_an_encoder_that_the_run_lacks_is_refused(embedded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(embedded)
+    with pytest.raises(SystemExit, match=r"^error: encoder: the run has no 'mobilnet'; nearest: mobilenet$"):
+        cli.main(["drift", "mobilnet"])
+
+
 def test_drift_before_a_run_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        SystemExit, match=r"^error: data/embeddings/mobilenet/gallery/passport.json is not here: run `dvc repro`$"
-    ):
+    with pytest.raises(SystemExit, match=r"^error: data/encoders.json is not here: run `dvc repro`$"):
         cli.main(["drift", "mobilenet"])
