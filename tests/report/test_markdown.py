@@ -87,7 +87,7 @@ def test_demo_weights_are_noted_with_the_way_to_real_ones(tmp_path: Path) -> Non
         "> **Read this first:** The demo weights of mobilenet and clip were trained only on this project's drawn shapes: "
     )
     assert first.endswith(
-        "For real encoders, add `encoders=[mobilenet_v3_large,clip_vit_b_32]` to your `cbir compose ...`, then `make repro`."
+        "For real encoders, add `'encoders=[mobilenet_v3_large,clip_vit_b_32]'` to your `cbir compose ...`, then `make repro`."
     )
 
 
@@ -421,7 +421,7 @@ def test_hostile_text_in_the_quarantine_is_shown_as_text(
     page, rows = hostile
     expected = [[displayed(row.source), displayed(row.reason), displayed(row.detail)] for row in rows]
     assert table_of(page, "image", "reason", "detail") == expected
-    assert len(headings(page)) == len(set(headings(page))) == 16
+    assert len(headings(page)) == len(set(headings(page))) == 18
     assert f"> **Note:** {len(rows)} images could not be decoded: they are in quarantine and in no metric." in page
 
 
