@@ -8,13 +8,11 @@ import json
 import os
 import pickle
 import shutil
-import socket
 import subprocess
 import sys
 import threading
 import time
 import types
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -122,22 +120,6 @@ def clip_file(clip_state: State, tmp_path_factory: pytest.TempPathFactory) -> st
     path = tmp_path_factory.mktemp("clip") / "tiny.safetensors"
     save_file(clip_state, path)
     return str(path)
-
-
-@pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
-    """Fails the test that looks up a name or connects."""
-    tried: list[object] = []
-
-    def refuse(*args: object, **_: object) -> None:
-        tried.append(args)
-        raise OSError("the network was tried")
-
-    for name in ("connect", "connect_ex"):
-        monkeypatch.setattr(socket.socket, name, refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    yield tried
-    assert not tried
 
 
 def register(monkeypatch: pytest.MonkeyPatch, name: str, model_cfg: dict[str, Any], like: str) -> None:

@@ -39,9 +39,16 @@ def _open_clip() -> FamilyModule:
     return open_clip
 
 
+def _transformers() -> FamilyModule:
+    from cbir.encoders.families import transformers
+
+    return transformers
+
+
 _FAMILIES: Mapping[Family, Callable[[], FamilyModule]] = {
     Family.torchvision: _torchvision,
     Family.open_clip: _open_clip,
+    Family.transformers: _transformers,
 }
 
 
