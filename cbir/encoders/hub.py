@@ -10,7 +10,7 @@ from huggingface_hub import snapshot_download
 from cbir.core.errors import ConfigError, FetchError
 from cbir.core.params import first_line
 
-TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model", "added_tokens.json")
+PRETRAINED = "pretrained"  # in `<encoder>.weights`: those in the folder
 _HUB_NAME = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 

@@ -19,13 +19,12 @@ from cbir.core.errors import ConfigError, FetchError, WeightsError
 from cbir.core.params import first_line
 from cbir.encoders.base import file_sha256
 from cbir.encoders.checkpoints import State
-from cbir.encoders.hub import ModelFolder
+from cbir.encoders.hub import PRETRAINED, ModelFolder
 from cbir.encoders.params import EncoderParams
 from cbir.encoders.weight_files import fetched_file, is_random, load_file_weights, one_line_weights_errors, seeded
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-PRETRAINED = "pretrained"  # the architecture's own weights
 FILES = (WEIGHTS, "model.safetensors.index.json", "model-*-of-*.safetensors")
 # what an encoder can do without: the scale of a loss, and a layer behind the class token
 _POOLER = "pooler."

@@ -3,6 +3,7 @@
 `<encoder>.weights` is one of
     torchvision:IMAGENET1K_V2      a tag of torchvision
     openai, laion2b_s34b_b79k      a tag of open_clip for the architecture
+    pretrained                     those in the architecture's own folder, here or on the hub (transformers, open_clip)
     /path, file:/path, http(s)://  a file: safetensors, or a torch file, read with weights_only=True
     demo                           the weights in this package, trained by `python -m cbir.demo.train` on drawn shapes only
     random:<seed>                  no training at all, for trials
