@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ from cbir.encoders.preprocessing import Pixels, Preprocessing
 
 _PACKAGES = ("mezzanine==6.1.1", "vismatch==1.4.0", "ultralytics==8.4.190", "imgaug==0.4.0")
 _NO_PHOTOS = ("matches", "thermal.", "logo")  # drawings upon photos, and no photos
+ENCODERS = {px: Preprocessing(px, px, "shortest", "bicubic", (0.5,) * 3, (0.5,) * 3) for px in (224, 518)}
 _LEAST_PX, _LARGE_PX, _TILE_PX = 600, 4000, 1767
 _VIEWS = 11  # of each photo: each is a query, and the other 10 are relevant
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -171,12 +172,12 @@ def inputs(preprocessing: Preprocessing, images: Sequence[bytes]) -> Pixels:
 
 def input_row(name: str, pack: Pack, preprocessing: Preprocessing, photos: Sequence[bytes], expected: Pixels) -> str:
     """A row of the table: how the inputs differ from those of the originals, in levels of 0 to 255."""
-    begun = perf_counter()
+    begun = process_time()
     packed = [pack(data) for data in photos]
-    pack_ms = (perf_counter() - begun) / len(photos) * 1000
-    begun = perf_counter()
+    pack_ms = (process_time() - begun) / len(photos) * 1000
+    begun = process_time()
     found = inputs(preprocessing, packed)
-    prepare_ms = (perf_counter() - begun) / len(photos) * 1000
+    prepare_ms = (process_time() - begun) / len(photos) * 1000
     levels = [np.abs(a.astype(np.int16) - b) for a, b in zip(found, expected, strict=True)]
     same = sum(not level.any() for level in levels)
     kilobytes = sum(map(len, packed)) / len(packed) / 1000
@@ -238,29 +239,18 @@ def vector_row(name: str, originals: Vectors, packed: Vectors) -> str:
     return f"| {name} | {' | '.join(numbers)} |"
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
-    folder.mkdir(parents=True, exist_ok=True)
-    if not any(folder.glob("*.jpg")):
-        fetch_photos(folder)
-    photos = [path.read_bytes() for path in sorted(folder.glob("*.jpg"))]
-    sizes = [decoded(data).size for data in photos]
-    print(f"Machine: {machine()}. {len(photos)} photos, shorter sides {sorted(min(size) for size in sizes)}\n")
-    encoders = {px: Preprocessing(px, px, "shortest", "bicubic", _MEAN, _STD) for px in (224, 518)}
-
-    print("| input | the same | mean | worst photo | 99.9 % | largest | kB a photo | pack, ms | prepare, ms |")
+def print_inputs(photos: Sequence[bytes]) -> None:
+    """The table of what changes in the inputs, over all photos and over those that are reduced."""
+    print("| input | the same | mean | worst photo | 99.9 % | largest | kB a photo | pack, CPU ms | prepare, CPU ms |")
     print("|---|" + "---:|" * 8)
-    for px, encoder in encoders.items():
+    for px, encoder in ENCODERS.items():
         expected = inputs(encoder, photos)
         packings: dict[str, Pack] = {"original": bytes, "former, 512 px": former, "derived": derived(encoder)}
         for name, pack in packings.items():
             print(input_row(f"{px} px, {name}", pack, encoder, photos, expected), flush=True)
-    for px, encoder in encoders.items():
+    for px, encoder in ENCODERS.items():
         limit = derived_max_side_px([px])
-        large = [data for data, size in zip(photos, sizes, strict=True) if min(size) > limit]
+        large = [data for data in photos if min(decoded(data).size) > limit]
         expected = inputs(encoder, large)
         for name, way in WAYS.items():
             pack = partial(way.reduce, max_side_px=limit)
@@ -269,12 +259,15 @@ def main() -> None:
             pack = partial(Way().reduce, max_side_px=int(room * px))
             print(input_row(f"{px} px, limit of {room} times", pack, encoder, large, expected), flush=True)
 
+
+def print_vectors(photos: Sequence[bytes]) -> None:
+    """The table of what changes in the vectors and in precision@10 of views of the photos."""
     rng = np.random.default_rng(0)
     labelled = [view for data in photos for view in views(data, rng)]
-    print(f"\n{len(labelled)} views of {len(photos)} photos\n")
+    print(f"{len(labelled)} views of {len(photos)} photos\n")
     print("| encoder, packing | least cosine | centred | mean | P@10, originals | packed | change | of ten the same |")
     print("|---|" + "---:|" * 7)
-    for px, encoder in encoders.items():
+    for px, encoder in ENCODERS.items():
         packings = {"former, 512 px": former, "derived": derived(encoder)}
         packed = {name: [pack(view) for view in labelled] for name, pack in packings.items()}
         for network_name, network in networks().items():
@@ -285,6 +278,24 @@ def main() -> None:
                 if changed:
                     vectors[changed] = embed(network, encoder, [images[n] for n in changed])
                 print(vector_row(f"{px} px, {network_name}: {name}", originals, vectors), flush=True)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", choices=["inputs", "vectors"])
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    if not any(options.folder.glob("*.jpg")):
+        fetch_photos(options.folder)
+    photos = [path.read_bytes() for path in sorted(options.folder.glob("*.jpg"))]
+    shorter = sorted(min(decoded(data).size) for data in photos)
+    print(f"Machine: {machine()}. {len(photos)} photos, shorter sides from {shorter[0]} to {shorter[-1]} px\n")
+    if options.only != "vectors":
+        print_inputs(photos)
+    if options.only != "inputs":
+        print_vectors(photos)
 
 
 if __name__ == "__main__":
