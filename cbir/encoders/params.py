@@ -10,6 +10,7 @@ class Family(Enum):
     """The library that builds the encoder: an entry of `cbir.encoders.families`."""
 
     torchvision = "torchvision"
+    timm = "timm"
     open_clip = "open_clip"
     transformers = "transformers"
 

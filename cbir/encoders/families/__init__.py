@@ -33,6 +33,12 @@ def _torchvision() -> FamilyModule:
     return torchvision
 
 
+def _timm() -> FamilyModule:
+    from cbir.encoders.families import timm
+
+    return timm
+
+
 def _open_clip() -> FamilyModule:
     from cbir.encoders.families import open_clip
 
@@ -47,6 +53,7 @@ def _transformers() -> FamilyModule:
 
 _FAMILIES: Mapping[Family, Callable[[], FamilyModule]] = {
     Family.torchvision: _torchvision,
+    Family.timm: _timm,
     Family.open_clip: _open_clip,
     Family.transformers: _transformers,
 }

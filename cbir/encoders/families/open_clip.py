@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from cbir.encoders.open_clip_tokenizers import OpenClipTokenizer
 from cbir.encoders.params import EncoderParams
 from cbir.encoders.preprocessing import Preprocessing
 from cbir.encoders.weight_files import (
+    fetch_from_hub,
     fetched_file,
     is_random,
     load_file_weights,
@@ -94,7 +96,9 @@ def _fetch_weights(group: str, params: EncoderParams, out: Path) -> EncoderCard:
     with seeded(group, params):
         model = _build_untrained(group, params.architecture, out)
     if params.weights in tags:
-        _load_published(group, model, params, _fetch_tag(group, params, implied))
+        source = str(implied.get("hf_hub") or implied.get("url"))
+        fetched = fetch_from_hub(group, params, params.weights, source, partial(open_clip.download_pretrained, implied))
+        _load_published(group, model, params, fetched)
     elif is_pretrained:
         _load_published(group, model, params, _folder_weights(group, params, architecture))
     elif not is_random(params):
@@ -155,7 +159,7 @@ def _save_text_config(group: str, params: EncoderParams, model_cfg: Mapping[str,
     source = given.parent if params.tokenizer and given.is_file() else name
     try:
         AutoConfig.from_pretrained(source, trust_remote_code=False).save_pretrained(out)
-    except Exception as error:  # see _fetch_tag
+    except Exception as error:  # see fetch_from_hub
         raise FetchError(
             f"{group}.architecture: the configuration of the text tower {name!r} cannot be fetched: {first_line(error)}; "
             f"check the network, then run `dvc repro` again, or name a folder with its {_TEXT_CONFIG} and its tokenizer: "
@@ -196,23 +200,6 @@ def _preprocessing(preprocess_cfg: Mapping[str, Any]) -> Preprocessing:
         mean=tuple(preprocess_cfg["mean"]),
         std=tuple(preprocess_cfg["std"]),
     )
-
-
-def _fetch_tag(group: str, params: EncoderParams, implied: Mapping[str, Any]) -> Path:
-    tag, source = params.weights, implied.get("hf_hub") or implied.get("url")
-    try:
-        path = Path(open_clip.download_pretrained(dict(implied)))
-    except Exception as error:  # the hub's client raises errors of its own kinds, and plain OSError
-        raise FetchError(
-            f"{group}.weights: {tag!r} cannot be fetched from {source}: {first_line(error)}; check the network, then run "
-            f"`dvc repro` again, or give the file: {group}.weights=/path {group}.weights_tag={tag}"
-        ) from error
-    if params.weights_sha256 is not None and (sha256 := file_sha256(path)) != params.weights_sha256.lower():
-        raise FetchError(
-            f"{group}.weights: {tag!r} from {source}: expected sha256 {params.weights_sha256}, found {sha256}; "
-            f"check {group}.weights_sha256, or delete {path} and run `dvc repro` again"
-        )
-    return path
 
 
 def _folder_weights(group: str, params: EncoderParams, architecture: _Architecture) -> Path:
@@ -259,7 +246,7 @@ def _save_tokenizer(group: str, model_cfg: Mapping[str, Any], folder: Path | Non
         name = str(folder)
     try:
         open_clip.tokenizer.HFTokenizer(name).tokenizer.save_pretrained(out)
-    except Exception as error:  # see _fetch_tag
+    except Exception as error:  # see fetch_from_hub
         raise FetchError(
             f"{group}.tokenizer: {name!r} cannot be fetched: {first_line(error)}; check the network, then run `dvc repro` "
             f"again, or name a folder with its files: {group}.tokenizer=/path"
