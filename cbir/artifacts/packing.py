@@ -1,4 +1,4 @@
-"""The file that says to what size larger images are reduced (`data/packing.json`)."""
+"""The size to which larger images are reduced (`data/packing.json`), and that which an encoder reads (`encoder.json`)."""
 
 from pathlib import Path
 
@@ -19,3 +19,18 @@ def read_packing(path: Path) -> int:
             f"{path}: expected max_side_px, a number >= 1, found {max_side_px!r}: run `dvc repro --force packing`"
         )
     return max_side_px
+
+
+def read_resize_px(weights: Path) -> int:
+    """Read to what shorter side an encoder resizes images, in pixels.  weights : the encoder's folder.
+
+    Raises DataError when its `encoder.json` is missing or damaged.
+    """
+    path = weights / "encoder.json"
+    preprocessing = read_json(path).get("preprocessing")
+    resize_px = preprocessing.get("resize_px") if isinstance(preprocessing, dict) else None
+    if not isinstance(resize_px, int):
+        raise DataError(
+            f"{path}: expected preprocessing.resize_px, found {resize_px!r}: run `dvc repro --force weights`"
+        )
+    return resize_px

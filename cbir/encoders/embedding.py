@@ -24,7 +24,7 @@ from cbir.encoders.runtime import return_freed_memory
 from cbir.encoders.vector_cache import VectorCache
 
 TEXTS_PER_PART = 1024
-_LIBRARIES = ("torch", "torchvision", "open_clip_torch", "timm", "openvino", "pillow", "numpy")
+_LIBRARIES = ("torch", "torchvision", "open_clip_torch", "timm", "transformers", "openvino", "pillow", "numpy")
 
 
 @dataclass(frozen=True)

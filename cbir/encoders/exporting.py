@@ -44,10 +44,16 @@ def _export(module: torch.nn.Module, example: np.ndarray, path: Path) -> dict[st
             exported = torch.export.export(module.eval(), (torch.from_numpy(example),), dynamic_shapes=({0: batch},))
         model = openvino.convert_model(exported)
     except Exception as error:  # for Python that no graph can express, both libraries raise errors of many kinds
-        return {"left_out": f"{type(error).__name__}: {first_line(error)}"}
+        return {"left_out": f"{type(error).__name__}: {_reason(error)}"}
     model.set_friendly_name(path.stem)
     # the default names count the operations of the whole process, so the bytes would depend on earlier exports
     for number, operation in enumerate(model.get_ordered_ops()):
         operation.set_friendly_name(f"{operation.get_type_name()}_{number}")
     openvino.save_model(model, path, compress_to_fp16=False)
     return {"sha256": tower_sha256(path)}
+
+
+def _reason(error: Exception) -> str:
+    """The line that names the operations that OpenVINO does not have, or else the first."""
+    missing = [line for line in str(error).splitlines() if "No conversion rule found" in line]
+    return missing[0].strip(" -") if missing else first_line(error)

@@ -1,4 +1,4 @@
-"""The groups `mobilenet` and `clip`: one encoder each."""
+"""The parameters of an encoder: an entry of the group `encoders`."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -10,7 +10,9 @@ class Family(Enum):
     """The library that builds the encoder: an entry of `cbir.encoders.families`."""
 
     torchvision = "torchvision"
+    timm = "timm"
     open_clip = "open_clip"
+    transformers = "transformers"
 
 
 class Pooling(Enum):
@@ -42,7 +44,7 @@ class Backend(Enum):
 
 @dataclass
 class EncoderParams(Parameters):
-    """An encoder; see the comments in `conf/mobilenet/` and `conf/clip/`.
+    """An encoder; see the comments in `conf/encoders/`.
 
     weights : see `cbir.encoders.weights`.  weights_sha256 : of the file, needed when it comes from the network.
     weights_tag : the tag whose settings a file of weights needs, or "none".  tokenizer : a folder or a name on the hub, in

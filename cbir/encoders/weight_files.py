@@ -2,11 +2,12 @@
 
 import contextlib
 import json
+import logging
 import pickle
 import shlex
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from enum import Enum
 from pathlib import Path
@@ -18,7 +19,7 @@ from safetensors.torch import save_file
 
 from cbir.core.errors import ConfigError, FetchError, WeightsError
 from cbir.core.files import replacing
-from cbir.core.params import nearest
+from cbir.core.params import first_line, nearest
 from cbir.encoders.base import file_sha256
 from cbir.encoders.checkpoints import Convert, load_checkpoint
 from cbir.encoders.demo import demo_file, is_demo
@@ -97,6 +98,31 @@ def fetched_file(group: str, params: EncoderParams, url: str, sha256_prefix: str
         except (ConfigError, FetchError) as error:
             raise type(error)(f"{group}.weights: {error}") from error
         yield path
+
+
+def fetch_from_hub(group: str, params: EncoderParams, tag: str, source: str, download: Callable[[], str]) -> Path:
+    """Fetch the weights of a tag by a library's own client; return the path in that client's cache.
+
+    source : the repository or address, for messages.  Raises FetchError when it fails, or when `weights_sha256` is another.
+    """
+    client = logging.getLogger("huggingface_hub")
+    level = client.level
+    client.setLevel(logging.ERROR)  # it logs each retry
+    try:
+        path = Path(download())
+    except Exception as error:  # the hub's client raises errors of its own kinds, and plain OSError
+        raise FetchError(
+            f"{group}.weights: {params.weights!r} cannot be fetched from {source}: {first_line(error)}; check the network, "
+            f"then run `dvc repro` again, or give the file: {group}.weights=/path {group}.weights_tag={tag}"
+        ) from error
+    finally:
+        client.setLevel(level)
+    if params.weights_sha256 is not None and (sha256 := file_sha256(path)) != params.weights_sha256.lower():
+        raise FetchError(
+            f"{group}.weights: {params.weights!r} from {source}: expected sha256 {params.weights_sha256}, found {sha256}; "
+            f"check {group}.weights_sha256, or delete {path} and run `dvc repro` again"
+        )
+    return path
 
 
 def _demo_file(group: str, weights: str) -> Path:

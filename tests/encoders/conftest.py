@@ -1,5 +1,6 @@
 """Fixtures that several test modules of the encoders share."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,3 +55,19 @@ def shards(images: list[PackedImage], tmp_path_factory: pytest.TempPathFactory) 
         assert write_shards(folder, images) == ROWS
     assert [path.name for path in sorted(folder.iterdir())] == [f"part-0000{place}.parquet" for place in range(3)]
     return folder
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
+    """Fails the test that looks up a name or connects."""
+    tried: list[object] = []
+
+    def refuse(*args: object, **_: object) -> None:
+        tried.append(args)
+        raise OSError("the network was tried")
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    yield tried
+    assert not tried

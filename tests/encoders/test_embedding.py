@@ -225,7 +225,7 @@ def test_the_passport_names_encoder_settings_and_rows(finished: Path, tiny: Enco
     }
     for rows, count in ((said["rows"], ROWS), (read_passport(finished / "texts")["rows"], 2)):
         assert (rows["count"], set(rows)) == (count, {"count", "ids_sha256", "content_sha256"})
-    libraries = ("torch", "torchvision", "open_clip_torch", "timm", "openvino", "pillow", "numpy")
+    libraries = ("torch", "torchvision", "open_clip_torch", "timm", "transformers", "openvino", "pillow", "numpy")
     assert said["versions"] == {library: version(library) for library in libraries}
 
 

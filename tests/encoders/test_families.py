@@ -9,7 +9,7 @@ from cbir.encoders.families import load_family
 from cbir.encoders.params import Family
 from tests.support.imports import ROOT
 
-LIBRARIES = {"torch", "torchvision", "open_clip"}
+LIBRARIES = {"torch", "torchvision", "timm", "open_clip", "transformers"}
 
 
 @pytest.mark.parametrize("family", Family)

@@ -18,7 +18,7 @@ from cbir.core.errors import ConfigError, DataError, WeightsError
 from cbir.core.files import read_json, write_json
 from cbir.encoders import exporting
 from cbir.encoders.exporting import export_towers
-from cbir.encoders.families.open_clip import OpenClipTokenizer
+from cbir.encoders.open_clip_tokenizers import OpenClipTokenizer
 from cbir.encoders.opening import load_encoder, not_exported, open_encoder
 from cbir.encoders.params import Backend, Family, Precision
 from cbir.encoders.runtime import Runtime

@@ -33,15 +33,29 @@ def _torchvision() -> FamilyModule:
     return torchvision
 
 
+def _timm() -> FamilyModule:
+    from cbir.encoders.families import timm
+
+    return timm
+
+
 def _open_clip() -> FamilyModule:
     from cbir.encoders.families import open_clip
 
     return open_clip
 
 
+def _transformers() -> FamilyModule:
+    from cbir.encoders.families import transformers
+
+    return transformers
+
+
 _FAMILIES: Mapping[Family, Callable[[], FamilyModule]] = {
     Family.torchvision: _torchvision,
+    Family.timm: _timm,
     Family.open_clip: _open_clip,
+    Family.transformers: _transformers,
 }
 
 
