@@ -11,6 +11,7 @@ class Family(Enum):
 
     torchvision = "torchvision"
     open_clip = "open_clip"
+    vectors = "vectors"
 
 
 class Pooling(Enum):
