@@ -160,8 +160,8 @@ def _parquet_blocks(path: Path, rows: int) -> Iterator[Block]:
             lengths = pc.unique(pc.list_value_length(column)).to_pylist()  # of a null: null
             dim = lengths[0] if dim is None else dim
             if lengths != [dim] or not dim:
-                found = ", ".join(
+                actual = ", ".join(
                     "null" if length is None else str(length) for length in dict.fromkeys([dim, *lengths])
                 )
-                raise DataError(f"{path}: column vector: expected vectors of one length, found {found}")
+                raise DataError(f"{path}: column vector: expected vectors of one length, found {actual}")
             yield column.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)

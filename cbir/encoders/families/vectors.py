@@ -14,7 +14,7 @@ prompts/, each in the form of `cbir.artifacts.vectors.write_part`.
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import Final, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -22,15 +22,12 @@ import pyarrow as pa
 
 from cbir.artifacts.vectors import MISSING, Vectors, positions_of, read_parts, rows_at, write_part
 from cbir.core.errors import ConfigError, DataError
-from cbir.core.files import add_ids, fresh_folder
+from cbir.core.files import add_ids, fresh_folder, hash_ids
 from cbir.encoders.base import Card, EmbedsNothingError
 from cbir.encoders.options import refuse_options
 from cbir.encoders.params import EncoderParams
 from cbir.encoders.vector_files import Block, VectorFile, open_vector_file
 from cbir.fetching.addresses import local_path
-
-if TYPE_CHECKING:
-    from hashlib import _Hash
 
 _KINDS: Final = {"images": ("gallery", "queries", "images"), "texts": ("texts",), "prompts": ("prompts",)}
 _TOLERANCE = (
@@ -53,16 +50,13 @@ def fetch_weights(group: str, params: EncoderParams, out: Path) -> Card:
         bounds = ", ".join(f"{path.name} (lengths {least:g} to {most:g})" for path, (least, most) in scaled.items())
         print(f"{out.name}: scaled to length 1: {bounds}", flush=True)
     fresh_folder(out)
-    digest = sha256()
-    for kind, of_kind in files.items():
-        digest.update(f"{kind}\0".encode())
-        _store(out / kind, of_kind, scaled, digest)
+    hashes = [f"{kind} {_store(out / kind, of_kind, scaled)}" for kind, of_kind in files.items()]
     return Card(
         family=params.family.value,
         architecture=params.architecture,
         origin=params.weights,
         tag=None,
-        weights_sha256=digest.hexdigest(),
+        weights_sha256=hash_ids(hashes),
         settings_sha256=None,
         settings={kind: kind in files for kind in ("texts", "prompts")},
     )
@@ -111,9 +105,9 @@ def _lengths(file: VectorFile) -> tuple[float, float]:
         lengths = _norms(block)
         bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
         if len(bad):
-            found = "zero" if lengths[bad[0]] == 0 else "NaN or infinity"
+            actual = "zero" if lengths[bad[0]] == 0 else "NaN or infinity"
             raise DataError(
-                f"{file.path}: expected finite vectors other than zero, found {found} in row {row + int(bad[0])}, "
+                f"{file.path}: expected finite vectors other than zero, found {actual} in row {row + int(bad[0])}, "
                 f"id {file.ids[row + int(bad[0])].as_py()!r}: leave out what has no vector"
             )
         least, most = min(least, lengths.min()), max(most, lengths.max())
@@ -135,14 +129,14 @@ def _unit_blocks(file: VectorFile, scale: bool) -> Iterator[Vectors]:
         yield (block / _norms(block)[:, None] if scale else block).astype(np.float32)
 
 
-def _store(out: Path, files: Sequence[VectorFile], scaled: Mapping[Path, object], digest: "_Hash") -> None:
-    """Write the parts of a kind, each id once, and add them to the digest.
+def _store(out: Path, files: Sequence[VectorFile], scaled: Mapping[Path, object]) -> str:
+    """Write the parts of a kind, each id once; return the hash of all ids and vectors.
 
     scaled : the files whose rows are to be scaled to length 1.
     Raises DataError when two files have different vectors of an id.
     """
     fresh_folder(out)
-    stored, part = pa.array([], pa.string()), 0
+    stored, part, ids_hash, rows_hash = pa.array([], pa.string()), 0, sha256(), sha256()
     for file in files:
         in_earlier = positions_of(file.ids, stored)
         _, parts = read_parts(out)
@@ -155,10 +149,11 @@ def _store(out: Path, files: Sequence[VectorFile], scaled: Mapping[Path, object]
             if is_new.any():
                 names = ids.filter(is_new).to_pylist()
                 write_part(out, f"part-{part:05d}", names, rows[is_new])
-                add_ids(digest, names)
-                digest.update(rows[is_new].tobytes())
+                add_ids(ids_hash, names)
+                rows_hash.update(rows[is_new].tobytes())
                 part += 1
         stored = pa.concat_arrays([stored, file.ids.filter(in_earlier == MISSING)])
+    return f"{ids_hash.hexdigest()} {rows_hash.hexdigest()}"
 
 
 def _check_repeated(file: VectorFile, ids: pa.Array, rows: Vectors, earlier: Vectors) -> None:
