@@ -204,3 +204,10 @@ def test_a_gallery_image_without_a_vector_is_refused(
     message = f"^exports: expected a vector for each of the 160 gallery images, found none for 2, such as '{first}', '{second}'"
     with pytest.raises(DataError, match=message):
         embed.main(ELSEWHERE)
+
+
+def test_an_override_cannot_add_an_encoder_without_a_file() -> None:
+    message = r"an entry of encoders is a file: write .*conf/encoders/mine\.yaml, then add mine to encoders=\[\.\.\.\]$"
+    for override in ("+encoders.mine={family:vectors,architecture:a,weights:b}", "++encoders.mine.family=vectors"):
+        with pytest.raises(ConfigError, match=message):
+            composed([override], ROOT / "conf")

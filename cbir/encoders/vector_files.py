@@ -53,7 +53,9 @@ def open_vector_file(folder: Path, name: str, kind: str) -> VectorFile | None:
     repeated = counts.filter(pc.greater(counts.field("counts"), 1))
     if len(repeated):
         first = repeated[0].as_py()
-        raise DataError(f"{file.path}: expected each id once, found {first['values']!r} {first['counts']} times")
+        raise DataError(
+            f"{file.path}: expected each id once, found {first['values']!r} {first['counts']} times: keep one row"
+        )
     return file
 
 
@@ -71,11 +73,13 @@ def _open_npy(path: Path, folder: Path, name: str, kind: str) -> VectorFile:
     candidates = [folder / f"{stem}.{suffix}" for suffix in ("npy", "txt") for stem in names]
     ids_path = next((candidate for candidate in candidates if candidate.exists()), None)
     if ids_path is None:
-        raise DataError(f"{path}: expected its ids in {' or '.join(file.name for file in candidates)}, found none")
+        raise DataError(
+            f"{path}: expected its ids in {' or '.join(file.name for file in candidates)}, found none: save them"
+        )
     ids = _text_ids(ids_path) if ids_path.suffix == ".txt" else _npy_ids(ids_path)
     if len(ids) != len(vectors):
         raise DataError(
-            f"{ids_path}: expected {len(vectors):,} ids, one for each row of {path.name}, found {len(ids):,}"
+            f"{ids_path}: expected {len(vectors):,} ids, one for each row of {path.name}, found {len(ids):,}: export both anew"
         )
     starts = range(0, len(vectors), BLOCK_ROWS)
     return VectorFile(
@@ -100,7 +104,7 @@ def _text_ids(path: Path) -> pa.Array:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: expected UTF-8, found other bytes: {error}") from error
+        raise DataError(f"{path}: expected UTF-8, found other bytes ({error}): save it as UTF-8") from error
     return _strings(path, text.removesuffix("\n").split("\n") if text else [])
 
 
@@ -108,14 +112,16 @@ def _strings(path: Path, ids: list[str]) -> pa.Array:
     try:
         return pa.array(ids, pa.string())
     except UnicodeEncodeError as error:
-        raise DataError(f"{path}: expected text, found an id that is no Unicode: {error}") from error
+        raise DataError(f"{path}: expected text, found an id that is no Unicode ({error}): rename it") from error
 
 
 def _memmap(path: Path) -> npt.NDArray[Any]:
     try:
         return np.lib.format.open_memmap(path, mode="r")  # accepts neither a pickle nor an .npz
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} is not readable as NPY: {error}") from error
+        raise DataError(
+            f"{path} is not readable as NPY ({error}): save it with `numpy.save`, without objects"
+        ) from error
 
 
 # ---- Parquet
@@ -127,20 +133,24 @@ def _open_parquet(path: Path) -> VectorFile:
         _check_schema(path, schema)
         ids = pq.read_table(path, columns=["id"])["id"].combine_chunks().cast(pa.string())
         if ids.null_count:
-            raise DataError(f"{path}: column id: expected a text in each row, found null in {ids.null_count:,}")
+            raise DataError(
+                f"{path}: column id: expected a text in each row, found null in {ids.null_count:,}: name each"
+            )
         first = next(_parquet_blocks(path, 1), None)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path} is not readable as Parquet: {error}") from error
+        raise DataError(f"{path} is not readable as Parquet ({error}): export it anew") from error
     return VectorFile(path, ids, None if first is None else first.shape[1], lambda: _parquet_blocks(path, BLOCK_ROWS))
 
 
 def _check_schema(path: Path, schema: pa.Schema) -> None:
     for name, is_right, form in (("id", _is_text, "string"), ("vector", _is_vector, "a list of floats")):
         if name not in schema.names:
-            raise DataError(f"{path}: expected the columns id and vector, found {', '.join(schema.names) or 'none'}")
+            raise DataError(
+                f"{path}: expected the columns id and vector, found {', '.join(schema.names) or 'none'}: rename them"
+            )
         kind = schema.field(name).type
         if not is_right(kind):
-            raise DataError(f"{path}: column {name}: expected {form}, found {kind}")
+            raise DataError(f"{path}: column {name}: expected {form}, found {kind}: convert it")
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -163,5 +173,7 @@ def _parquet_blocks(path: Path, rows: int) -> Iterator[Block]:
                 actual = ", ".join(
                     "null" if length is None else str(length) for length in dict.fromkeys([dim, *lengths])
                 )
-                raise DataError(f"{path}: column vector: expected vectors of one length, found {actual}")
+                raise DataError(
+                    f"{path}: column vector: expected vectors of one length, found {actual}: export it anew"
+                )
             yield column.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)

@@ -232,17 +232,20 @@ VECTOR = [1.0, 0.0]
 BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no ids": (
         lambda at: np.save(at / "tool_gallery.npy", unit_rows(3)),
-        r"tool_gallery\.npy: expected its ids in tool_gallery_ids\.npy or gallery_ids\.npy or .*\.txt, found none$",
+        r"tool_gallery\.npy: expected its ids in tool_gallery_ids\.npy or gallery_ids\.npy or .*\.txt, found none: save them$",
     ),
     "too few ids": (
         lambda at: write_npy(at, "gallery", names(2), unit_rows(3)),
-        r"tool_gallery_ids\.npy: expected 3 ids, one for each row of tool_gallery\.npy, found 2$",
+        r"tool_gallery_ids\.npy: expected 3 ids, one for each row of tool_gallery\.npy, found 2: export both anew$",
     ),
     "ids that are numbers": (
         lambda at: (write_npy(at, "gallery", [], unit_rows(2)), np.save(at / "tool_gallery_ids.npy", np.arange(2))),
         r"expected unicode ids \(n,\), found int64 \(2,\): save `np\.array\(ids, dtype=str\)`$",
     ),
-    "pickled vectors": (write_objects, r"tool_gallery\.npy is not readable as NPY: .*objects"),
+    "pickled vectors": (
+        write_objects,
+        r"tool_gallery\.npy is not readable as NPY \(.*\): save it with `numpy\.save`, without objects$",
+    ),
     "damaged npy": (lambda at: (at / "tool_gallery.npy").write_bytes(b"\x93NUMPY"), "is not readable as NPY"),
     "damaged parquet": (lambda at: (at / "tool_gallery.parquet").write_bytes(b"PAR1"), "is not readable as Parquet"),
     "one dimension": (
@@ -252,7 +255,7 @@ BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "integers": (lambda at: write_npy(at, "gallery", names(3), np.eye(3, dtype=int)), r"found int64 \(3, 3\)"),
     "an id twice": (
         lambda at: write_npy(at, "gallery", ["a", "b", "a"], unit_rows(3)),
-        r"tool_gallery\.npy: expected each id once, found 'a' 2 times$",
+        r"tool_gallery\.npy: expected each id once, found 'a' 2 times: keep one row$",
     ),
     "two vectors of an id": (
         lambda at: (
@@ -286,22 +289,25 @@ BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no vector column": (
         lambda at: write_parquet(at, id=["a"], embedding=[VECTOR]),
-        "expected the columns id and vector, found id, embedding$",
+        "expected the columns id and vector, found id, embedding: rename them$",
     ),
     "ids as numbers": (
         lambda at: write_parquet(at, id=[1], vector=[VECTOR]),
-        "column id: expected string, found int64$",
+        "column id: expected string, found int64: convert it$",
     ),
     "a vector as text": (
         lambda at: write_parquet(at, id=["a"], vector=["1 0"]),
-        "column vector: expected a list of floats, found string$",
+        "column vector: expected a list of floats, found string: convert it$",
     ),
     "a null id": (
         lambda at: write_parquet(at, id=["a", None], vector=[VECTOR, VECTOR]),
-        "column id: expected a text in each row, found null in 1$",
+        "column id: expected a text in each row, found null in 1: name each$",
     ),
-    "a null vector": (write_null_vector, "column vector: expected vectors of one length, found 6, null$"),
-    "several lengths": (write_ragged, "column vector: expected vectors of one length, found 2, 3$"),
+    "a null vector": (
+        write_null_vector,
+        "column vector: expected vectors of one length, found 6, null: export it anew$",
+    ),
+    "several lengths": (write_ragged, "column vector: expected vectors of one length, found 2, 3: export it anew$"),
 }
 
 

@@ -21,6 +21,7 @@ FILES = {
     "categories.npy",
     "clip_categories.npy",
     "clip_gallery.npy",
+    "clip_prompts.npy",
     "clip_queries.npy",
     "clip_texts.npy",
     "gallery_ids.npy",
@@ -28,6 +29,7 @@ FILES = {
     "mobilenet_categories.npy",
     "mobilenet_gallery.npy",
     "mobilenet_queries.npy",
+    "prompts_ids.npy",
     "queries_ids.npy",
     "texts_ids.npy",
 }
@@ -160,8 +162,9 @@ def test_exporting_one_encoder_deletes_the_files_of_the_other(world: World, tmp_
     (tmp_path / "mine.npy").write_bytes(b"")
     written = export_npy(DataPaths(world.data), tmp_path, [encoder])
     other = "mobilenet" if encoder == "clip" else "clip"
-    expected = {name for name in FILES if not name.startswith(other)} - {"texts_ids.npy"}
-    expected |= {"texts_ids.npy"} if encoder == "clip" else set()
+    of_texts = {"texts_ids.npy", "prompts_ids.npy"}
+    expected = {name for name in FILES if not name.startswith(other)} - of_texts
+    expected |= of_texts if encoder == "clip" else set()
     assert {one.path.name for one in written} == expected
     assert {path.name for path in tmp_path.iterdir()} == expected | {"mine.npy", LIST}
 
