@@ -29,7 +29,7 @@ def main(name: str) -> dict[str, float]:
     if not embeds_images(data.weights(name)):
         refuse_options(f"encoders.{name}", params, "precision", "backend")
         look_up_vectors(name, data)
-        return 0
+        return {}
     encoder, batch = open_encoder(data.weights(name), params.family, params.precision, params.backend, load_device())
     cache = VectorCache(cache_folder(), vector_settings(encoder))
     rows, started_s = {}, perf_counter()

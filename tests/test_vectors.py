@@ -19,7 +19,7 @@ from cbir.compose import composed
 from cbir.core.errors import ConfigError, DataError
 from cbir.encoders.drift import measure_drift
 from cbir.export.npy import export_npy
-from stages import build_index, download, draw_map, embed, evaluate, latency, preprocess, report, scan, weights
+from stages import build_index, download, draw_map, embed, evaluate, latency, preprocess, report, scan, verify, weights
 from tests.support.imports import ROOT
 from tests.support.searchable import finished_run, photo  # noqa: F401  (fixtures)
 
@@ -67,6 +67,7 @@ def both(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             evaluate.main(encoder)
             latency.main(encoder)
             draw_map.main(encoder)
+            verify.main(encoder)
         report.main()
         yield root
 
@@ -128,6 +129,7 @@ def test_export_of_looked_up_vectors_is_the_same(both: Path, tmp_path: Path) -> 
 def test_report_names_vectors_made_elsewhere(both: Path) -> None:
     rows = [line for line in ReportPaths().markdown.read_text().splitlines() if "vectors made elsewhere" in line]
     assert len(rows) == 1
+    assert "not verified: the vectors were made elsewhere" in ReportPaths().markdown.read_text()
     assert "exports" in ReportPaths().markdown.read_text()
 
 
