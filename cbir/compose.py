@@ -175,7 +175,12 @@ def _check_entry(text: str, override: Override, options: Mapping[str, Sequence[s
     """Raise ConfigError for an override that adds an entry without a file to a group: Hydra cannot add one of a typed group."""
     group, _, key = override.key_or_group.partition(".")
     entry = key.partition(".")[0]
-    if group in _LISTED_GROUPS and override.is_add() and entry and entry not in options[group]:
+    if (
+        group in _LISTED_GROUPS
+        and (override.is_add() or override.is_force_add())
+        and entry
+        and entry not in options[group]
+    ):
         raise ConfigError(
             f"override '{text}': an entry of {group} is a file: write {conf_dir}/{group}/{entry}.yaml, then add {entry} to "
             f"{group}=[...]"
