@@ -45,7 +45,7 @@ def fetch_weights(group: str, params: EncoderParams, out: Path) -> Card:
     files = _open_files(group, params)
     _check_dims([file for of_kind in files.values() for file in of_kind])
     lengths = {file.path: _lengths(file) for of_kind in files.values() for file in of_kind}
-    scaled = {path: bounds for path, bounds in lengths.items() if not _are_one(*bounds)}
+    scaled = {path: bounds for path, bounds in lengths.items() if not _are_unit(*bounds)}
     if scaled:
         bounds = ", ".join(f"{path.name} (lengths {least:g} to {most:g})" for path, (least, most) in scaled.items())
         print(f"{out.name}: scaled to length 1: {bounds}", flush=True)
@@ -120,7 +120,7 @@ def _norms(block: Block) -> npt.NDArray[np.float64]:
     return lengths
 
 
-def _are_one(least: float, most: float) -> bool:
+def _are_unit(least: float, most: float) -> bool:
     return least >= 1 - _TOLERANCE and most <= 1 + _TOLERANCE
 
 
