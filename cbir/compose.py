@@ -8,7 +8,7 @@ import re
 import runpy
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,12 +161,29 @@ def check_overrides(overrides: Sequence[str], conf_dir: Path = CONF_DIR) -> None
         if name in _LISTED_GROUPS and not override.is_delete() and not isinstance(value, dict):
             _check_selection(name, text.partition("=")[2], value, options[name], conf_dir)
             continue
+        _check_entry(text, override, options, conf_dir)
         # a mapping sets several keys of the group
         if name not in options or override.is_delete() or isinstance(value, dict) or value in options[name]:
             continue
         given = text.partition("=")[2]
         raise ConfigError(
             f"{name} has no option '{given}'; {nearest(given, options[name])} (files of {conf_dir}/{name}/)"
+        )
+
+
+def _check_entry(text: str, override: Override, options: Mapping[str, Sequence[str]], conf_dir: Path) -> None:
+    """Raise ConfigError for an override that adds an entry without a file to a group: Hydra cannot add one of a typed group."""
+    group, _, key = override.key_or_group.partition(".")
+    entry = key.partition(".")[0]
+    if (
+        group in _LISTED_GROUPS
+        and (override.is_add() or override.is_force_add())
+        and entry
+        and entry not in options[group]
+    ):
+        raise ConfigError(
+            f"override '{text}': an entry of {group} is a file: write {conf_dir}/{group}/{entry}.yaml, then add {entry} to "
+            f"{group}=[...]"
         )
 
 

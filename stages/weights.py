@@ -1,4 +1,4 @@
-"""weights <encoder>: fetch the weights, preprocessing and tokenizer to data/weights/<encoder>; export the towers."""
+"""weights <encoder>: fetch weights, preprocessing and tokenizer; export the towers; of vectors made elsewhere, store a copy."""
 
 import sys
 
@@ -7,7 +7,7 @@ from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.timings import timed
 from cbir.core.errors import one_line_errors
 from cbir.core.params import load_params
-from cbir.encoders.exporting import export_towers
+from cbir.encoders.base import embeds_images
 from cbir.encoders.params import EncoderParams
 from cbir.encoders.weights import fetch_encoder
 
@@ -27,7 +27,10 @@ def main(encoder: str) -> None:
     group, folder = f"encoders.{encoder}", DataPaths().weights(encoder)
     params = load_params(group, EncoderParams, [key.format(encoder=encoder) for key in PARAMS])
     fetch_encoder(group, params, folder)
-    export_towers(folder, params.family)
+    if embeds_images(folder):
+        from cbir.encoders.exporting import export_towers  # torch takes seconds
+
+        export_towers(folder, params.family)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,17 @@ def read_prompts(path: Path) -> pa.Table:
     return read_table(path, PROMPT_SCHEMA)
 
 
+def read_texts(query_list: Path, prompts: Path) -> dict[str, tuple[list[str], list[str]]]:
+    """Read what an encoder that reads text embeds: {"texts": ids and texts of the text queries, "prompts": of the prompts}.
+
+    The id of a prompt is its text; each is read once.
+    """
+    queries = read_query_list(query_list)
+    queries = queries.filter(queries["text"].is_valid())
+    texts = list(dict.fromkeys(read_prompts(prompts)["text"].to_pylist()))
+    return {"texts": (queries["query_id"].to_pylist(), queries["text"].to_pylist()), "prompts": (texts, texts)}
+
+
 def read_qrels(path: Path) -> pa.Table:
     """Read the judgements."""
     return read_table(path, QRELS_SCHEMA)

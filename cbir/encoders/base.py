@@ -2,6 +2,7 @@
 
     data/weights/mobilenet/   encoder.json  model.safetensors  towers/
     data/weights/clip/        encoder.json  open_clip_config.json  open_clip_model.safetensors  tokenizer files  towers/
+    data/weights/elsewhere/   encoder.json  images/  texts/  prompts/     vectors that another tool made
 
 encoder.json records what a weights file does not: architecture, origin, hash, preprocessing.  Neither this module nor any
 other that a search imports needs torch, whose import takes seconds.
@@ -24,15 +25,23 @@ from cbir.core.files import hash_ids, read_json, write_json
 from cbir.encoders.preprocessing import Pixels, Preprocessing
 from cbir.encoders.runtime import Runtime
 
+CARD_FILE = "encoder.json"
 Tokens = npt.NDArray[np.int64]
 Tower = Callable[[npt.NDArray[Any]], Vectors]  # n inputs -> (n, dim) unit rows, from any thread
 
 
-@dataclass(frozen=True)
-class EncoderCard:
-    """The contents of `encoder.json`.
+class EmbedsNothingError(ConfigError):
+    """An encoder whose vectors were made elsewhere is to embed an image or a text."""
 
-    origin : `<encoder>.weights` as the user wrote it.  weights_sha256 : of the stored safetensors file.
+    def __init__(self, name: str, what: str = "images or texts", advice: str = "") -> None:
+        super().__init__(f"the encoder {name} holds vectors that were made elsewhere: it embeds no new {what}{advice}")
+
+
+@dataclass(frozen=True)
+class Card:
+    """The contents of `encoder.json`, for any encoder; `preprocessing` is null where the vectors were made elsewhere.
+
+    origin : `<encoder>.weights` as the user wrote it.  weights_sha256 : of the stored weights or vectors.
     settings_sha256 : of the folder's other files (open_clip's configuration, the tokenizer), null when there are none.
     tag : the tag whose settings the weights need ("openai", "IMAGENET1K_V2"), or null.
     settings : the family's own, which determine the vectors and which a file of weights does not record: {"quick_gelu": true}.
@@ -44,27 +53,47 @@ class EncoderCard:
     tag: str | None
     weights_sha256: str
     settings_sha256: str | None
-    preprocessing: Preprocessing
     settings: Mapping[str, str | int | bool]
 
     def write(self, folder: Path) -> None:
         """Write encoder.json."""
-        write_json(folder / "encoder.json", self.to_json())
+        write_json(folder / CARD_FILE, self.to_json())
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for encoder.json and passports."""
-        return {**self.__dict__, "preprocessing": self.preprocessing.to_json()}
+        return {**self.__dict__, "preprocessing": None}
+
+
+@dataclass(frozen=True)
+class EncoderCard(Card):
+    """The card of an encoder that embeds images."""
+
+    preprocessing: Preprocessing
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for encoder.json and passports."""
+        return {**super().to_json(), "preprocessing": self.preprocessing.to_json()}
 
     @classmethod
     def read(cls, folder: Path) -> "EncoderCard":
-        """Read encoder.json.  Raises DataError when it is missing or damaged."""
-        value = read_json(folder / "encoder.json")
+        """Read encoder.json.
+
+        Raises DataError when it is missing or damaged, EmbedsNothingError when the vectors were made elsewhere.
+        """
+        if not embeds_images(folder):
+            raise EmbedsNothingError(folder.name)
+        value = read_json(folder / CARD_FILE)
         try:
             return cls(**{**value, "preprocessing": Preprocessing.from_json(value["preprocessing"])})
         except (KeyError, TypeError) as error:
             raise DataError(
-                f"{folder / 'encoder.json'} is not what this version writes ({error}): run `dvc repro --force weights`"
+                f"{folder / CARD_FILE} is not what this version writes ({error}): run `dvc repro --force weights`"
             ) from error
+
+
+def embeds_images(folder: Path) -> bool:
+    """Whether the encoder in `folder` embeds images; False where its vectors were made elsewhere."""
+    return read_json(folder / CARD_FILE).get("preprocessing", {}) is not None
 
 
 class Encoder:
@@ -160,7 +189,7 @@ def file_sha256(path: Path) -> str:
 
 def hash_settings(folder: Path, weights: str) -> str | None:
     """sha256 of the names and contents of all files in `folder` except encoder.json and the weights; None if none is left."""
-    excluded = ("encoder.json", weights)
+    excluded = (CARD_FILE, weights)
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.name not in excluded)
     return hash_ids(f"{path.name} {file_sha256(path)}" for path in files) if files else None
 

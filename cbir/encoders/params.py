@@ -13,6 +13,7 @@ class Family(Enum):
     timm = "timm"
     open_clip = "open_clip"
     transformers = "transformers"
+    vectors = "vectors"
 
 
 class Pooling(Enum):

@@ -8,8 +8,6 @@ import shlex
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields
-from enum import Enum
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,30 +21,11 @@ from cbir.core.params import first_line, nearest
 from cbir.encoders.base import file_sha256
 from cbir.encoders.checkpoints import Convert, load_checkpoint
 from cbir.encoders.demo import demo_file, is_demo
+from cbir.encoders.options import has_no_tag
+from cbir.encoders.options import is_random as is_random
+from cbir.encoders.options import refuse_options as refuse_options
 from cbir.encoders.params import EncoderParams
 from cbir.fetching.fetch import fetch
-
-
-def is_random(params: EncoderParams) -> bool:
-    """Whether the weights are "random:<seed>"."""
-    return params.weights.startswith("random:")
-
-
-def has_no_tag(params: EncoderParams) -> bool:
-    """Whether the weights are demo weights or random: they have no tag, and need no hash."""
-    return is_demo(params.weights) or is_random(params)
-
-
-def refuse_options(group: str, params: EncoderParams, *keys: str) -> None:
-    """Raise ConfigError when one of these parameters, which the family does not have, is not its default."""
-    defaults = {field.name: field.default for field in fields(EncoderParams)}
-    for key in keys:
-        if getattr(params, key) != defaults[key]:
-            default = defaults[key]
-            raise ConfigError(
-                f"{group}.{key}: the family {params.family.value} does not take it; "
-                f"set {group}.{key}={default.value if isinstance(default, Enum) else 'null'}"
-            )
 
 
 def known_tag(group: str, key: str, tag: str, tags: Mapping[str, Any]) -> str:

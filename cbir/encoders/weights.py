@@ -8,6 +8,7 @@
     /path, file:/path, http(s)://  a file: safetensors, or a torch file, read with weights_only=True
     demo:<file>                    weights in this package, trained by `python -m cbir.demo.train` on drawn shapes only
     random:<seed>                  no training at all, for trials
+    /path/to/folder                of vectors that another tool made, for the family `vectors` (see its module)
 
 A tag implies QuickGELU, mean and std, interpolation and size, not only the numbers.  A file does not record them, so
 `weights_tag` must name the tag whose settings it needs (open_clip#771: losing them lowers quality silently).
@@ -17,8 +18,8 @@ from pathlib import Path
 
 from cbir.core.errors import ConfigError
 from cbir.encoders.families import load_family
+from cbir.encoders.options import has_no_tag
 from cbir.encoders.params import EncoderParams
-from cbir.encoders.weight_files import has_no_tag
 
 
 def fetch_encoder(group: str, params: EncoderParams, out: Path) -> None:

@@ -3,7 +3,9 @@
     <encoder>_gallery.npy      float32 (n_gallery, dim)   unit rows
     <encoder>_queries.npy      float32 (n_queries, dim)   unit rows, of query images
     <encoder>_texts.npy        float32 (n_texts, dim)     unit rows, of text queries, where the encoder reads text
+    <encoder>_prompts.npy      float32 (n_prompts, dim)   unit rows, of the prompts, where the encoder reads text
     gallery_ids.npy, queries_ids.npy, texts_ids.npy       the ids of the rows
+    prompts_ids.npy            the prompts, which are their own ids
     gallery_labels.npy         the class of each gallery image, "" where it has none
     categories.npy             the classes, sorted
     <encoder>_categories.npy   float32 (n_classes, dim)   the mean vector of each class, scaled to unit length
@@ -30,7 +32,7 @@ from cbir.core.files import replacing
 from cbir.evaluation.classes import Classes, unit_means
 from cbir.export.manifest import replace_earlier
 
-VECTOR_KINDS = ("gallery", "queries", "texts")
+VECTOR_KINDS = ("gallery", "queries", "texts", "prompts")
 MAX_TEXT_BYTES: Final = 4 * 2**30  # of one array of ids: a million ids of 1,000 characters
 _BLOCK_ROWS = 1024
 _CHARACTER_BYTES = 4
@@ -87,8 +89,8 @@ def _columns(data: DataPaths, encoders: Sequence[str]) -> Iterator[Column]:
     ids: dict[str, pa.Array] = {}
     for encoder, kind in product(encoders, VECTOR_KINDS):
         folder = data.vectors(encoder, kind)
-        if kind == "texts" and not folder.exists():
-            continue  # the encoder does not read text
+        if kind in ("texts", "prompts") and not folder.exists():
+            continue  # the encoder has no vectors of texts
         vectors = open_vectors(data.embeddings(encoder), encoder, kind)
         if kind not in ids:
             ids[kind] = vectors.ids

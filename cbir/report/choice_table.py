@@ -71,7 +71,8 @@ class ChoiceTable:
             )
         if any(row.cost is not None and row.cost.images_per_s is None for row in self.rows):
             notes.append(
-                f"Without images/s: the run embedded fewer than {MIN_TIMED_IMAGES} images; it read the vectors of the others."
+                f"Without images/s: the run embedded fewer than {MIN_TIMED_IMAGES} images; it read the vectors of the others, "
+                "or they were made elsewhere."
             )
         return notes
 

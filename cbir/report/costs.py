@@ -35,7 +35,7 @@ def encoder_cost(
             timing.get("images", 0), timing.get("images_from_cache", 0), timing.get("images_s", 0.0)
         ),
         machine=None
-        if machine is None
+        if machine is None or vectors["device"] is None  # made elsewhere
         else f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, {vectors['device']}",
     )
 

@@ -97,17 +97,16 @@ class Facts:
         rows: dict[str, list[str]] = {}
         for encoder in self.encoders:
             vectors, index = self.vectors(encoder), self.passports[encoder]
-            preprocessing = vectors["preprocessing"]
+            pixels, runtime, libraries = _embedding_settings(vectors)
             for name, value in {
                 "architecture": vectors["architecture"],
                 "weights": f"{vectors['origin']} ({vectors['weights_sha256'][:12]})",
-                "input": f"{preprocessing['crop_px']} px, cropped from {preprocessing['resize_px']} px, "
-                f"{preprocessing['interpolation']}",
+                "input": pixels,
                 "dimensions": str(vectors["dim"]),
-                "device, backend, precision": f"{vectors['device']}, {vectors['backend']}, {vectors['precision']}",
+                "device, backend, precision": runtime,
                 "index": f"{index['kind']} ({index['factory']})",
                 "verification": self.verifications[encoder].describe(),
-                "libraries": ", ".join(f"{library} {version}" for library, version in vectors["versions"].items()),
+                "libraries": libraries,
             }.items():
                 rows.setdefault(name, []).append(value)
         return rows
@@ -306,3 +305,15 @@ class Facts:
     def _ks(self, family: str) -> list[int]:
         names = {name for kinds in self.metrics.ann.values() for values in kinds.values() for name in values}
         return sorted(int(name.partition("@")[2]) for name in names if name.startswith(f"{family}@"))
+
+
+def _embedding_settings(vectors: dict[str, Any]) -> tuple[str, str, str]:
+    """The input, the runtime and the libraries of a passport; "-" where the vectors were made elsewhere."""
+    preprocessing = vectors["preprocessing"]
+    if preprocessing is None:
+        return "vectors made elsewhere", "-", "-"
+    return (
+        f"{preprocessing['crop_px']} px, cropped from {preprocessing['resize_px']} px, {preprocessing['interpolation']}",
+        f"{vectors['device']}, {vectors['backend']}, {vectors['precision']}",
+        ", ".join(f"{library} {version}" for library, version in vectors["versions"].items()),
+    )

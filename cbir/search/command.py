@@ -29,7 +29,7 @@ _IMAGE_CELLS = (10, 5)  # columns and lines of a terminal: about a square
 def run(options: argparse.Namespace, reports: Path) -> None:
     """Search, and print the results."""
     searcher = Searcher.open(options.data)
-    encoder, arguments = parse_query(options, searcher.encoders, searcher.reads_text)
+    encoder, arguments = parse_query(options, searcher.encoders, searcher.takes_words)
     parts = [_query_part(argument) for argument in arguments]
     results = searcher.search(parts, options.k, encoder=encoder, exact=options.exact, labels=options.labels)
     query = " + ".join(map(describe, arguments))

@@ -12,7 +12,7 @@ from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.vectors import Vectors, VectorSet, check_passport, open_vectors
 from cbir.core.errors import PassportError
 from cbir.core.parallel import cores
-from cbir.encoders.base import Encoder, EncoderCard
+from cbir.encoders.base import Encoder, EncoderCard, embeds_images
 from cbir.encoders.opening import load_encoder, not_exported
 from cbir.encoders.params import Family
 from cbir.encoders.runtime import Runtime
@@ -43,12 +43,14 @@ class OnFirstCall(Generic[Value]):
 class EncoderArtifacts:
     """The artifacts of one encoder; each is opened on first use.
 
-    reads_text : whether the encoder embeds texts, that is, whether the pipeline wrote vectors of texts.
+    embeds_images : whether the encoder embeds new images; False where its vectors were made elsewhere.
+    reads_text : whether it embeds new texts: the pipeline wrote vectors of texts, and they were not made elsewhere.
     """
 
     def __init__(self, paths: DataPaths, name: str, gallery: PackedGallery) -> None:
         self._paths, self._gallery, self.name = paths, gallery, name
-        self.reads_text = paths.vectors(name, "texts").is_dir()
+        self.embeds_images = embeds_images(paths.weights(name))
+        self.reads_text = self.embeds_images and paths.vectors(name, "texts").is_dir()
         self.vectors, self.encoder = OnFirstCall(self._open_vectors), OnFirstCall(self._load_encoder)
         self.index, self.class_means = OnFirstCall(self._open_index), OnFirstCall(self._compute_class_means)
         self._opened: set[str] = set()

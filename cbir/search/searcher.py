@@ -23,6 +23,7 @@ from cbir.artifacts.vectors import MISSING, Vectors
 from cbir.core.errors import ConfigError, DataError
 from cbir.core.parallel import cores
 from cbir.core.params import PARAMS_FILE, load_params
+from cbir.encoders.base import EmbedsNothingError
 from cbir.index.exact import exact_neighbours
 from cbir.index.kinds import kind_of
 from cbir.index.params import IndexParams, SearchParams
@@ -52,8 +53,8 @@ class Searcher:
         indexed = [EncoderArtifacts(paths, name, self._gallery) for name in names if paths.index(name).is_dir()]
         if not indexed:
             raise DataError(f"{paths.all_indexes} holds no index: run `dvc repro`")
-        text_first = sorted(indexed, key=lambda artifacts: not artifacts.reads_text)
-        self._artifacts = {artifacts.name: artifacts for artifacts in text_first}
+        indexed.sort(key=lambda artifacts: (not artifacts.reads_text, not artifacts.embeds_images))
+        self._artifacts = {artifacts.name: artifacts for artifacts in indexed}
 
     @classmethod
     def open(cls, data: str | Path = "data") -> "Searcher":
@@ -70,12 +71,12 @@ class Searcher:
 
     @property
     def encoders(self) -> list[str]:
-        """The names of the encoders; those that read text come first."""
+        """The names of the encoders: those that read text, those that embed images only, those of vectors made elsewhere."""
         return list(self._artifacts)
 
     @property
     def default_encoder(self) -> str:
-        """The first encoder that reads text, or the first of all if none does."""
+        """The first encoder that reads text, or if none does, the first that embeds images."""
         return self.encoders[0]
 
     @property
@@ -90,8 +91,13 @@ class Searcher:
         return dict(zip(classes.labels, classes.names, strict=True))
 
     def reads_text(self, encoder: str) -> bool:
-        """Whether the encoder embeds texts.  Raises ConfigError for an unknown encoder."""
+        """Whether the encoder embeds new texts.  Raises ConfigError for an unknown encoder."""
         return self._artifacts_of(encoder).reads_text
+
+    def takes_words(self, encoder: str) -> bool:
+        """Whether words are a text query for the encoder; `search` refuses it where vectors made elsewhere embed none."""
+        artifacts = self._artifacts_of(encoder)
+        return artifacts.reads_text or not artifacts.embeds_images
 
     def text(self, text: str, k: int = 10, *, encoder: str | None = None, **options: Any) -> Results:
         """Search for a text; see `search` for the options."""
@@ -126,7 +132,7 @@ class Searcher:
         encoder : by default the first that reads text.  exact : search by brute force instead of with the index.
         labels : search only images of these classes, given by label or by name, always by brute force.
         categories : the number of nearest classes to return.
-        Raises ConfigError for an unknown encoder, a text query to an encoder that reads no text, k below 1, an unknown class
+        Raises ConfigError for an unknown encoder, a text or image that the encoder does not embed, k below 1, an unknown class
         or image_id, and parts that cancel each other out; DataError for an image that cannot be decoded; PassportError if
         artifacts come from different encoders or galleries.
         """
@@ -199,10 +205,16 @@ class Searcher:
         return sorted({self._gallery.position(part.image_id) for part in parts if part.image_id is not None})
 
     def _check_modalities(self, artifacts: EncoderArtifacts, parts: Sequence[QueryPart]) -> None:
-        if artifacts.reads_text or all(part.text is None for part in parts):
+        kinds = {"image" if part.text is None else "text" for part in parts if part.image_id is None}
+        if not kinds or (artifacts.embeds_images and (artifacts.reads_text or "text" not in kinds)):
             return
-        readers = [name for name, other in self._artifacts.items() if other.reads_text]
-        advice = f", or use the encoder {' or '.join(readers)}" if readers else ""
+        others = [name for name, other in self._artifacts.items() if other.reads_text or "text" not in kinds]
+        embedding = [name for name in others if self._artifacts[name].embeds_images]
+        advice = f", or use the encoder {' or '.join(embedding)}" if embedding else ""
+        if not artifacts.embeds_images:
+            raise EmbedsNothingError(
+                artifacts.name, " and no new ".join(sorted(kinds)), f"; search with --like{advice}"
+            )
         raise ConfigError(f"the encoder {artifacts.name} reads no text: search for an image{advice}")
 
     def _embed(self, artifacts: EncoderArtifacts, part: QueryPart) -> Vectors:

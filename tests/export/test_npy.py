@@ -21,6 +21,7 @@ FILES = {
     "categories.npy",
     "clip_categories.npy",
     "clip_gallery.npy",
+    "clip_prompts.npy",
     "clip_queries.npy",
     "clip_texts.npy",
     "gallery_ids.npy",
@@ -28,6 +29,7 @@ FILES = {
     "mobilenet_categories.npy",
     "mobilenet_gallery.npy",
     "mobilenet_queries.npy",
+    "prompts_ids.npy",
     "queries_ids.npy",
     "texts_ids.npy",
 }
@@ -92,7 +94,7 @@ def test_beside_the_files_is_only_their_list(world: World, exported: dict[str, n
 
 def test_the_rows_are_the_stored_vectors_of_their_ids(world: World, exported: dict[str, np.ndarray]) -> None:
     for encoder, kinds in world.vectors.items():
-        for kind in kinds.keys() - {"prompts"}:
+        for kind in kinds:
             ids, rows = exported[f"{kind}_ids.npy"], exported[f"{encoder}_{kind}.npy"]
             assert (rows.dtype, rows.flags.c_contiguous) == (np.float32, True)
             assert dict(zip(ids.tolist(), rows.tolist(), strict=True)) == {
@@ -160,8 +162,9 @@ def test_exporting_one_encoder_deletes_the_files_of_the_other(world: World, tmp_
     (tmp_path / "mine.npy").write_bytes(b"")
     written = export_npy(DataPaths(world.data), tmp_path, [encoder])
     other = "mobilenet" if encoder == "clip" else "clip"
-    expected = {name for name in FILES if not name.startswith(other)} - {"texts_ids.npy"}
-    expected |= {"texts_ids.npy"} if encoder == "clip" else set()
+    of_texts = {"texts_ids.npy", "prompts_ids.npy"}
+    expected = {name for name in FILES if not name.startswith(other)} - of_texts
+    expected |= of_texts if encoder == "clip" else set()
     assert {one.path.name for one in written} == expected
     assert {path.name for path in tmp_path.iterdir()} == expected | {"mine.npy", LIST}
 

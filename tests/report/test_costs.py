@@ -32,7 +32,8 @@ def test_all_files_of_weights_are_counted(tmp_path: Path) -> None:
 
 
 def test_vectors_made_elsewhere_have_neither_weights_nor_speed(tmp_path: Path) -> None:
-    cost = cost_with({}, tmp_path / "absent")
+    passport = {"kind": "flat", "vectors": {"dim": 512, "device": None}}
+    cost = encoder_cost(passport, BUILD, {"wall_s": 1.0, "machine": MACHINE}, tmp_path / "absent")
     assert (cost.weights_bytes, cost.parameters, cost.images_per_s, cost.machine) == (None, None, None, None)
 
 

@@ -1,4 +1,4 @@
-"""The libraries that build encoders: one module and one entry of `_FAMILIES` each.
+"""The libraries that build encoders, and vectors made elsewhere: one module and one entry of `_FAMILIES` each.
 
 A family's library takes seconds to import, so `load_family` imports its module on demand.
 """
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from cbir.encoders.base import EncoderCard
+from cbir.encoders.base import Card
 from cbir.encoders.params import EncoderParams, Family
 
 if TYPE_CHECKING:
@@ -17,14 +17,17 @@ if TYPE_CHECKING:
 class FamilyModule(Protocol):
     """What the module of a family provides."""
 
-    def fetch_weights(self, group: str, params: EncoderParams, out: Path) -> EncoderCard:
+    def fetch_weights(self, group: str, params: EncoderParams, out: Path) -> Card:
         """Write the weights and the library's own settings into `out`; return the encoder's card.
 
         group : the encoder's name in params.yaml, for messages.  Raises as `cbir.encoders.weights.fetch_encoder` does.
         """
 
     def build_modules(self, folder: Path) -> "Modules":
-        """Build the torch modules of the encoder in `folder`.  Raises WeightsError when its files do not agree."""
+        """Build the torch modules of the encoder in `folder`.
+
+        Raises WeightsError when its files do not agree, EmbedsNothingError when its vectors were made elsewhere.
+        """
 
 
 def _torchvision() -> FamilyModule:
@@ -51,11 +54,18 @@ def _transformers() -> FamilyModule:
     return transformers
 
 
+def _vectors() -> FamilyModule:
+    from cbir.encoders.families import vectors
+
+    return vectors
+
+
 _FAMILIES: Mapping[Family, Callable[[], FamilyModule]] = {
     Family.torchvision: _torchvision,
     Family.timm: _timm,
     Family.open_clip: _open_clip,
     Family.transformers: _transformers,
+    Family.vectors: _vectors,
 }
 
 
