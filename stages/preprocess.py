@@ -1,5 +1,6 @@
 """preprocess: decode each image of data/raw, pack it into shards, write the query list and its judgements."""
 
+from cbir.artifacts.packing import read_packing
 from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.timings import timed
 from cbir.core.device import load_device
@@ -17,7 +18,6 @@ PARAMS = (
     "dataset.seed",
     "dataset.gallery_per_class",
     "dataset.queries_per_class",
-    "dataset.max_side_px",
     "dataset.max_pixels",
     "dataset.max_bad_fraction",
     "queries.source",
@@ -33,7 +33,7 @@ def main() -> None:
     params, queries = load_params("dataset", DatasetParams, PARAMS), load_params("queries", QueriesParams, PARAMS)
     data, workers = DataPaths(), load_device().workers or cores()
     dataset = open_dataset(params, data.raw, hold_out=queries.source is QuerySource.dataset)
-    preprocess(dataset, data, params, queries, Limits(params.max_pixels, params.max_side_px), workers)
+    preprocess(dataset, data, params, queries, Limits(params.max_pixels, read_packing(data.packing)), workers)
 
 
 if __name__ == "__main__":

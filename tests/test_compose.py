@@ -139,12 +139,10 @@ def test_check_takes_overrides(repository: Path) -> None:
 def test_check_names_the_line_that_differs(repository: Path) -> None:
     path = repository / "params.yaml"
     lines = path.read_text(encoding="utf-8").splitlines()
-    number = lines.index("  max_side_px: 512")
-    lines[number] = "  max_side_px: 256"
+    number = lines.index("  max_pixels: 50000000")
+    lines[number] = "  max_pixels: 256"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    message = (
-        rf"params\.yaml is not what conf/ .*: line {number + 1}: expected 'max_side_px: 512', found 'max_side_px: 256'"
-    )
+    message = rf"params\.yaml is not what conf/ .*: line {number + 1}: expected 'max_pixels: 50000000', found 'max_pixels: 256'"
     with pytest.raises(ConfigError, match=message):
         check_params()
     assert path.read_text(encoding="utf-8").splitlines() == lines

@@ -333,7 +333,9 @@ def recorder(by_hand: ByHand, tmp_path_factory: pytest.TempPathFactory) -> Recor
         }
         for reader, overrides in datasets.items():
             by_hand.compose(f"dataset={reader}", *overrides)
-            by_hand.run("scan", "download", "preprocess")
+            by_hand.run("scan", "download")
+            shutil.copy(kept / "data" / "packing.json", "data")  # in place of the encoders' weights
+            by_hand.run("preprocess")
             image_id = pq.read_table("data/images/gallery", columns=["image_id"])["image_id"][0].as_py()
             assert re.match(first_image[reader].format(r"\w+"), image_id)
             (inputs / "qrels.txt").write_text(f"q1 0 {image_id} 1\n", encoding="utf-8")
@@ -532,7 +534,7 @@ def changed_by(clone: Clone, overrides: Sequence[str]) -> set[str]:
         ("dataset.draw_seed=1", {"download"}),
         ("dataset.seed=1", {"preprocess"}),
         ("dataset.gallery_per_class=1", {"preprocess"}),
-        ("dataset.max_side_px=64", {"preprocess"}),
+        ("dataset.max_side_px=64", {"packing"}),
         ("queries.templates=['a {}','the {}']", {"preprocess"}),
         ("encoders.mobilenet_demo.weights=random:1", {"scan", "weights@mobilenet_demo"}),
         ("encoders.clip_demo.weights=random:1", {"scan", "weights@clip_demo"}),
@@ -565,8 +567,8 @@ def test_a_changed_parameter_reruns_only_stages_that_read_it(drafts: Clone, over
         ("maps/projection.py", of_each_encoder("map")),
         ("evaluation/metrics.py", of_each_encoder("evaluate") | {"report"}),
         ("index/search.py", of_each_encoder("index", "evaluate", "latency") | {"report"}),
-        ("encoders/params.py", of_each_encoder("weights", "embed")),
-        ("datasets/image_folder.py", {"preprocess"}),
+        ("encoders/params.py", of_each_encoder("weights", "embed", "verify")),
+        ("datasets/image_folder.py", {"packing", "preprocess"} | of_each_encoder("verify")),
         ("drawing/draw.py", {"download", "preprocess"}),
     ],
 )

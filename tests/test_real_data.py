@@ -12,7 +12,20 @@ from cbir.artifacts.paths import ReportPaths
 from cbir.artifacts.vectors import read_parts
 from cbir.compose import composed
 from cbir.core.files import read_json
-from stages import build_index, download, draw_map, embed, evaluate, latency, preprocess, report, scan, weights
+from stages import (
+    build_index,
+    download,
+    draw_map,
+    embed,
+    evaluate,
+    latency,
+    packing,
+    preprocess,
+    report,
+    scan,
+    verify,
+    weights,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 ARCHIVE = ROOT.parent / "shared" / "data" / "tiny-imagenet-200-mini.zip"
@@ -44,10 +57,13 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         Path("params.yaml").write_text(composed(overrides, ROOT / "conf"))
         scan.main()
         download.main()
-        preprocess.main()
         for encoder in DIMS:
             weights.main(encoder)
+        packing.main()
+        preprocess.main()
+        for encoder in DIMS:
             embed.main(encoder)
+            verify.main(encoder)
             build_index.main(encoder)
             draw_map.main(encoder)
             evaluate.main(encoder)

@@ -21,13 +21,16 @@ def read_packing(path: Path) -> int:
     return max_side_px
 
 
-def read_resize_px(weights: Path) -> int:
-    """Read to what shorter side an encoder resizes images, in pixels.  weights : the encoder's folder.
+def read_resize_px(weights: Path) -> int | None:
+    """Read to what shorter side an encoder resizes images, in pixels; None if its vectors were made elsewhere.
 
+    weights : the encoder's folder.
     Raises DataError when its `encoder.json` is missing or damaged.
     """
     path = weights / "encoder.json"
-    preprocessing = read_json(path).get("preprocessing")
+    preprocessing = read_json(path).get("preprocessing", "nothing")
+    if preprocessing is None:
+        return None
     resize_px = preprocessing.get("resize_px") if isinstance(preprocessing, dict) else None
     if not isinstance(resize_px, int):
         raise DataError(

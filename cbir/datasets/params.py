@@ -32,7 +32,7 @@ class DatasetParams(SourceParams):
     seed: int = 0
     gallery_per_class: int | None = None
     queries_per_class: int | None = None
-    max_side_px: int = 512
+    max_side_px: int | None = None
     max_pixels: int = 50_000_000
     max_bad_fraction: float = 0.01
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cbir.artifacts.images import read_columns, read_quarantine, read_shards
+from cbir.artifacts.packing import write_packing
 from cbir.artifacts.vectors import read_parts
 from cbir.compose import composed
 from cbir.core.errors import UndecodableImage
@@ -54,6 +55,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "params.yaml").write_text(composed(overrides, ROOT / "conf"))
     for stage in ("scan", "download"):
         run(root, stage)
+    write_packing(root / "data" / "packing.json", 512)
     (root / "peak").write_text(str(run(root, "preprocess")))
     run(root, "weights", "mobilenet_demo")
     (root / "peak of embed").write_text(str(run(root, "embed", "mobilenet_demo")))

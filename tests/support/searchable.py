@@ -33,11 +33,12 @@ def run_stages(root: Path, *overrides: str) -> Path:
     if not (root / "cbir").exists():
         (root / "cbir").symlink_to(ROOT / "cbir")  # conf/ names files in it
     (root / "params.yaml").write_text(composed([*SMALL, *drawn, *overrides], ROOT / "conf"), encoding="utf-8")
-    for stage in ("scan", "download", "preprocess"):
-        import_module(f"stages.{stage}").main()
-    for stage in ("weights", "embed", "build_index"):
-        for encoder in read_encoder_names(DataPaths(root / "data").encoders):
-            import_module(f"stages.{stage}").main(encoder)
+    names = ["scan", "download", "weights", "packing", "preprocess", "embed", "build_index"]
+    for stage in names:
+        of_encoder = stage in ("weights", "embed", "build_index")
+        encoders = read_encoder_names(DataPaths(root / "data").encoders) if of_encoder else []
+        for arguments in [(encoder,) for encoder in encoders] if of_encoder else [()]:
+            import_module(f"stages.{stage}").main(*arguments)
     return root
 
 
