@@ -217,9 +217,10 @@ def _verify_texts(
 
 @torch.inference_mode()
 def _embed_texts(reference: Reference, texts: Sequence[str]) -> Vectors:
-    if reference.tokenize is None or reference.embed_texts is None:
+    if reference.embed_texts is None:
         raise ValueError(f"{reference.library} reads no text")
-    return _unit(torch.cat([reference.embed_texts(reference.tokenize([text])) for text in texts]))
+    batches = [reference.embed_texts(texts[start : start + _BATCH]) for start in range(0, len(texts), _BATCH)]
+    return _unit(torch.cat(batches))
 
 
 def _cause_of_texts(

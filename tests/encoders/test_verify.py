@@ -23,11 +23,12 @@ from cbir.datasets.params import DatasetParams
 from cbir.datasets.readers import open_dataset
 from cbir.encoders.base import EncoderCard, file_sha256
 from cbir.encoders.exporting import export_towers
-from cbir.encoders.params import EncoderParams
+from cbir.encoders.params import EncoderParams, Family
 from cbir.encoders.tokens import TextTokenizer
 from cbir.encoders.verify import verify
 from stages import embed, preprocess, scan, weights
 from tests.support.encoders import TINY
+from tests.support.pretrained import save_clip, save_dinov2, save_siglip
 from tests.support.searchable import run_stages
 
 CARD = "encoder.json"
@@ -51,12 +52,24 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         )
         run_stages(root, *drawn)
         params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
-        tiny = {"architecture": str(root / "tiny.json"), "weights": str(root / "tiny.pth")}
-        params["encoders"]["tiny"] = params["encoders"]["clip_demo"] | tiny
+        own = {
+            "tiny": {"architecture": str(root / "tiny.json"), "weights": str(root / "tiny.pth")},
+            "resnet": {"family": "torchvision", "architecture": "resnet18", "image_px": 64},
+            "convnext": {"family": "torchvision", "architecture": "convnext_tiny", "image_px": 64},
+            "vit": {"family": "timm", "architecture": "vit_tiny_patch16_224", "image_px": 64},
+            "gap": {"family": "timm", "architecture": "vit_tiny_patch16_224", "image_px": 64, "pooling": "avg"},
+            "siglip": {"family": "transformers", "architecture": str(save_siglip(root / "siglip"))},
+            "clip_hf": {"family": "transformers", "architecture": str(save_clip(root / "clip_hf"))},
+            "dinov2": {"family": "transformers", "architecture": str(save_dinov2(root / "dinov2"))},
+        }
+        for name, changes in own.items():
+            weights_of = "pretrained" if changes.get("family") == "transformers" else "random:0"
+            params["encoders"][name] = params["encoders"]["clip_demo"] | {"weights": weights_of} | changes
         (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
         scan.main()
-        weights.main("tiny")
-        embed.main("tiny")
+        for name in own:
+            weights.main(name)
+            embed.main(name)
         yield root
 
 
@@ -91,8 +104,7 @@ def change_card(**changes: Any) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         card = EncoderCard.read(folder)
         replace(card, preprocessing=replace(card.preprocessing, **changes)).write(folder)
-        family = load_params("encoders.clip_demo", EncoderParams, ["encoders.clip_demo"]).family
-        export_towers(folder, family if card.family == family.value else type(family)(card.family))
+        export_towers(folder, Family(card.family))
 
     return change
 
@@ -100,16 +112,31 @@ def change_card(**changes: Any) -> Callable[[Path], None]:
 # ---- encoders as they are
 
 
-@pytest.mark.parametrize("name", ["mobilenet_demo", "clip_demo", "tiny"])
+LIBRARIES = {
+    "mobilenet_demo": "torchvision",
+    "resnet": "torchvision",
+    "convnext": "torchvision",
+    "vit": "timm",
+    "gap": "timm",
+    "clip_demo": "open_clip",
+    "tiny": "open_clip",
+    "siglip": "transformers",
+    "clip_hf": "transformers",
+    "dinov2": "transformers",
+}
+READ_TEXT = {"clip_demo", "tiny", "siglip", "clip_hf"}
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
 def test_an_encoder_agrees_with_its_library(root: Path, name: str) -> None:
     verification = verified(name)
-    assert verification.passed
+    assert verification.passed, verification.describe()
     assert verification.library is not None
-    assert verification.library.split()[0] == ("torchvision" if name == "mobilenet_demo" else "open_clip")
+    assert verification.library.split()[0] == LIBRARIES[name]
     assert verification.images is not None
     assert (verification.images.count, verification.images.cause) == (64, None)
     assert 0.9999 < verification.images.least_cosine < 1.0001
-    assert (verification.texts is None) == (name == "mobilenet_demo")
+    assert (verification.texts is None) == (name not in READ_TEXT)
     assert verification.top10_overlap == pytest.approx(1, abs=0.02)
     assert verification.precision_change == pytest.approx(0, abs=0.01)
 
@@ -145,13 +172,26 @@ def test_a_missing_quick_gelu_is_named(root: Path) -> None:
         config = read_json(folder / "open_clip_config.json")
         config["model_cfg"]["quick_gelu"] = False
         write_json(folder / "open_clip_config.json", config)
-        export_towers(folder, load_params("encoders.tiny", EncoderParams, ["encoders.tiny"]).family)
+        export_towers(folder, Family.open_clip)
 
     verification = replant("tiny", change)
     assert verification.images is not None
     assert verification.images.cause is not None
     assert verification.images.cause.startswith("activation: the stored vectors are of GELU, ")
     assert verification.images.cause.endswith("with these weights has QuickGELU")
+
+
+def test_averaged_patches_are_named(root: Path) -> None:
+    def change(folder: Path) -> None:
+        card = EncoderCard.read(folder)
+        replace(card, settings={**card.settings, "pooling": "avg"}).write(folder)
+        export_towers(folder, Family.timm)
+
+    verification = replant("vit", change)
+    assert verification.images is not None
+    assert verification.images.cause == (
+        "pooling: the stored vectors are the mean of the patch tokens, the library takes 'token'"
+    )
 
 
 def test_other_weights_are_no_fault_of_preparation(root: Path) -> None:
@@ -164,7 +204,7 @@ def test_other_weights_are_no_fault_of_preparation(root: Path) -> None:
         other.replace(folder / "open_clip_model.safetensors")
         card = EncoderCard.read(folder)
         replace(card, weights_sha256=file_sha256(folder / "open_clip_model.safetensors")).write(folder)
-        export_towers(folder, load_params("encoders.tiny", EncoderParams, ["encoders.tiny"]).family)
+        export_towers(folder, Family.open_clip)
         (folder / "open_clip_model.safetensors").write_bytes(own)  # the library reads the weights that were meant
 
     verification = replant("tiny", change)

@@ -21,7 +21,7 @@ class Reference:
 
     library : name and version.  prepare : RGB image -> float32 (3, height, width), the library's transforms.
     embed_images : float32 (n, 3, height, width) -> (n, dim).  tokenize : n texts -> int64 (n, context length).
-    embed_texts : tokens -> (n, dim).  Both are None when the encoder reads no text.
+    embed_texts : n texts -> (n, dim).  Both are None when the encoder reads no text.
     alternatives : cause -> the same encoder with one setting changed, to tell the cause of a difference.
     """
 
@@ -29,7 +29,7 @@ class Reference:
     prepare: Callable[[Image.Image], torch.Tensor]
     embed_images: Callable[[torch.Tensor], torch.Tensor]
     tokenize: Callable[[Sequence[str]], torch.Tensor] | None = None
-    embed_texts: Callable[[torch.Tensor], torch.Tensor] | None = None
+    embed_texts: Callable[[Sequence[str]], torch.Tensor] | None = None
     alternatives: Callable[[], Iterator[tuple[str, "Reference"]]] = lambda: iter(())
 
 
@@ -37,6 +37,18 @@ def _torchvision(folder: Path, params: EncoderParams) -> Reference:
     from cbir.encoders.references import torchvision
 
     return torchvision.load(folder, params)
+
+
+def _timm(folder: Path, params: EncoderParams) -> Reference:
+    from cbir.encoders.references import timm
+
+    return timm.load(folder, params)
+
+
+def _transformers(folder: Path, params: EncoderParams) -> Reference:
+    from cbir.encoders.references import transformers
+
+    return transformers.load(folder, params)
 
 
 def _open_clip(folder: Path, params: EncoderParams) -> Reference:
@@ -47,6 +59,8 @@ def _open_clip(folder: Path, params: EncoderParams) -> Reference:
 
 _REFERENCES: Mapping[Family, Callable[[Path, EncoderParams], Reference]] = {
     Family.torchvision: _torchvision,
+    Family.timm: _timm,
+    Family.transformers: _transformers,
     Family.open_clip: _open_clip,
 }
 

@@ -8,6 +8,7 @@ from typing import Any
 import open_clip
 from safetensors.torch import load_file
 
+from cbir.encoders.hub import PRETRAINED
 from cbir.encoders.params import EncoderParams
 from cbir.encoders.references import Reference
 
@@ -15,7 +16,9 @@ from cbir.encoders.references import Reference
 def load(folder: Path, params: EncoderParams) -> Reference:
     """Load model, transforms and tokenizer."""
     name = params.architecture
-    if name.endswith(".json"):
+    if (folder / "open_clip_config.json").is_file() and params.weights == PRETRAINED:
+        name = f"local-dir:{folder.resolve()}"  # the folder of a model with settings of its own, as it was fetched
+    elif name.endswith(".json"):
         open_clip.add_model_config(Path(name))
         name = Path(name).stem
     tag = params.weights if params.weights in open_clip.list_pretrained_tags_by_model(name) else params.weights_tag
@@ -39,6 +42,7 @@ def _build(folder: Path, name: str, settings: dict[str, Any], quick_gelu: bool, 
     logging.disable(logging.NOTSET)
     model.load_state_dict(load_file(folder / "open_clip_model.safetensors"))
     model.eval()
+    tokenizer = open_clip.get_tokenizer(_tokenizer_source(folder, name))
 
     def other_activation() -> Iterator[tuple[str, Reference]]:
         words = ("GELU", "QuickGELU") if quick_gelu else ("QuickGELU", "GELU")
@@ -49,8 +53,8 @@ def _build(folder: Path, name: str, settings: dict[str, Any], quick_gelu: bool, 
         f"open_clip {open_clip.__version__}",
         prepare,
         model.encode_image,
-        open_clip.get_tokenizer(_tokenizer_source(folder, name)),
-        model.encode_text,
+        tokenizer,
+        lambda texts: model.encode_text(tokenizer(list(texts))),
         other_activation if alternatives else lambda: iter(()),
     )
 

@@ -12,7 +12,7 @@ from cbir.encoders.references import Reference
 
 
 def load(folder: Path, params: EncoderParams) -> Reference:
-    """Load model and transforms; the embedding is what the model's classifier reads."""
+    """Load model and transforms; the embedding is what the first linear layer of the model's head reads."""
     settings: Any = torchvision.models.get_model_weights(params.architecture).DEFAULT
     tag = params.weights.rpartition(":")[2] if params.weights.startswith("torchvision:") else params.weights_tag
     if tag is not None and tag != "none":
@@ -23,12 +23,15 @@ def load(folder: Path, params: EncoderParams) -> Reference:
     model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
     model.eval()
     read: list[torch.Tensor] = []
-    *_, classifier = model.children()
-    classifier.register_forward_pre_hook(lambda module, inputs: read.append(inputs[0]))
+    if hasattr(model, "transform_input"):  # of GoogLeNet and Inception, for the normalisation of their trained weights
+        model.transform_input = tag not in (None, "none")
+    *_, head = model.children()
+    linear = next((layer for layer in head.modules() if isinstance(layer, torch.nn.Linear)), None)
+    (head if linear is None else linear).register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
 
     def embed_images(pixels: torch.Tensor) -> torch.Tensor:
         read.clear()
         model(pixels)
-        return torch.flatten(read[0], 1)
+        return torch.flatten(read[0], 1) if linear is not None else read[0].mean((2, 3))
 
     return Reference(f"torchvision {torchvision.__version__.partition('+')[0]}", transforms, embed_images)
