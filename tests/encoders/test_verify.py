@@ -26,7 +26,7 @@ from cbir.encoders.exporting import export_towers
 from cbir.encoders.params import EncoderParams, Family
 from cbir.encoders.tokens import TextTokenizer
 from cbir.encoders.verify import verify
-from stages import embed, preprocess, scan, weights
+from stages import embed, packing, preprocess, scan, weights
 from tests.support.encoders import TINY
 from tests.support.pretrained import save_clip, save_dinov2, save_siglip
 from tests.support.searchable import run_stages
@@ -218,11 +218,13 @@ def test_small_packed_images_are_named(root: Path) -> None:
     before = params.read_text(encoding="utf-8")
     try:
         params.write_text(before.replace("max_side_px: ", "max_side_px: 24 # "), encoding="utf-8")
+        packing.main()
         preprocess.main()
         embed.main("clip_demo")
         verification = verified("clip_demo")
     finally:
         params.write_text(before, encoding="utf-8")
+        packing.main()
         preprocess.main()
         embed.main("clip_demo")
     assert verification.images is not None

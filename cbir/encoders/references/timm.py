@@ -26,11 +26,10 @@ def load(folder: Path, params: EncoderParams) -> Reference:
 def _build(folder: Path, name: str, params: EncoderParams, pooling: Pooling, alternatives: bool) -> Reference:
     fixed = timm.get_pretrained_cfg_value(name, "fixed_input_size")
     size: dict[str, Any] = {"img_size": params.image_px} if fixed and params.image_px else {}
-    pool = {} if pooling is Pooling.default else {"global_pool": pooling.value}
-    model = timm.create_model(name, pretrained=False, num_classes=0, **size, **pool)
-    model.load_state_dict(
-        load_file(folder / "model.safetensors"), strict=False
-    )  # pooling decides where a norm layer is
+    model: Any = timm.create_model(name, pretrained=False, num_classes=0, **size)
+    if pooling is not Pooling.default:
+        model.reset_classifier(0, pooling.value)  # as `global_pool` of create_model, but the trained norm layer stays
+    model.load_state_dict(load_file(folder / "model.safetensors"))
     model.eval()
     resolve: Any = resolve_model_data_config
     config = resolve(model, args={"img_size": params.image_px})
