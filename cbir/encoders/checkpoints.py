@@ -57,7 +57,8 @@ def load_checkpoint(
             f"{len(differences)} of its tensors differ from the model's: {'; '.join(differences[:_NAMED])}"
             + (f"; it has {', '.join(others[:_NAMED])}" if others else "")
         )
-    model.load_state_dict({name: fitted.state[name] for name in expected if name in fitted.state}, strict=False)
+    expected.update({name: fitted.state[name] for name in expected if name in fitted.state})
+    model.load_state_dict(expected)
     return [*rest, *fitted.outside]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from cbir.core.errors import ConfigError, FetchError, WeightsError
@@ -193,9 +194,12 @@ def _not_the_demos(group: str, params: EncoderParams) -> WeightsError:
 
 
 def save_state(model: torch.nn.Module, path: Path) -> str:
-    """Write the state as safetensors; return the file's sha256."""
+    """Write the state as safetensors; return the file's sha256.  Raises OSError when the disk is full."""
     with replacing(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary)
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary)
+        except SafetensorError as error:  # of the operating system's errors too
+            raise OSError(f"{path}: {first_line(error)}") from error
         temporary.chmod(0o644)  # safetensors lets only the owner read it, which a shared DVC cache would keep
     return file_sha256(path)
 

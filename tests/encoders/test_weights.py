@@ -866,6 +866,26 @@ def test_weights_sha256_is_checked_for_a_tag_of_the_hub(visit: HubVisit, clip_st
 
 # ---- what is stored is what is loaded
 
+SMALL_DISK = """
+import resource, sys
+from pathlib import Path
+from cbir.core.errors import one_line_errors
+from cbir.encoders.weights import fetch_encoder
+from tests.support.encoders import mobilenet_params
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # a limit for files fails as a full disk does
+with one_line_errors():
+    fetch_encoder("mobilenet", mobilenet_params(), Path(sys.argv[1]))
+"""
+
+
+def test_weights_that_cannot_be_written_are_reported_in_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SMALL_DISK, str(tmp_path)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"error: {tmp_path}/model.safetensors: ")
+    assert ended.stderr.count("\n") == 1
+    assert not (tmp_path / "encoder.json").exists()
+
 
 @pytest.mark.parametrize("make", [mobilenet_params, tiny_params])
 def test_stored_weights_with_one_byte_changed_are_refused(make: Any, tmp_path: Path) -> None:

@@ -92,7 +92,11 @@ def build_modules(folder: Path) -> Modules:
     check_weights(folder / WEIGHTS, card)
     model = _build(card.architecture, card.preprocessing.crop_px)
     remove_heads(model)
-    model.load_state_dict(load_file(folder / WEIGHTS))
+    state = model.state_dict()
+    state.update(load_file(folder / WEIGHTS))
+    model.load_state_dict(
+        state
+    )  # with the versions of its modules, which MNASNet demands and safetensors does not keep
     return Modules(_image_tower(model, card), None, None)
 
 
