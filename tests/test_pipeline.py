@@ -37,7 +37,7 @@ from tests.support.imports import ROOT, imported_files
 from tests.support.repository import ENCODERS, RANDOM, TINY, Clone, copied, copy_working_tree, files_below, ran, skipped
 
 TIMINGS = re.compile(
-    r"reports/latency/\w+\.json|reports/plots/recall_latency\.json|reports/report\.(md|html)|data/index/\w+/build\.json"
+    r"reports/latency/\w+\.json|reports/comparison\.json|reports/plots/recall_latency\.json|reports/report\.(md|html)|data/index/\w+/build\.json"
     r"|data/timings/\w+(@\w+)?\.json"
 )  # and what shows them
 TORCH = {"torch", "torchvision", "open_clip", "transformers"}  # all of them import torch
@@ -89,7 +89,7 @@ def test_every_stage_has_a_module_and_every_module_a_stage() -> None:
 
 
 def test_what_runs_for_each_encoder_runs_for_those_of_params() -> None:
-    assert PER_ENCODER == ["weights", "embed", "index", "map", "evaluate", "latency"]
+    assert PER_ENCODER == ["weights", "embed", "index", "verify", "map", "evaluate", "latency"]
     for name in PER_ENCODER:
         assert DECLARED[name].keys() == {"foreach", "do"}
         assert DECLARED[name]["foreach"] == "${encoders}"
@@ -165,14 +165,14 @@ def imported_packages(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_torch_is_imported_by_weights_and_embed_alone(stage: str) -> None:
+def test_torch_is_imported_by_weights_embed_and_verify_alone(stage: str) -> None:
     files = imported_files(module_of(stage))
     imported = set().union(*(imported_packages(ROOT / name) for name in files))
-    assert bool(imported & TORCH) == (stage in ("weights", "embed"))
+    assert bool(imported & TORCH) == (stage in ("weights", "embed", "verify"))
 
 
 def test_no_other_library_brings_torch_into_the_other_stages() -> None:
-    modules = [module_of(stage) for stage in STAGES if stage not in ("weights", "embed")]
+    modules = [module_of(stage) for stage in STAGES if stage not in ("weights", "embed", "verify")]
     code = f"import sys, {', '.join(modules)}; print(sorted(sys.modules.keys() & {TORCH!r}))"
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ended.stdout == "[]\n"
@@ -347,8 +347,8 @@ def recorder(by_hand: ByHand, tmp_path_factory: pytest.TempPathFactory) -> Recor
         tags = (
             f"encoders.{name}.weights_tag={tag}" for name, tag in zip(ENCODERS, ("IMAGENET1K_V1", "none"), strict=True)
         )
-        by_hand.compose(*files, *tags)
-        by_hand.run("weights")
+        by_hand.compose("dataset=image_folder", *datasets["image_folder"], *files, *tags)
+        by_hand.run("scan", "download", "weights", "packing", "preprocess", "embed", "verify")
         by_hand.clear()
     finally:
         for name in ("data", "reports", "params.yaml"):
@@ -532,15 +532,15 @@ def changed_by(clone: Clone, overrides: Sequence[str]) -> set[str]:
     [
         ("", set()),
         ("dataset.draw_seed=1", {"download"}),
-        ("dataset.seed=1", {"preprocess"}),
+        ("dataset.seed=1", {"preprocess"} | of_each_encoder("verify")),
         ("dataset.gallery_per_class=1", {"preprocess"}),
         ("dataset.max_side_px=64", {"packing"}),
         ("queries.templates=['a {}','the {}']", {"preprocess"}),
-        ("encoders.mobilenet_demo.weights=random:1", {"scan", "weights@mobilenet_demo"}),
-        ("encoders.clip_demo.weights=random:1", {"scan", "weights@clip_demo"}),
-        ("encoders.mobilenet_demo.image_px=64", {"scan", "weights@mobilenet_demo"}),
-        ("encoders.clip_demo.precision=bf16", {"scan", "embed@clip_demo"}),
-        ("encoders.mobilenet_demo.precision=bf16", {"scan", "embed@mobilenet_demo"}),
+        ("encoders.mobilenet_demo.weights=random:1", {"scan", "weights@mobilenet_demo", "verify@mobilenet_demo"}),
+        ("encoders.clip_demo.weights=random:1", {"scan", "weights@clip_demo", "verify@clip_demo"}),
+        ("encoders.mobilenet_demo.image_px=64", {"scan", "weights@mobilenet_demo", "verify@mobilenet_demo"}),
+        ("encoders.clip_demo.precision=bf16", {"scan", "embed@clip_demo", "verify@clip_demo"}),
+        ("encoders.mobilenet_demo.precision=bf16", {"scan", "embed@mobilenet_demo", "verify@mobilenet_demo"}),
         ("index.build.seed=1", BOTH_INDEXES),
         ("index=hnsw", of_each_encoder("index", "evaluate", "latency")),  # it sets ef_search
         ("index=ivf_flat", BOTH_INDEXES),
@@ -566,10 +566,10 @@ def test_a_changed_parameter_reruns_only_stages_that_read_it(drafts: Clone, over
         ("runs/compare.py app/cards.py cli/main.py search/searcher.py export/npy.py demo/train.py compose.py", set()),
         ("maps/projection.py", of_each_encoder("map")),
         ("evaluation/metrics.py", of_each_encoder("evaluate") | {"report"}),
-        ("index/search.py", of_each_encoder("index", "evaluate", "latency") | {"report"}),
+        ("index/search.py", of_each_encoder("index", "verify", "evaluate", "latency") | {"report"}),
         ("encoders/params.py", of_each_encoder("weights", "embed", "verify")),
         ("datasets/image_folder.py", {"packing", "preprocess"} | of_each_encoder("verify")),
-        ("drawing/draw.py", {"download", "preprocess"}),
+        ("drawing/draw.py", {"download", "preprocess"} | of_each_encoder("verify")),
     ],
 )
 def test_changed_code_reruns_only_stages_of_its_package(drafts: Clone, changed: str, stages: set[str]) -> None:

@@ -156,10 +156,11 @@ def _differing_step(
             if getattr(preprocessing, field) != getattr(candidate, field)
         }
         prepared = [_normalised(candidate, image) for image in images]
-        differences = [float((ours - theirs).abs().mean()) for ours, theirs in zip(prepared, expected, strict=True)]
+        differences = [float((pair[0] - pair[1]).abs().mean()) for pair in zip(prepared, expected, strict=True)]
         if max(differences) < _PIXEL_TOLERANCE / min(preprocessing.std):
             return "resize: " + ", ".join(
-                f"{name} is {own}, the library has {theirs}" for name, (own, theirs) in changed.items()
+                f"{name} is {stored}, the library has {expected_value}"
+                for name, (stored, expected_value) in changed.items()
             )
     return "resize or crop differ from the library's"
 

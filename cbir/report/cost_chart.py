@@ -12,7 +12,7 @@ from matplotlib.transforms import Bbox
 
 from cbir.artifacts.comparison import EncoderCost, MetricComparison
 from cbir.core.text import printable
-from cbir.report.charts import COLOURS, MARKERS, PALETTE, as_svg
+from cbir.report.charts import COLOURS, INK, MARKERS, PALETTE, as_svg
 from cbir.report.figures import figure
 
 _INCHES = (5.2, 3.8)
@@ -131,7 +131,7 @@ def _place_labels(axes: Axes, points: Sequence[CostPoint]) -> None:
             va="center",
             ha="center",
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.0},
-            color=colour,
+            color=INK,  # a colour for marks need not be dark enough for text
         )
         text.set_in_layout(False)
         size = text.get_window_extent()

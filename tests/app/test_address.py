@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from cbir.app.address import Choices, SearchState, read_address, write_address
 
-CHOICES = Choices.of(["clip", "mobilenet"], {"a": "A", "b&c=1": "B", "ü": "Ü"}, 500)
+CHOICES = Choices.of(["clip", "mobilenet", "dinov2", "resnet", "siglip"], {"a": "A", "b&c=1": "B", "ü": "Ü"}, 500)
 
 
 @given(
@@ -17,7 +17,7 @@ CHOICES = Choices.of(["clip", "mobilenet"], {"a": "A", "b&c=1": "B", "ü": "Ü"}
         st.none(),
         st.booleans(),
         st.lists(st.sampled_from(list(CHOICES.labels)), unique=True).map(tuple),
-        st.booleans(),
+        st.lists(st.sampled_from(["dinov2", "resnet", "siglip"]), unique=True).map(tuple),
     )
 )
 def test_an_address_is_read_as_written(search: SearchState) -> None:
@@ -25,8 +25,17 @@ def test_an_address_is_read_as_written(search: SearchState) -> None:
     assert read_address(written, CHOICES) == (search, [])
 
 
-@given(st.dictionaries(st.sampled_from(["q", "like", "encoder", "k", "exact", "label", "both"]), st.lists(st.text())))
+@given(st.dictionaries(st.sampled_from(["q", "like", "encoder", "k", "exact", "label", "with"]), st.lists(st.text())))
 def test_any_address_gives_a_valid_search(values: dict[str, list[str]]) -> None:
     search, _ = read_address(values, CHOICES)
     assert search.encoder in CHOICES.encoders
     assert 1 <= search.k <= CHOICES.max_k
+    assert search.encoder not in search.beside
+    assert {*search.beside} <= {*CHOICES.encoders}
+
+
+def test_at_most_four_encoders_stand_side_by_side() -> None:
+    values = {"encoder": ["clip"], "with": ["siglip", "clip", "resnet", "siglip", "dinov2", "mobilenet"]}
+    search, messages = read_address(values, CHOICES)
+    assert (search.encoder, search.beside) == ("clip", ("siglip", "resnet", "dinov2"))
+    assert messages == ["Page address, with: expected at most 3 encoders, found 4."]

@@ -113,7 +113,7 @@ def test_an_upload_of_too_many_pixels_shows_a_warning(page: AppTest) -> None:
 
 
 def test_encoders_side_by_side(page: AppTest, root: Path) -> None:
-    at_address(page, like="img003", both="1", k="4")
+    at_address(page, like="img003", k="4", **{"with": "mobilenet"})
     searcher = Searcher.open(root / "data")
     assert [header.value for header in page.subheader] == ["clip", "mobilenet"]
     expected = [hit.image_id for name in ("clip", "mobilenet") for hit in searcher.like("img003", k=4, encoder=name)]
@@ -121,7 +121,7 @@ def test_encoders_side_by_side(page: AppTest, root: Path) -> None:
 
 
 def test_side_by_side_says_which_encoder_reads_no_text(page: AppTest) -> None:
-    at_address(page, q="words", both="1", k="4")
+    at_address(page, q="words", k="4", **{"with": "mobilenet"})
     assert len(result_ids(page)) == 4
     assert warnings(page) == ["The encoder mobilenet reads no text: search for an image, or use the encoder clip."]
 
@@ -172,11 +172,12 @@ def test_class_names_on_buttons_are_escaped(page: AppTest) -> None:
 
 
 def test_a_link_sets_query_and_controls(page: AppTest) -> None:
-    at_address(page, q="a star", encoder="clip", k="5", exact="1", label=["c2"], both="0")
+    at_address(page, q="a star", encoder="clip", k="5", exact="1", label=["c2"])
     assert page.text_input[0].value == "a star"
     assert page.number_input[0].value == 5
     assert page.toggle(key="exact").value
-    assert page.multiselect[0].value == ["c2"]
+    assert page.multiselect(key="labels").value == ["c2"]
+    assert page.multiselect(key="beside").value == []
     assert len(result_ids(page)) == 5
     assert not page.warning
 
@@ -192,7 +193,8 @@ def test_a_link_sets_query_and_controls(page: AppTest) -> None:
         ("encoder", "<b>", "Page address, encoder: expected clip or mobilenet, found '<b>'; using clip."),
         ("label", "c99", "Page address, label: the gallery has no 'c99'; nearest: c7."),
         ("exact", "yes", "Page address, exact: expected 0 or 1, found 'yes'; using 0."),
-        ("both", "", "Page address, both: expected 0 or 1, found ''; using 0."),
+        ("both", "1", "Page address: there is no parameter 'both'."),
+        ("with", "<i>", "Page address, with: the run has no encoder '<i>'; expected one of clip, mobilenet."),
         ("colour", "red", "Page address: there is no parameter 'colour'."),
         (
             "q",

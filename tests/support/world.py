@@ -220,6 +220,8 @@ class World:
                 stacked = np.stack([rows[row] for row in chosen])
                 write_part(self.embeddings / encoder / kind, f"part-{number:05d}", chosen, stacked)
             write_passport(self.embeddings / encoder / kind, self.passport(encoder, kind))
+        card = {name: self.passport(encoder)[name] for name in ("family", "architecture", "origin", "preprocessing")}
+        write_json(DataPaths(self.data).weights(encoder) / "encoder.json", card)
 
     def _summary(self) -> dict[str, Any]:
         """As cbir.datasets.preprocess writes it."""
