@@ -15,7 +15,6 @@ import json
 import random
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -34,7 +33,7 @@ from torch.nn import functional
 
 from cbir.core.errors import ConfigError, one_line_errors
 from cbir.core.files import fresh_folder, write_json
-from cbir.core.parallel import cores, ordered_map
+from cbir.core.parallel import cores, ordered_map, process_pool
 from cbir.core.progress import progress
 from cbir.drawing.attributes import BACKGROUNDS, COLOURS, SHAPES, SIZES, TEXTURES, Attributes
 from cbir.drawing.draw import sample
@@ -115,7 +114,7 @@ def draw_training_set(recipe: Recipe, preprocessing: Preprocessing, workers: int
     """Draw and prepare the training images; the number of workers changes none of them."""
     jobs = [(first, min(_CHUNK, recipe.images - first)) for first in range(0, recipe.images, _CHUNK)]
     pixels, attributes = [], []
-    with ProcessPoolExecutor(workers) as pool, progress(recipe.images, "draw training images", "images") as bar:
+    with process_pool(workers) as pool, progress(recipe.images, "draw training images", "images") as bar:
         work = partial(_draw_chunk, recipe.seed, preprocessing)
         for prepared, drawn in ordered_map(pool, work, jobs, ahead=4 * workers):
             pixels.append(prepared)

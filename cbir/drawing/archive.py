@@ -2,13 +2,12 @@
 
 import json
 import zipfile
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 from cbir.core.files import replacing
-from cbir.core.parallel import ordered_map
+from cbir.core.parallel import ordered_map, process_pool
 from cbir.core.progress import progress
 from cbir.drawing.draw import Drawing, sample
 
@@ -28,7 +27,7 @@ def draw_archive(out: Path, seed: int, gallery_images: int, query_images: int, w
     with (
         replacing(out) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive,
-        ProcessPoolExecutor(workers) as pool,
+        process_pool(workers) as pool,
         progress(gallery_images + query_images, "draw shapes", "images") as bar,
     ):
         for (split, _, _), drawings in zip(
