@@ -173,8 +173,10 @@ def test_a_metric_that_an_encoder_lacks_is_null(reports: ReportPaths, tmp_path: 
     for encoder, metric in (("a", "map"), ("b", "mrr")):
         path = copies.evaluation(encoder).per_query
         path.parent.mkdir(parents=True)
-        pq.write_table(pa.table({"query_id": ["q"], "encoder": [encoder], metric: [0.5]}), path)
-    assert evaluations.read_per_query(copies).to_pylist() == [
+        others = {name: ["x"] for name in ("task", "search", "subset", "label")}
+        pq.write_table(pa.table({"query_id": ["q"], "encoder": [encoder], **others, metric: [0.5]}), path)
+    rows = evaluations.read_per_query(copies).select(["query_id", "encoder", "map", "mrr"]).to_pylist()
+    assert rows == [
         {"query_id": "q", "encoder": "a", "map": 0.5, "mrr": None},
         {"query_id": "q", "encoder": "b", "map": None, "mrr": 0.5},
     ]
