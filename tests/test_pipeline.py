@@ -705,7 +705,6 @@ def test_another_encoder_runs_alone_leaves_and_comes_back(workshop: Clone) -> No
     assert again.keys() == with_third.keys()
     changed = {name for name in again if again[name] != with_third[name]}
     assert {name for name in changed if not name.startswith("reports/report.")} <= {
-        "data/timings/packing.json",
         f"reports/latency/{THIRD}.json",
         f"data/timings/latency@{THIRD}.json",
         "reports/plots/recall_latency.json",
