@@ -17,8 +17,8 @@ from cbir.core.files import read_json, write_json
 from cbir.core.machine import peak_bytes, processor, rss_bytes
 from cbir.core.parallel import cores
 
-# in the order of dvc.yaml, without scan, which always runs and takes no time, and report, which reads the timings
-STAGES: Final = ("download", "weights", "preprocess", "embed", "verify", "index", "map", "evaluate", "latency")
+# in the order of dvc.yaml, without scan and packing, which take no time, and report, which reads the timings
+STAGES: Final = ("download", "weights", "preprocess", "embed", "index", "verify", "map", "evaluate", "latency")
 
 
 @contextmanager

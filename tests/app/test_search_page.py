@@ -130,7 +130,7 @@ def test_controls_change_results_and_address(page: AppTest, root: Path) -> None:
     at_address(page, like="img003")
     page.number_input[0].set_value(7)
     page.toggle(key="exact").set_value(True)
-    page.multiselect[0].set_value(["c1", "c2"])
+    page.multiselect(key="labels").set_value(["c1", "c2"])
     run(page)
     results = Searcher.open(root / "data").like("img003", k=7, exact=True, labels=["c1", "c2"])
     assert result_ids(page) == [hit.image_id for hit in results]

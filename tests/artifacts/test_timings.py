@@ -20,7 +20,7 @@ from tests.support.imports import ROOT
 
 TIMINGS = DataPaths().timings
 PIPELINE: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-UNTIMED = {"scan", "report"}
+UNTIMED = {"scan", "packing", "report"}
 ENCODERS = ("mobilenet", "clip", "a_b-c")
 PER_ENCODER = [stage for stage in STAGES if "foreach" in PIPELINE[stage]]
 NAMES = [

@@ -117,7 +117,7 @@ def test_an_experiment_of_conf_may_declare_a_sweep(runner: FakeRunner) -> None:
         ("index=flat,hsw", r"index has no option 'hsw'; nearest: hnsw \(files of "),
         ("index=flat,hnsw encoders=[clip_dmo]", "encoders has no option 'clip_dmo'; nearest: clip_demo"),
         ("encoders=[clip_demo],[clip_demo,clip_dmo]", "encoders has no option 'clip_dmo'; nearest: clip_demo"),
-        ("index=flat,hnsw clip=demo", r"use encoders=\[mobilenet_demo,clip_demo\]$"),
+        ("index=flat,hnsw clip=demo", r"use 'encoders=\[mobilenet_demo,clip_demo\]'$"),
         ("index=flat,hnsw index.nprobe=1,2", r"unknown parameter 'index\.nprobe'; nearest: index\.search\.nprobe"),
         ("index=flat dataset.seed=1,x", r"dataset\.seed: Value 'x' of type 'str' could not be converted to Integer"),
         (
