@@ -19,7 +19,20 @@ from cbir.compose import composed
 from cbir.core.errors import ConfigError, DataError
 from cbir.encoders.drift import measure_drift
 from cbir.export.npy import export_npy
-from stages import build_index, download, draw_map, embed, evaluate, latency, preprocess, report, scan, verify, weights
+from stages import (
+    build_index,
+    download,
+    draw_map,
+    embed,
+    evaluate,
+    latency,
+    packing,
+    preprocess,
+    report,
+    scan,
+    verify,
+    weights,
+)
 from tests.support.imports import ROOT
 from tests.support.searchable import finished_run, photo  # noqa: F401  (fixtures)
 
@@ -54,7 +67,7 @@ def both(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         patch.chdir(root)
         patch.setenv("CBIR_CACHE", str(root / "cache"))
         compose(EMBEDDED)
-        for stage in (scan, download, preprocess):
+        for stage in (scan, download, packing, preprocess):
             stage.main()
         embed.main(EMBEDDED)
         build_index.main(EMBEDDED)
