@@ -2,10 +2,8 @@
 
 import argparse
 
-from cbir.artifacts.names import check_encoder, read_encoder_names
 from cbir.artifacts.paths import DataPaths
 from cbir.core.errors import DataError
-from cbir.core.params import load_params
 
 HELP = "compare stored vectors with those that the encoder's library computes from the original bytes"
 _GROUPS = ("dataset", "queries")
@@ -19,6 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Compare, and print the result.  Raises DataError where the vectors differ."""
+    from cbir.artifacts.names import check_encoder, read_encoder_names
+    from cbir.core.params import load_params  # OmegaConf takes a while
     from cbir.datasets.params import DatasetParams, QueriesParams, QuerySource
     from cbir.datasets.readers import open_dataset
     from cbir.encoders.params import EncoderParams

@@ -15,7 +15,7 @@ import pytest
 from tests.docs.pages import PAGES, RUN, Block, all_blocks, blocks_of
 from tests.support import repository
 from tests.support.imports import ROOT
-from tests.support.repository import TINY, Clone, copy_working_tree
+from tests.support.repository import ENCODERS, TINY, Clone, copy_working_tree
 from tests.support.searchable import run_stages
 
 
@@ -27,7 +27,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(root)
         (root / "conf").symlink_to(ROOT / "conf")
         run_stages(root, "index=hnsw", "evaluate.resamples=100")
-        import_module("stages.evaluate").main()
+        for encoder in ENCODERS:
+            import_module("stages.evaluate").main(encoder)
         add_photo(root)
         yield root
 
