@@ -288,9 +288,6 @@ def train_clip(recipe: Recipe, out: Path, steps: int | None = None) -> Log:
     return log
 
 
-_TRAINERS = {"mobilenet": (train_mobilenet, MOBILENET), "clip": (train_clip, CLIP)}
-
-
 @contextmanager
 def moved_together(out: Path) -> Iterator[Path]:
     """Yield a folder whose files are moved to `out` when the block ends without an error, so a killed training changes nothing.
@@ -314,14 +311,15 @@ def moved_together(out: Path) -> Iterator[Path]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train one encoder or both, and write the logs."""
+    trainers = {"mobilenet": (train_mobilenet, MOBILENET), "clip": (train_clip, CLIP)}
     parser = argparse.ArgumentParser(prog="python -m cbir.demo.train", description="Train the demo encoders.")
-    parser.add_argument("encoder", nargs="?", choices=_TRAINERS, help="train only this encoder")
+    parser.add_argument("encoder", nargs="?", choices=trainers, help="train only this encoder")
     parser.add_argument("--out", type=Path, default=DEMO_WEIGHTS, help="folder for the weights and logs")
     options = parser.parse_args(arguments)
     torch.set_num_threads(cores())
     with moved_together(options.out) as folder:
-        for name in _TRAINERS if options.encoder is None else (options.encoder,):
-            trainer, recipe = _TRAINERS[name]
+        for name in trainers if options.encoder is None else (options.encoder,):
+            trainer, recipe = trainers[name]
             begun = perf_counter()
             log = trainer(recipe, folder)
             seconds = round(perf_counter() - begun, 1)
