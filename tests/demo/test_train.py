@@ -22,6 +22,7 @@ from cbir.core.errors import ConfigError, DataError
 from cbir.core.files import read_json
 from cbir.demo import train as module
 from cbir.demo.card import (
+    ENCODERS,
     FILES,
     IMAGE_ENCODER,
     TEXT_ENCODER,
@@ -287,8 +288,9 @@ def in_place_of_the_root(root: Path, *overrides: str) -> Path:
 @pytest.mark.slow
 def test_the_card_has_the_figures_of_random_weights(tmp_path: Path) -> None:
     root = in_place_of_the_root(tmp_path)
-    for stage in ("scan", "download", "preprocess"):
-        _run_stage(root, stage)
+    weights = [("weights", encoder) for encoder in ENCODERS]
+    for stage, *arguments in (("scan",), ("download",), *weights, ("packing",), ("preprocess",)):
+        _run_stage(root, stage, *arguments)
     expected = [value for *_, value in figures(random_metrics(root))]
     assert shipped_card()[1] == pytest.approx(expected, abs=0.005)  # another processor rounds otherwise
 
