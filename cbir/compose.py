@@ -30,10 +30,9 @@ from cbir.core.params import (
     first_line,
     in_one_line,
     leaf_keys,
-    nearest,
     nearest_key,
 )
-from cbir.core.text import listed
+from cbir.core.text import listed, nearest
 from cbir.encoders.demo import is_demo
 from cbir.schema import Params, checked
 

@@ -6,7 +6,7 @@ q : a text query.  like : the image_id of a gallery-image query.  with : further
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cbir.core.params import nearest
+from cbir.core.text import nearest
 
 DEFAULT_K, MAX_K = 20, 100
 MAX_SIDE_BY_SIDE = 4  # encoders; more columns are too narrow

@@ -7,7 +7,7 @@ from typing import Final
 
 from cbir.core.errors import ConfigError, DataError
 from cbir.core.files import read_json, write_json
-from cbir.core.params import PARAMS_FILE, nearest, read_yaml
+from cbir.core.text import nearest
 
 TASKS: Final = ("cbir", "tbir")  # image query -> similar images, text query -> images
 SEARCHES: Final = ("index", "exact")
@@ -27,8 +27,14 @@ def check_encoder_name(name: object) -> None:
         )
 
 
-def encoder_argument(arguments: Sequence[str], params: Path = PARAMS_FILE) -> str:
+def encoder_argument(arguments: Sequence[str], params: Path | None = None) -> str:
     """Return the encoder named on a stage's command line.  Raises ConfigError unless params.yaml has it."""
+    from cbir.core.params import (
+        PARAMS_FILE,
+        read_yaml,
+    )  # imports OmegaConf, which the help of all commands does without
+
+    params = params or PARAMS_FILE
     names = read_yaml(params).get("encoders") or {}
     if len(arguments) != 2:
         raise ConfigError(f"expected the name of an encoder, found {' '.join(arguments[1:]) or 'none'}")

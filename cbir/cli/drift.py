@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from cbir.artifacts.names import check_encoder, read_encoder_names
 from cbir.artifacts.paths import DataPaths
 from cbir.core.errors import ConfigError
 
@@ -22,7 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Embed a sample again in several ways, and print the differences as they are measured."""
-    from cbir.artifacts.names import check_encoder, read_encoder_names
     from cbir.encoders.drift import FailedWay, measure_drift  # torch takes seconds
 
     if options.images < 1:

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from cbir.artifacts.names import check_encoder, read_encoder_names
 from cbir.artifacts.paths import DataPaths
 
 HELP = "write embeddings, ids and categories as NPY files, for notebooks"
@@ -31,7 +32,6 @@ def run(options: argparse.Namespace) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from cbir.artifacts.names import check_encoder, read_encoder_names
     from cbir.export.npy import export_npy
 
     encoders = read_encoder_names(DataPaths().encoders)

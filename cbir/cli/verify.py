@@ -2,6 +2,7 @@
 
 import argparse
 
+from cbir.artifacts.names import check_encoder, read_encoder_names
 from cbir.artifacts.paths import DataPaths
 from cbir.core.errors import DataError
 
@@ -17,7 +18,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Compare, and print the result.  Raises DataError where the vectors differ."""
-    from cbir.artifacts.names import check_encoder, read_encoder_names
     from cbir.core.params import load_params  # OmegaConf takes a while
     from cbir.datasets.params import DatasetParams, QueriesParams, QuerySource
     from cbir.datasets.readers import open_dataset

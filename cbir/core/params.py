@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cbir.core.errors import ConfigError
+from cbir.core.text import nearest
 
 PARAMS_FILE = Path("params.yaml")
 CONF_DIR = Path("conf")
@@ -96,15 +97,6 @@ def leaf_keys(schema: Any, prefix: str = "") -> list[str]:
             name, kind = f"{name}.{ANY_NAME}", get_args(kind)[1]
         keys += leaf_keys(kind, name + ".") if is_group(kind) else [name]
     return keys
-
-
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """A phrase that names the valid word nearest to `name`, or all of them (at most 20) when none is near."""
-    valid = sorted(valid)
-    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
-    if close:
-        return f"nearest: {close[0]}"
-    return f"expected one of {', '.join(valid[:20])}" + (f" and {len(valid) - 20} others" if len(valid) > 20 else "")
 
 
 def nearest_key(name: str, keys: Iterable[str], groups: Iterable[str] = ()) -> str:

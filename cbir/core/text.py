@@ -1,6 +1,7 @@
 """Text from data made safe to print: a file name may hold control codes of the terminal or change the writing direction."""
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 MAX_CHARACTERS = 200
@@ -27,3 +28,12 @@ def listed(words: Sequence[str], max_words: int | None = None) -> str:
     if max_words is not None and len(words) > max_words:
         words = [*words[: max_words - 1], f"{len(words) - max_words + 1} others"]
     return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """A phrase that names the valid word nearest to `name`, or all of them (at most 20) when none is near."""
+    valid = sorted(valid)
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
+    if close:
+        return f"nearest: {close[0]}"
+    return f"expected one of {', '.join(valid[:20])}" + (f" and {len(valid) - 20} others" if len(valid) > 20 else "")

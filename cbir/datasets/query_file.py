@@ -18,7 +18,7 @@ from cbir.artifacts.names import TASKS
 from cbir.artifacts.queries import Judgement
 from cbir.artifacts.trec import duplicate_judgement, read_qrels_lines
 from cbir.core.errors import DataError
-from cbir.core.params import nearest
+from cbir.core.text import nearest
 from cbir.core.text_files import decode_utf8, read_lines
 from cbir.datasets.base import SourceImage
 from cbir.fetching.archives import read_file

@@ -6,7 +6,6 @@ images is embedded in each way that this machine offers, and searched in the sto
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.vectors import Positions, Vectors, VectorSet, open_vectors, positions_of
 from cbir.core.errors import DataError
 from cbir.encoders.base import Encoder, EncoderCard, NotFiniteError
-from cbir.encoders.neighbours import TOP, neighbours_in, overlap, precision_at_top
+from cbir.encoders.neighbours import TOP, neighbours_in, overlap, precision_at_top, sample_ids
 from cbir.encoders.opening import load_encoder, not_exported
 from cbir.encoders.params import Family
 from cbir.encoders.runtime import Runtime, devices, offers
@@ -101,10 +100,10 @@ def measure_drift(data: Path, name: str, images: int, seed: int) -> Iterator[Dri
 
 
 def _sample_images(paths: DataPaths, name: str, gallery: VectorSet, images: int, seed: int) -> ImageSample:
-    """Sample query images, or gallery images when there are none: those whose hash with the seed is smallest."""
+    """Sample query images, or gallery images when there are none."""
     kind = "queries" if read_columns(paths.images("queries"), ["image_id"]).num_rows else "gallery"
     all_ids = read_columns(paths.images(kind), ["image_id"])["image_id"].to_pylist()
-    sampled = set(sorted(all_ids, key=lambda image_id: sha256(f"{seed}/{image_id}".encode()).digest())[:images])
+    sampled = set(sample_ids(all_ids, images, seed))
     ids: list[str] = []
     packed: list[bytes] = []
     labels: list[str | None] = []

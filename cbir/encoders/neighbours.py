@@ -1,4 +1,7 @@
-"""The nearest gallery images of a sample, to see what a change of vectors changes in the results."""
+"""A sample of the images, and their nearest gallery images: what a change of vectors changes in the results."""
+
+from collections.abc import Iterable
+from hashlib import sha256
 
 import numpy as np
 import numpy.typing as npt
@@ -7,6 +10,11 @@ from cbir.artifacts.vectors import Positions, Vectors, VectorSet
 from cbir.index.exact import exact_search, without_self
 
 TOP = 10
+
+
+def sample_ids(ids: Iterable[str], count: int, seed: int) -> list[str]:
+    """Sample at most `count` ids, those whose hash with the seed is smallest: their order has no influence."""
+    return sorted(ids, key=lambda name: sha256(f"{seed}/{name}".encode()).digest())[:count]
 
 
 def neighbours_in(gallery: VectorSet, vectors: Vectors, queries: Positions) -> Positions:

@@ -20,8 +20,9 @@ from cbir.core.params import first_line
 from cbir.encoders.base import file_sha256
 from cbir.encoders.checkpoints import State
 from cbir.encoders.hub import PRETRAINED, ModelFolder
+from cbir.encoders.options import is_random
 from cbir.encoders.params import EncoderParams
-from cbir.encoders.weight_files import fetched_file, is_random, load_file_weights, one_line_weights_errors, seeded
+from cbir.encoders.weight_files import fetched_file, load_file_weights, one_line_weights_errors, seeded
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"

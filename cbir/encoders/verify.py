@@ -7,7 +7,6 @@ turn, to tell which one is the cause.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from hashlib import sha256
 from itertools import product
 
 import numpy as np
@@ -22,7 +21,7 @@ from cbir.artifacts.verification import Agreement, Verification
 from cbir.datasets.base import Dataset
 from cbir.datasets.decoding import decode
 from cbir.encoders.base import EncoderCard
-from cbir.encoders.neighbours import TOP, neighbours_in, overlap, precision_at_top
+from cbir.encoders.neighbours import TOP, neighbours_in, overlap, precision_at_top, sample_ids
 from cbir.encoders.opening import load_encoder, not_exported
 from cbir.encoders.params import EncoderParams, Precision
 from cbir.encoders.preprocessing import Preprocessing, decode_packed
@@ -51,7 +50,7 @@ def verify(
         return Verification(None)
     card, bound = EncoderCard.read(folder), BOUNDS[params.precision]
     gallery = open_vectors(data.embeddings(name), name, "gallery")
-    ids = _sample(gallery.ids.to_pylist(), seed)
+    ids = sample_ids(gallery.ids.to_pylist(), SAMPLE, seed)
     originals = _original_images(dataset, ids, max_pixels)
     ids = list(originals)
     stored = gallery.rows(ids, f"{name} gallery")
@@ -65,11 +64,6 @@ def verify(
     return Verification(
         reference.library, images, _verify_texts(data, name, params, reference, seed, bound), overlapping, change
     )
-
-
-def _sample(ids: Sequence[str], seed: int) -> list[str]:
-    """Those whose hash with the seed is smallest: the choice does not depend on the order."""
-    return sorted(ids, key=lambda name: sha256(f"{seed}/{name}".encode()).digest())[:SAMPLE]
 
 
 def _original_images(dataset: Dataset, ids: Sequence[str], max_pixels: int) -> dict[str, Image.Image]:
@@ -207,7 +201,7 @@ def _verify_texts(
     texts = {row["query_id"]: row["text"] for row in queries.to_pylist() if row["text"] is not None}
     if not texts:
         return None
-    ids = _sample(list(texts), seed)
+    ids = sample_ids(texts, SAMPLE, seed)
     stored = open_vectors(data.embeddings(name), name, "texts").rows(ids, f"{name} texts")
     sampled = [texts[query_id] for query_id in ids]
     agreement = Agreement(len(ids), _least_cosine(stored, _embed_texts(reference, sampled)), bound)

@@ -18,13 +18,12 @@ from safetensors.torch import save_file
 
 from cbir.core.errors import ConfigError, FetchError, WeightsError
 from cbir.core.files import replacing
-from cbir.core.params import first_line, nearest
+from cbir.core.params import first_line
+from cbir.core.text import nearest
 from cbir.encoders.base import file_sha256
 from cbir.encoders.checkpoints import Convert, load_checkpoint
 from cbir.encoders.demo import demo_file, is_demo
-from cbir.encoders.options import has_no_tag
-from cbir.encoders.options import is_random as is_random
-from cbir.encoders.options import refuse_options as refuse_options
+from cbir.encoders.options import has_no_tag, is_random
 from cbir.encoders.params import EncoderParams
 from cbir.fetching.fetch import fetch
 

@@ -18,6 +18,7 @@ from cbir.artifacts.names import TASKS
 from cbir.artifacts.vectors import MISSING, positions_of
 from cbir.core.errors import DataError
 from cbir.evaluation.letters import letters_of
+from cbir.evaluation.metrics import headline_k
 from cbir.evaluation.statistics import (
     LEVEL,
     MIN_CLASSES,
@@ -29,7 +30,6 @@ from cbir.evaluation.statistics import (
     p_values_of_differences,
 )
 
-_K = 10  # of precision@k: the k nearest to this one
 _FLIPS: Final = 20_000
 _FLIPS_PER_PAIR: Final = 40  # with fewer, no p could be small enough after the correction
 
@@ -171,7 +171,7 @@ def _metrics(columns: Sequence[str]) -> Iterator[str]:
     """The compared metrics among the columns; the first decides."""
     ks = [int(name.partition("@")[2]) for name in columns if name.startswith("precision@")]
     if ks:
-        yield f"precision@{min(ks, key=lambda k: (abs(k - _K), k))}"
+        yield f"precision@{headline_k(ks)}"
     if "map_at_r" in columns:
         yield "map_at_r"
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from cbir.artifacts.evaluations import is_identity
 from cbir.artifacts.vectors import positions_of
 from cbir.core.errors import ConfigError, DataError
-from cbir.core.params import nearest
+from cbir.core.text import nearest
 from cbir.evaluation.classes import class_means
 from cbir.evaluation.statistics import (
     LEVEL,

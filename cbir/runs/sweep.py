@@ -25,7 +25,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cbir.compose import check_overrides, composed, explain, parse_overrides, register_schema
 from cbir.core.errors import ConfigError, DataError
-from cbir.core.params import CONF_DIR, nearest
+from cbir.core.params import CONF_DIR
+from cbir.core.text import nearest
 from cbir.datasets.local_state import images_state, local_state
 from cbir.datasets.prompt_sets import user_files
 from cbir.fetching.addresses import local_path

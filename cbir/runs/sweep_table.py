@@ -15,7 +15,7 @@ from cbir.artifacts.metrics import evaluated
 from cbir.artifacts.names import MODALITIES, TASKS
 from cbir.core import markdown
 from cbir.core.errors import ConfigError
-from cbir.core.params import nearest
+from cbir.core.text import nearest
 from cbir.report.facts import Estimate
 from cbir.runs.experiments import Results
 from cbir.runs.sweep import Outcome, readable, varying

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cbir.artifacts.names import check_encoder
 from cbir.core.errors import ConfigError
 from cbir.datasets.base import IMAGE_SUFFIXES
 
@@ -75,8 +76,6 @@ def parse_query(
     Raises ConfigError for an unknown encoder or two different ones, and for words that must be the path of an image and are
     not.
     """
-    from cbir.artifacts.names import check_encoder  # imports OmegaConf, which the help of all commands does without
-
     words, parts = list(options.words), list(options.parts or [])
     encoder = options.encoder
     if encoder is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import open_clip
+import pytest
 import torch
 from PIL import Image
 from tokenizers import Tokenizer
@@ -17,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from cbir.artifacts.images import PackedImage
 from cbir.artifacts.vectors import Vectors, read_parts
+from cbir.core.errors import CbirError
 from cbir.drawing.draw import sample
 from cbir.encoders.demo import DEMO_MOBILENET_PX
 from cbir.encoders.params import EncoderParams, Family
@@ -41,6 +43,16 @@ def mobilenet_params(**changes: Any) -> EncoderParams:
 def clip_params(architecture: str, **changes: Any) -> EncoderParams:
     """A CLIP with random weights, except for the changes."""
     return mobilenet_params(family=Family.open_clip, architecture=architecture, **changes)
+
+
+def refused(kind: type[CbirError], params: EncoderParams, out: Path) -> str:
+    """The message with which fetch_encoder refuses: one line, and no encoder is left."""
+    with pytest.raises(kind) as caught:
+        fetch_encoder("it", params, out)
+    assert type(caught.value) is kind
+    assert "\n" not in str(caught.value)
+    assert not (out / "encoder.json").exists()
+    return str(caught.value)
 
 
 def demo_params(name: str) -> EncoderParams:

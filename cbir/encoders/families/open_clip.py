@@ -20,22 +20,22 @@ from transformers import AutoConfig
 
 from cbir.core.errors import ConfigError, FetchError, WeightsError
 from cbir.core.files import write_json
-from cbir.core.params import first_line, nearest
+from cbir.core.params import first_line
+from cbir.core.text import nearest
 from cbir.encoders import pretrained_tokenizers
 from cbir.encoders.base import EncoderCard, check_weights, file_sha256, hash_settings
 from cbir.encoders.checkpoints import State
 from cbir.encoders.hub import PRETRAINED, model_folder
 from cbir.encoders.layers import ChannelsFirst, Modules, Normalise, UnitRows
 from cbir.encoders.open_clip_tokenizers import OpenClipTokenizer
+from cbir.encoders.options import is_random, refuse_options
 from cbir.encoders.params import EncoderParams
 from cbir.encoders.preprocessing import Preprocessing
 from cbir.encoders.weight_files import (
     fetch_from_hub,
     fetched_file,
-    is_random,
     load_file_weights,
     one_line_weights_errors,
-    refuse_options,
     save_state,
     seeded,
     tag_of_file,
@@ -65,7 +65,7 @@ class _Architecture(NamedTuple):
 
 def fetch_weights(group: str, params: EncoderParams, out: Path) -> EncoderCard:
     """Write open_clip's configuration, weights and tokenizer (see `cbir.encoders.families.FamilyModule`)."""
-    with _quiet_loggers():
+    with quiet_loggers():
         return _fetch_weights(group, params, out)
 
 
@@ -254,7 +254,7 @@ def _save_tokenizer(group: str, model_cfg: Mapping[str, Any], folder: Path | Non
 
 
 @contextlib.contextmanager
-def _quiet_loggers() -> Iterator[None]:
+def quiet_loggers() -> Iterator[None]:
     """Silence two loggers: open_clip warns that a model without weights is random, the hub's client logs each retry."""
     loggers = [logging.getLogger(), logging.getLogger("huggingface_hub")]
     levels = [logger.level for logger in loggers]
@@ -274,7 +274,7 @@ def build_modules(folder: Path) -> Modules:
     """Build both towers and the tokenizer (see `cbir.encoders.families.FamilyModule`)."""
     card = EncoderCard.read(folder)
     check_weights(folder / WEIGHTS, card)
-    with _quiet_loggers():
+    with quiet_loggers():
         model = _build(folder)
     # `assign`: the file's memory pages become the parameters, where a copy would double the memory
     model.load_state_dict(load_file(folder / WEIGHTS), assign=True)

@@ -19,19 +19,19 @@ from timm.data.config import resolve_model_data_config
 from timm.models import get_arch_pretrained_cfgs
 
 from cbir.core.errors import ConfigError
-from cbir.core.params import first_line, nearest
+from cbir.core.params import first_line
+from cbir.core.text import nearest
 from cbir.encoders.base import EncoderCard, check_weights
 from cbir.encoders.checkpoints import State
 from cbir.encoders.layers import ChannelsFirst, Modules, Normalise, UnitRows, check_image_tower
+from cbir.encoders.options import is_random, refuse_options
 from cbir.encoders.params import EncoderParams, Pooling
 from cbir.encoders.preprocessing import Preprocessing
 from cbir.encoders.weight_files import (
     fetch_from_hub,
     fetched_file,
-    is_random,
     known_tag,
     load_file_weights,
-    refuse_options,
     save_state,
     seeded,
     tag_of_file,

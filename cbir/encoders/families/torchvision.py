@@ -19,19 +19,18 @@ from safetensors.torch import load_file
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from cbir.core.errors import ConfigError
-from cbir.core.params import nearest
+from cbir.core.text import nearest
 from cbir.encoders.base import EncoderCard, check_weights
 from cbir.encoders.checkpoints import State
 from cbir.encoders.demo import DEMO_MOBILENET_PX, is_demo
 from cbir.encoders.layers import ChannelsFirst, Modules, Normalise, UnitRows, check_image_tower
+from cbir.encoders.options import is_random, refuse_options
 from cbir.encoders.params import EncoderParams
 from cbir.encoders.preprocessing import Preprocessing
 from cbir.encoders.weight_files import (
     fetched_file,
-    is_random,
     known_tag,
     load_file_weights,
-    refuse_options,
     save_state,
     seeded,
     tag_of_file,

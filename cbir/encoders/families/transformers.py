@@ -13,17 +13,18 @@ import torch
 from transformers import AutoModel
 
 from cbir.core.errors import ConfigError
-from cbir.core.params import first_line, nearest
+from cbir.core.params import first_line
+from cbir.core.text import nearest
 from cbir.encoders import image_processors, pretrained_models, pretrained_tokenizers
 from cbir.encoders.base import EncoderCard, check_weights, file_sha256, hash_settings
 from cbir.encoders.hub import PRETRAINED, model_folder
 from cbir.encoders.layers import ChannelsFirst, Modules, Normalise, UnitRows, check_image_tower
+from cbir.encoders.options import is_random, refuse_options
 from cbir.encoders.params import EncoderParams, Pooling
 from cbir.encoders.preprocessing import Pixels, Preprocessing
 from cbir.encoders.pretrained_models import CONFIG, WEIGHTS, load_model, quiet, read_config
 from cbir.encoders.pretrained_tokenizers import PretrainedTokenizer
 from cbir.encoders.tokens import PROBES
-from cbir.encoders.weight_files import is_random, refuse_options
 
 Settings = Mapping[str, str | int | bool]
 

@@ -1,6 +1,5 @@
 """open_clip's models as its README runs them: https://github.com/mlfoundations/open_clip#usage."""
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import open_clip
 from safetensors.torch import load_file
 
+from cbir.encoders.families.open_clip import CONFIG, WEIGHTS, quiet_loggers
 from cbir.encoders.hub import PRETRAINED
 from cbir.encoders.params import EncoderParams
 from cbir.encoders.references import Reference
@@ -16,7 +16,7 @@ from cbir.encoders.references import Reference
 def load(folder: Path, params: EncoderParams) -> Reference:
     """Load model, transforms and tokenizer."""
     name = params.architecture
-    if (folder / "open_clip_config.json").is_file() and params.weights == PRETRAINED:
+    if (folder / CONFIG).is_file() and params.weights == PRETRAINED:
         name = f"local-dir:{folder.resolve()}"  # the folder of a model with settings of its own, as it was fetched
     elif name.endswith(".json"):
         open_clip.add_model_config(Path(name))
@@ -28,19 +28,18 @@ def load(folder: Path, params: EncoderParams) -> Reference:
 
 
 def _build(folder: Path, name: str, settings: dict[str, Any], quick_gelu: bool, alternatives: bool) -> Reference:
-    logging.disable(logging.WARNING)  # open_clip warns that a model without weights is random
-    model, _, prepare = open_clip.create_model_and_transforms(
-        name,
-        load_weights=False,
-        pretrained_text=False,
-        quick_gelu=quick_gelu,
-        image_mean=settings.get("mean"),
-        image_std=settings.get("std"),
-        image_interpolation=settings.get("interpolation"),
-        image_resize_mode=settings.get("resize_mode"),
-    )
-    logging.disable(logging.NOTSET)
-    model.load_state_dict(load_file(folder / "open_clip_model.safetensors"))
+    with quiet_loggers():
+        model, _, prepare = open_clip.create_model_and_transforms(
+            name,
+            load_weights=False,
+            pretrained_text=False,
+            quick_gelu=quick_gelu,
+            image_mean=settings.get("mean"),
+            image_std=settings.get("std"),
+            image_interpolation=settings.get("interpolation"),
+            image_resize_mode=settings.get("resize_mode"),
+        )
+    model.load_state_dict(load_file(folder / WEIGHTS))
     model.eval()
     tokenizer = open_clip.get_tokenizer(_tokenizer_source(folder, name))
 

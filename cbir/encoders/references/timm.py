@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from timm.data.config import resolve_model_data_config
 from timm.data.transforms_factory import create_transform
 
+from cbir.encoders.families.timm import WEIGHTS
 from cbir.encoders.params import EncoderParams, Pooling
 from cbir.encoders.references import Reference
 
@@ -29,7 +30,7 @@ def _build(folder: Path, name: str, params: EncoderParams, pooling: Pooling, alt
     model: Any = timm.create_model(name, pretrained=False, num_classes=0, **size)
     if pooling is not Pooling.default:
         model.reset_classifier(0, pooling.value)  # as `global_pool` of create_model, but the trained norm layer stays
-    model.load_state_dict(load_file(folder / "model.safetensors"))
+    model.load_state_dict(load_file(folder / WEIGHTS))
     model.eval()
     resolve: Any = resolve_model_data_config
     config = resolve(model, args={"img_size": params.image_px})

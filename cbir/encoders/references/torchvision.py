@@ -7,6 +7,7 @@ import torch
 import torchvision
 from safetensors.torch import load_file
 
+from cbir.encoders.families.torchvision import WEIGHTS
 from cbir.encoders.params import EncoderParams
 from cbir.encoders.references import Reference
 
@@ -20,7 +21,7 @@ def load(folder: Path, params: EncoderParams) -> Reference:
     size = {} if params.image_px is None else {"crop_size": params.image_px, "resize_size": params.image_px}
     transforms = settings.transforms(**size)
     model = torchvision.models.get_model(params.architecture, weights=None)
-    model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+    model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
     model.eval()
     read: list[torch.Tensor] = []
     if hasattr(model, "transform_input"):  # of GoogLeNet and Inception, for the normalisation of their trained weights

@@ -13,7 +13,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from cbir.core.errors import CbirError, ConfigError, FetchError, WeightsError
+from cbir.core.errors import ConfigError, FetchError, WeightsError
 from cbir.encoders.base import EncoderCard, file_sha256
 from cbir.encoders.exporting import export_towers
 from cbir.encoders.opening import load_encoder
@@ -21,7 +21,7 @@ from cbir.encoders.params import EncoderParams, Family
 from cbir.encoders.runtime import Runtime
 from cbir.encoders.weights import fetch_encoder
 from tests.encoders.families.test_transformers import ALIKE, TEXTS, cosines, embedded, photographs
-from tests.support.encoders import TINY, WORDS, save_tokenizer
+from tests.support.encoders import TINY, WORDS, refused, save_tokenizer
 
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
 PREPROCESS = {"mean": [0.5] * 3, "std": [0.25] * 3, "interpolation": "bilinear", "resize_mode": "squash"}
@@ -31,14 +31,6 @@ def params_of(folder: Path | str, **changes: Any) -> EncoderParams:
     return EncoderParams(
         **{"family": Family.open_clip, "architecture": str(folder), "weights": "pretrained", **changes}
     )
-
-
-def refused(kind: type[CbirError], params: EncoderParams, out: Path) -> str:
-    with pytest.raises(kind) as caught:
-        fetch_encoder("it", params, out)
-    assert type(caught.value) is kind
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def save_folder(folder: Path, model_cfg: dict[str, Any], preprocess_cfg: dict[str, Any]) -> Path:

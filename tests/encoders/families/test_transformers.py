@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 from cbir.artifacts.vectors import Vectors
-from cbir.core.errors import CbirError, ConfigError, FetchError, WeightsError
+from cbir.core.errors import ConfigError, FetchError, WeightsError
 from cbir.encoders.base import Encoder, EncoderCard, file_sha256
 from cbir.encoders.exporting import export_towers
 from cbir.encoders.image_processors import load_image_processor, preprocessing_of
@@ -29,6 +29,7 @@ from cbir.encoders.params import EncoderParams, Family, Pooling
 from cbir.encoders.runtime import Runtime
 from cbir.encoders.weights import fetch_encoder
 from tests.support import pretrained
+from tests.support.encoders import refused
 from tests.support.imports import ROOT
 from tests.support.pretrained import PATCH, PX
 
@@ -53,16 +54,6 @@ def params_of(folder: Path | str, **changes: Any) -> EncoderParams:
     return EncoderParams(
         **{"family": Family.transformers, "architecture": str(folder), "weights": "pretrained", **changes}
     )
-
-
-def refused(kind: type[CbirError], params: EncoderParams, out: Path) -> str:
-    """The message with which fetch_encoder refuses: one line, and no encoder is left."""
-    with pytest.raises(kind) as caught:
-        fetch_encoder("it", params, out)
-    assert type(caught.value) is kind
-    assert "\n" not in str(caught.value)
-    assert not (out / "encoder.json").exists()
-    return str(caught.value)
 
 
 @cache
