@@ -55,6 +55,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
         own = {
             "tiny": {"architecture": str(root / "tiny.json"), "weights": str(root / "tiny.pth")},
+            "folder": {"architecture": "data/weights/tiny", "weights": "pretrained"},
             "resnet": {"family": "torchvision", "architecture": "resnet18", "image_px": 64},
             "convnext": {"family": "torchvision", "architecture": "convnext_tiny", "image_px": 64},
             "vit": {"family": "timm", "architecture": "vit_tiny_patch16_224", "image_px": 64},
@@ -102,7 +103,7 @@ def replant(name: str, change: Callable[[Path], object]) -> Verification:
 def with_tokenizer(monkeypatch: pytest.MonkeyPatch, name: str, method: str, replacement: Any) -> Verification:
     """Embed with another method of TextTokenizer, and compare; afterwards everything is as it was."""
     monkeypatch.setattr(TextTokenizer, method, replacement)
-    monkeypatch.setenv("CBIR_CACHE", f"cache of {method}")
+    monkeypatch.setenv("CBIR_CACHE", str(Path(f"cache of {method}").absolute()))
     try:
         embed.main(name)
         return verified(name)
@@ -133,11 +134,12 @@ LIBRARIES = {
     "gap": "timm",
     "clip_demo": "open_clip",
     "tiny": "open_clip",
+    "folder": "open_clip",
     "siglip": "transformers",
     "clip_hf": "transformers",
     "dinov2": "transformers",
 }
-READ_TEXT = {"clip_demo", "tiny", "siglip", "clip_hf"}
+READ_TEXT = {"clip_demo", "tiny", "folder", "siglip", "clip_hf"}
 
 
 @pytest.mark.parametrize("name", LIBRARIES)
@@ -266,8 +268,9 @@ def test_other_padding_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     def padded(tokenizer: TextTokenizer, texts: Any) -> Any:
         tokens = call(tokenizer, texts)
+        unused = min({*range(tokens.max())} - {*tokens.flat})
         for row in tokens:
-            row[np.flatnonzero(row != row[-1])[-1] + 1 :] = 7
+            row[np.flatnonzero(row != row[-1])[-1] + 1 :] = unused
         return tokens
 
     verification = with_tokenizer(monkeypatch, "siglip", "__call__", padded)

@@ -18,7 +18,7 @@ from timm.data import create_transform
 from timm.data.config import resolve_model_data_config
 from timm.models import get_arch_pretrained_cfgs
 
-from cbir.core.errors import CbirError, ConfigError, FetchError, WeightsError
+from cbir.core.errors import ConfigError, FetchError, WeightsError
 from cbir.encoders.base import Encoder, EncoderCard
 from cbir.encoders.exporting import export_towers
 from cbir.encoders.families.timm import preprocessing_of
@@ -28,6 +28,7 @@ from cbir.encoders.runtime import Runtime
 from cbir.encoders.weights import fetch_encoder
 from tests.encoders.golden import FOLDER as GOLDEN
 from tests.encoders.test_weights import Hub
+from tests.support.encoders import refused
 from tests.support.imports import ROOT
 
 TAG = "r160_in1k"
@@ -61,14 +62,6 @@ def inputs(encoder: Encoder) -> torch.Tensor:
 def assert_same(encoder: Encoder, rows: torch.Tensor) -> None:
     expected = torch.nn.functional.normalize(rows)
     np.testing.assert_allclose(encoder.embed_images(pixels(encoder)), expected, rtol=0, atol=1e-5)
-
-
-def refused(kind: type[CbirError], wrong: EncoderParams, out: Path) -> str:
-    with pytest.raises(kind) as caught:
-        fetch_encoder("it", wrong, out)
-    assert "\n" not in str(caught.value)
-    assert not (out / "encoder.json").exists()
-    return str(caught.value)
 
 
 # ---- vectors
