@@ -1,6 +1,7 @@
 """Vectors made elsewhere in the whole pipeline: the vectors that `cbir export npy` wrote, as an encoder of the same run."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -191,7 +192,8 @@ def test_torch_is_not_imported_for_vectors_made_elsewhere(both: Path) -> None:
         f"weights.main({ELSEWHERE!r}); embed.main({ELSEWHERE!r}); "
         "print(sorted({'torch', 'torchvision', 'open_clip', 'openvino'} & set(sys.modules)))"
     )
-    ended = subprocess.run([sys.executable, "-c", code], cwd=both, capture_output=True, text=True, check=True)
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run([sys.executable, "-c", code], cwd=both, env=env, capture_output=True, text=True, check=True)
     assert ended.stdout.splitlines()[-1] == "[]"
 
 

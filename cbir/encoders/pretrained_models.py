@@ -22,11 +22,18 @@ from cbir.encoders.checkpoints import State
 from cbir.encoders.hub import PRETRAINED, ModelFolder
 from cbir.encoders.options import is_random
 from cbir.encoders.params import EncoderParams
-from cbir.encoders.weight_files import fetched_file, load_file_weights, one_line_weights_errors, seeded
+from cbir.encoders.weight_files import fetched_file, load_file_weights, one_line_weights_errors, python_command, seeded
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 FILES = (WEIGHTS, "model.safetensors.index.json", "model-*-of-*.safetensors")
+PICKLES = "pytorch_model*.bin"
+# run by the user: torch.load reads tensors only
+_CONVERT = (
+    "import glob, sys, torch, safetensors.torch as s; w = {}; "
+    '[w.update(torch.load(p, "cpu", weights_only=True)) for p in glob.glob(sys.argv[1])]; '
+    "s.save_file({k: v.clone().contiguous() for k, v in w.items()}, sys.argv[2])"
+)
 # what an encoder can do without: the scale of a loss, and a layer behind the class token
 _POOLER = "pooler."
 _OPTIONAL = ("logit_", _POOLER)
@@ -142,14 +149,10 @@ def _remedy(group: str, name: str, source: ModelFolder) -> str:
     """What to run when there is no safetensors file."""
     if source.pinned:
         return f"run `hf download {source.pinned.partition('@')[0]} --local-dir FOLDER`, then set {group}.architecture=FOLDER"
-    if not [*source.path.glob("pytorch_model*.bin")]:
+    if not [*source.path.glob(PICKLES)]:
         return f"name a file: {group}.weights=/path"
-    code = (
-        "import glob, torch, safetensors.torch as s; w = {}; "
-        f"[w.update(torch.load(p, 'cpu', weights_only=True)) for p in glob.glob('{source.path}/pytorch_model*.bin')]; "
-        f"s.save_file({{k: v.clone().contiguous() for k, v in w.items()}}, '{source.path}/{WEIGHTS}')"
-    )
-    return f'its pytorch_model.bin is converted by `python -c "{code}"`'
+    command = python_command(_CONVERT, source.path / PICKLES, source.path / WEIGHTS)
+    return f"its pytorch_model.bin is converted by `{command}`"
 
 
 def _check_report(group: str, params: EncoderParams, report: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ import json
 import logging
 import pickle
 import shlex
+import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -145,7 +146,7 @@ def load_file_weights(
 # run by the user, who trusts the file: torch.jit.load compiles the code in it
 _CONVERT = (
     "import sys, torch, safetensors.torch as s; s.save_file({n: t.clone() for n, t in "
-    "torch.jit.load(sys.argv[1], 'cpu').state_dict().items()}, sys.argv[2])"
+    'torch.jit.load(sys.argv[1], "cpu").state_dict().items()}, sys.argv[2])'
 )
 
 
@@ -157,11 +158,15 @@ def _refuse_torchscript(weights: str, path: Path) -> None:
         names = archive.namelist()
     if any(name.endswith("/constants.pkl") for name in names):
         archive_path = Path(urlsplit(weights).path)
-        files = shlex.join([str(archive_path), str(archive_path.with_suffix(".safetensors"))])
+        command = python_command(_CONVERT, archive_path, archive_path.with_suffix(".safetensors"))
         raise WeightsError(
-            "it is a TorchScript archive, which holds code; if you trust it, convert it and give the new file: "
-            f'python -c "{_CONVERT}" {files}'
+            f"it is a TorchScript archive, which holds code; if you trust it, convert it and give the new file: {command}"
         )
+
+
+def python_command(code: str, *arguments: Any) -> str:
+    """A line for the shell that runs the code with this Python, whichever environment is active; quote with " in the code."""
+    return shlex.join([sys.executable, "-c", code, *map(str, arguments)])
 
 
 @contextlib.contextmanager
