@@ -130,12 +130,12 @@ def plain_loop(name: str, folder: Path) -> Callable[[list[bytes]], None]:
 
 
 def limit(encoder: Encoder, batch: int, bodies: list[bytes]) -> Callable[[], None]:
-    """(b): the forward pass on prepared pixels, in as many threads as the pipeline has workers."""
+    """(b): the forward pass on prepared pixels, in as many threads as the pipeline has."""
     prepare = encoder.card.preprocessing.prepare_packed
     batches = [np.stack([prepare(body) for body in bodies[at : at + batch]]) for at in range(0, len(bodies), batch)]
 
     def run() -> None:
-        with ThreadPoolExecutor(encoder.runtime.workers) as pool:
+        with ThreadPoolExecutor(encoder.runtime.callers) as pool:
             list(pool.map(encoder.embed_images, batches))
 
     return run

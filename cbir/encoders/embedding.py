@@ -1,7 +1,8 @@
 """Embed shards of images, and texts, into parts of vectors with their ids and a passport."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -18,8 +19,10 @@ from cbir.artifacts.vectors import Vectors, write_part, write_passport
 from cbir.core.errors import DataError
 from cbir.core.files import add_ids, fresh_folder, hash_ids
 from cbir.core.parallel import ordered_map
-from cbir.core.progress import progress
+from cbir.core.progress import Progress, progress
 from cbir.encoders.base import Encoder, NotFiniteError
+from cbir.encoders.preparing import BATCHES, Preparation, Started
+from cbir.encoders.preprocessing import Pixels
 from cbir.encoders.runtime import return_freed_memory
 from cbir.encoders.vector_cache import VectorCache
 
@@ -46,7 +49,6 @@ class StepSeconds:
 
     decode: float = 0.0
     infer: float = 0.0
-    write: float = 0.0
 
     def __str__(self) -> str:
         total = sum(self.__dict__.values()) or 1.0
@@ -100,8 +102,9 @@ def embed_shards(
 ) -> EmbeddedRows:
     """Embed the images of the shards in `shards` into parts of the same names in `out`.
 
-    Each of the encoder's workers takes a batch from packed bytes to vectors.  A batch never spans two shards, so a shard's
-    vectors depend on nothing but the shard.  Finished shards are written to the cache; later runs read them from there.
+    On a CPU each of the encoder's workers takes a batch from packed bytes to vectors; on a GPU they prepare the next few
+    batches together.  A batch never spans two shards, so a shard's vectors depend on nothing but the shard.  Finished shards
+    are written to the cache; later runs read them from there.
     title : for the progress display.  Raises DataError when there are no images, unless `allow_empty`.
     """
     fresh_folder(out)
@@ -109,33 +112,43 @@ def embed_shards(
     if total == 0 and not allow_empty:
         raise DataError(f"{shards}: expected shards with images, found none; run `dvc repro preprocess`")
     ids_hash, content_hash, count = sha256(), sha256(), 0
-    seconds, workers = StepSeconds(), encoder.runtime.workers
-    with ThreadPoolExecutor(workers) as pool, progress(total, title, "images") as bar:
-        bar.detail = seconds
-        batches = _read_batches(shards, batch_images, cache)
-        for embedded in ordered_map(pool, partial(_embed_batch, encoder), batches, ahead=2 * workers):
-            shard = embedded.batch.shard
-            seconds.decode += embedded.decode_s
-            seconds.infer += embedded.infer_s
-            if embedded.vectors is not None:
-                shard.embedded.append(embedded.vectors)
-                bar.advance(len(embedded.vectors))
-            if not embedded.batch.ends_shard:
-                continue
-            begun = perf_counter()
-            if shard.cached is None:
-                vectors = np.concatenate(shard.embedded)
-                cache.put(shard.cache_path, vectors)
-            else:
-                vectors = shard.cached
-                bar.skip(len(vectors))
-            write_part(out, shard.name, shard.ids, vectors)
-            return_freed_memory()
-            seconds.write += perf_counter() - begun
+    embed = _embed_by_workers if encoder.runtime.at_device is None else _embed_on_device
+    batches = embed(encoder, _read_batches(shards, batch_images, cache), min(batch_images, max(1, total)))
+    with closing(batches), ThreadPoolExecutor(1) as writer, progress(total, title, "images") as bar:
+        finished = _finished_shards(batches, bar)
+        for shard in ordered_map(writer, partial(_write_shard, out, cache), finished, ahead=2):
             add_ids(ids_hash, shard.ids)
             content_hash.update("".join(shard.digests).encode())
             count += len(shard.ids)
     return EmbeddedRows(count, ids_hash.hexdigest(), content_hash.hexdigest())
+
+
+def _finished_shards(batches: Iterable[_EmbeddedBatch], bar: Progress) -> Iterator[_Shard]:
+    """Collect the vectors of the batches; yield a shard when it has all of them."""
+    bar.detail = seconds = StepSeconds()
+    for embedded in batches:
+        shard = embedded.batch.shard
+        seconds.decode += embedded.decode_s
+        seconds.infer += embedded.infer_s
+        if embedded.vectors is not None:
+            shard.embedded.append(embedded.vectors)
+            bar.advance(len(embedded.vectors))
+        elif shard.cached is not None:
+            bar.skip(len(shard.cached))
+        if embedded.batch.ends_shard:
+            yield shard
+
+
+def _write_shard(out: Path, cache: VectorCache, shard: _Shard) -> _Shard:
+    """Write the vectors of a finished shard, while others are embedded."""
+    if shard.cached is None:
+        vectors = np.concatenate(shard.embedded)
+        cache.put(shard.cache_path, vectors)
+    else:
+        vectors = shard.cached
+    write_part(out, shard.name, shard.ids, vectors)
+    return_freed_memory()
+    return shard
 
 
 def _read_batches(shards: Path, batch_images: int, cache: VectorCache) -> Iterator[_Batch]:
@@ -152,18 +165,51 @@ def _read_batches(shards: Path, batch_images: int, cache: VectorCache) -> Iterat
             yield _Batch(shard, start, images, ends_shard=start + batch_images >= len(digests))
 
 
-def _embed_batch(encoder: Encoder, batch: _Batch) -> _EmbeddedBatch:
-    """Decode, prepare and embed the images of a batch, in a worker."""
-    if batch.images is None:
-        return _EmbeddedBatch(batch)
+def _embed_by_workers(encoder: Encoder, batches: Iterator[_Batch], _: int) -> Generator[_EmbeddedBatch]:
+    """Embed batches in order; each worker decodes, prepares and embeds the images of a batch."""
+
+    def embed(batch: _Batch) -> _EmbeddedBatch:
+        if batch.images is None:
+            return _EmbeddedBatch(batch)
+        begun = perf_counter()
+        pixels = np.stack([encoder.card.preprocessing.prepare_packed(image.as_py()) for image in batch.images])
+        return _embed_pixels(encoder, batch, pixels, perf_counter() - begun)
+
+    workers = encoder.runtime.workers
+    with ThreadPoolExecutor(workers) as pool:
+        yield from ordered_map(pool, embed, batches, ahead=2 * workers)
+
+
+def _embed_on_device(encoder: Encoder, batches: Iterator[_Batch], batch_images: int) -> Generator[_EmbeddedBatch]:
+    """Embed batches in order; processes prepare them, and a fixed number of threads brings them to the device."""
+    runtime = encoder.runtime
+    with (
+        Preparation(encoder.card.preprocessing, runtime.workers, batch_images) as preparation,
+        ThreadPoolExecutor(runtime.callers) as pool,
+    ):
+
+        def start(batch: _Batch) -> tuple[_Batch, Started | None]:
+            return batch, None if batch.images is None else preparation.start(batch.images.to_pylist())
+
+        def embed(item: tuple[_Batch, Started | None]) -> _EmbeddedBatch:
+            batch, started = item
+            if started is None:
+                return _EmbeddedBatch(batch)
+            pixels, decode_s = preparation.wait(started)
+            embedded = _embed_pixels(encoder, batch, pixels, decode_s)
+            preparation.release(started)
+            return embedded
+
+        yield from ordered_map(pool, embed, map(start, batches), ahead=BATCHES)
+
+
+def _embed_pixels(encoder: Encoder, batch: _Batch, pixels: Pixels, decode_s: float) -> _EmbeddedBatch:
     begun = perf_counter()
-    pixels = np.stack([encoder.card.preprocessing.prepare_packed(image.as_py()) for image in batch.images])
-    decoded = perf_counter()
     try:
         vectors = encoder.embed_images(pixels)
     except NotFiniteError as error:
         raise NotFiniteError(error.rows, batch.shard.ids[batch.start :], encoder.runtime.precision) from None
-    return _EmbeddedBatch(batch, vectors, decoded - begun, perf_counter() - decoded)
+    return _EmbeddedBatch(batch, vectors, decode_s, perf_counter() - begun)
 
 
 def embed_queries(
@@ -180,8 +226,8 @@ def embed_queries(
     Finished parts are written to the cache; later runs read them from there.
     """
     fresh_folder(out)
-    workers = encoder.runtime.workers
-    with ThreadPoolExecutor(workers) as pool, progress(len(texts), title, "texts") as bar:
+    callers = encoder.runtime.callers
+    with ThreadPoolExecutor(callers) as pool, progress(len(texts), title, "texts") as bar:
         for part, start in enumerate(range(0, len(texts), TEXTS_PER_PART)):
             rows = slice(start, start + TEXTS_PER_PART)
             part_texts = texts[rows]
@@ -192,7 +238,7 @@ def embed_queries(
             else:
                 embedded = []
                 batches = _text_batches(part_texts, batch_texts)
-                for batch_vectors in ordered_map(pool, encoder.embed_texts, batches, ahead=2 * workers):
+                for batch_vectors in ordered_map(pool, encoder.embed_texts, batches, ahead=2 * callers):
                     embedded.append(batch_vectors)
                     bar.advance(len(batch_vectors))
                 vectors = np.concatenate(embedded)

@@ -23,6 +23,8 @@ TOWERS = "towers"
 # on a CPU, batches of 8 are 1.3 times as fast as of 32 for MobileNet, slightly faster for CLIP, and need a quarter of the
 # memory (measured)
 _BATCH_IMAGES = {"cpu": 8, "cuda": 256, "mps": 256}
+# one batch in the forward pass, one being copied, one returned; an Apple GPU shares its memory with the CPU
+_AT_DEVICE = {"cpu": None, "cuda": 3, "mps": 1}
 
 
 def open_encoder(
@@ -40,7 +42,8 @@ def open_encoder(
     if backend_name == "openvino" and backend is Backend.auto and (reason := not_exported(folder)):
         backend_name, note = "torch", f" (openvino has no {reason})"
     # a number of threads for torch only: OpenVINO's vectors would change with the threads of a worker
-    runtime = Runtime(device, backend_name, precision.value, workers, threads if backend_name == "torch" else None)
+    torch_threads = threads if backend_name == "torch" else None
+    runtime = Runtime(device, backend_name, precision.value, workers, torch_threads, _AT_DEVICE[device])
     print(
         f"{folder.name}: {family.value} on {device} by {backend_name}{note}, {precision.value}, {workers} workers",
         flush=True,

@@ -24,7 +24,9 @@ _GPU_DRIVERS = ("/dev/nvidiactl", "/dev/nvgpu", "/dev/nvhost-gpu", "/dev/kfd", "
 class Runtime:
     """device : "cpu", "cuda" or "mps".  backend : "torch" or "openvino".  precision : "fp32", "fp16" or "bf16".
 
-    workers : how many threads call a tower at once.  threads : of the backend, for all workers together; None for one each.
+    workers : how many images are decoded and resized at once.  threads : of the backend, for all workers together; None for
+    one each.  at_device : how many batches a tower holds at once, which bounds the device's memory on a machine with any
+    number of cores; None where each worker calls the tower itself.
     """
 
     device: str = "cpu"
@@ -32,6 +34,12 @@ class Runtime:
     precision: str = "fp32"
     workers: int = 1
     threads: int | None = None
+    at_device: int | None = None
+
+    @property
+    def callers(self) -> int:
+        """How many threads call a tower at once."""
+        return self.workers if self.at_device is None else self.at_device
 
 
 def devices() -> list[str]:

@@ -1,9 +1,13 @@
-"""ordered_map: results in order, a bounded number of them, and exceptions that reach the caller."""
+"""ordered_map: results in order, a bounded number of them, and exceptions that reach the caller; processes that end."""
 
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -85,3 +89,38 @@ def test_an_exception_of_the_source_comes_through() -> None:
 
 def test_cores_are_those_this_process_may_use() -> None:
     assert cores() >= 1
+
+
+KILLED = """
+import gc, os, signal, sys, time
+from cbir.core.parallel import process_pool, small_process_pool
+
+pools = {"forked": lambda: process_pool(3), "small": lambda: small_process_pool(3, "gc", gc.freeze)}
+with pools[sys.argv[1]]() as pool:
+    for _ in range(3):
+        pool.submit(time.sleep, 0.2)
+    pool.submit(os.getpid).result()
+    print(*pool._processes, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("kind", ["forked", "small"])
+def test_processes_end_with_a_parent_that_is_killed(kind: str) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED, kind], stdout=subprocess.PIPE, text=True, timeout=300)
+    assert killed.returncode == -signal.SIGKILL
+    processes = killed.stdout.split()
+    assert len(processes) == 3
+    deadline = time.monotonic() + 60
+    while any(_runs(process) for process in processes):
+        assert time.monotonic() < deadline, "they outlive their parent"
+        time.sleep(0.05)
+
+
+def _runs(process: str) -> bool:
+    """Whether the process exists and has not ended (an orphan may wait as a zombie)."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

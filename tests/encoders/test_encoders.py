@@ -35,7 +35,7 @@ from cbir.encoders.opening import load_encoder, open_encoder
 from cbir.encoders.params import Backend, Family, Precision
 from cbir.encoders.preprocessing import Preprocessing
 from cbir.encoders.runtime import Runtime, offers, pick_backend, pick_device
-from cbir.encoders.torch_towers import autocast
+from cbir.encoders.torch_towers import TorchTower, autocast
 from cbir.encoders.weights import fetch_encoder
 from tests.support.encoders import TINY, clip_params, demo_params, mobilenet_params
 from tests.support.imports import ROOT
@@ -430,6 +430,12 @@ def test_half_precision_stays_close_and_is_used(
     np.testing.assert_allclose(np.linalg.norm(half_vectors.astype(np.float64), axis=1), 1.0, atol=1e-6)
 
 
+def test_autocast_keeps_no_weights_for_other_threads(tiny_folder: Path) -> None:
+    modules = load_family(Family.open_clip).build_modules(tiny_folder)
+    TorchTower(modules.image, Runtime(precision="bf16"))
+    assert not any(parameter.requires_grad for parameter in modules.image.parameters())
+
+
 def test_fp32_runs_without_autocast() -> None:
     assert not autocast("cpu", "fp32")._enabled
     assert [autocast("cpu", kind).fast_dtype for kind in ("fp16", "bf16")] == [torch.float16, torch.bfloat16]
@@ -504,6 +510,18 @@ def there_is(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool) -> None:
     monkeypatch.setattr("cbir.encoders.runtime._GPU_DRIVERS", (os.devnull,))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+
+def test_cores_do_not_multiply_the_batches_on_a_gpu(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cbir.encoders.opening.cores", lambda: 64)
+    monkeypatch.setattr("cbir.encoders.opening.load_encoder", lambda folder, family, runtime: runtime)
+    there_is(monkeypatch, cuda=True, mps=True)
+    for name, callers in (("cuda", 3), ("mps", 1)):
+        device = DeviceParams(DeviceName(name))
+        runtime, batch = open_encoder(tiny_folder, Family.open_clip, Precision.fp16, Backend.auto, device)
+        assert (runtime.workers, runtime.callers, batch) == (64, callers, 256)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("cuda", "mps", "taken"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")])
