@@ -29,6 +29,7 @@ from cbir.core.errors import ConfigError, DataError, WeightsError
 from cbir.drawing.draw import sample
 from cbir.encoders.base import Encoder, EncoderCard, checked_rows
 from cbir.encoders.exporting import export_towers
+from cbir.encoders.families import load_family
 from cbir.encoders.families.open_clip import WEIGHTS
 from cbir.encoders.layers import ChannelsFirst, Normalise, UnitRows
 from cbir.encoders.opening import load_encoder, open_encoder
