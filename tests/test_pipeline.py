@@ -773,6 +773,7 @@ def test_a_run_with_other_weights_needs_no_demo_file(workshop: Clone) -> None:
     )
 
 
+@pytest.mark.slow
 def test_changed_demo_weights_are_noticed_by_run_and_card(workshop: Clone) -> None:
     check = "import cbir.demo.card as card, cbir.core.errors as errors, pathlib\n"
     check += "with errors.one_line_errors(): card.check_finished(pathlib.Path.cwd())"

@@ -1,6 +1,7 @@
-"""The whole pipeline on real images: a sample of Tiny ImageNet, with the full-size architectures."""
+"""The whole pipeline on real images, a sample of Tiny ImageNet: with the demo encoders, and with architectures of full size."""
 
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -31,13 +32,21 @@ ROOT = Path(__file__).resolve().parents[1]
 ARCHIVE = ROOT.parent / "shared" / "data" / "tiny-imagenet-200-mini.zip"
 SHA256 = "dd2b9b08dfa6a2336f26c04ac74cf264b39d2ccbe9bb1844c51a004aecc4f8b0"
 
-DIMS = {"mobilenet_v3_large": 960, "clip_vit_b_32": 512}
+SMALL = {"mobilenet_demo": 576, "clip_demo": 128}
+LARGE = {"mobilenet_v3_large": 960, "clip_vit_b_32": 512}
+DIMS = SMALL | LARGE
 
 pytestmark = pytest.mark.skipif(not ARCHIVE.exists(), reason=f"the real images are not here: {ARCHIVE}")
 
 
+@pytest.fixture(scope="module", params=[SMALL, pytest.param(LARGE, marks=pytest.mark.slow)], ids=["small", "large"])
+def encoders(request: pytest.FixtureRequest) -> list[str]:
+    """A convolutional encoder, and one that reads text."""
+    return [*request.param]
+
+
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def ran(encoders: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder in which all stages have run, in order."""
     folder = tmp_path_factory.mktemp("tiny_imagenet")
     overrides = [
@@ -47,21 +56,22 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         "dataset.md5=null",
         "dataset.gallery_per_class=1",
         "dataset.queries_per_class=1",
-        f"encoders=[{','.join(DIMS)}]",
-        *(f"encoders.{encoder}.weights=random:0" for encoder in DIMS),
+        f"encoders=[{','.join(encoders)}]",
+        *(f"encoders.{encoder}.weights=random:0" for encoder in encoders if encoder in LARGE),
         "index=ivf_flat",
-        "queries.prompt_sets=[synonyms]",  # the 80 templates are 16,000 texts: minutes with this text tower
+        "queries.prompt_sets=[synonyms]",  # the 80 templates are 16,000 texts: minutes with the large text tower
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        Path("cbir").symlink_to(ROOT / "cbir")  # conf/ names files in it
         Path("params.yaml").write_text(composed(overrides, ROOT / "conf"))
         scan.main()
         download.main()
-        for encoder in DIMS:
+        for encoder in encoders:
             weights.main(encoder)
         packing.main()
         preprocess.main()
-        for encoder in DIMS:
+        for encoder in encoders:
             embed.main(encoder)
             verify.main(encoder)
             build_index.main(encoder)
@@ -86,18 +96,17 @@ def test_validation_queries_have_the_annotated_labels(ran: Path) -> None:
     assert texts["n01443537"] == "a photo of a goldfish."
 
 
-@pytest.mark.parametrize(("encoder", "dim"), DIMS.items())
-def test_vectors_are_unit_rows_of_the_expected_dimension(ran: Path, encoder: str, dim: int) -> None:
-    for kind in ("gallery", "queries"):
+def test_vectors_are_unit_rows_of_the_expected_dimension(ran: Path, encoders: list[str]) -> None:
+    for encoder, kind in product(encoders, ("gallery", "queries")):
         ids, parts = read_parts(ran / "data/embeddings" / encoder / kind)
         vectors = np.concatenate(parts)
-        assert vectors.shape == (200, dim) == (len(ids), dim)
+        assert vectors.shape == (200, DIMS[encoder]) == (len(ids), DIMS[encoder])
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
 
 
-def test_the_report_names_the_random_weights_in_its_first_line(ran: Path) -> None:
+def test_the_report_warns_of_the_weights_in_its_first_line(ran: Path, encoders: list[str]) -> None:
     first = (ran / "reports/report.md").read_text().splitlines()[0]
-    assert "random" in first
+    assert ("random weights" if encoders == [*LARGE] else "demo weights") in first
     metrics = read_metrics(ReportPaths(ran / "reports"))
-    assert list(metrics.cbir) == list(DIMS)
-    assert list(metrics.tbir) == ["clip_vit_b_32"]
+    assert list(metrics.cbir) == encoders
+    assert list(metrics.tbir) == encoders[1:]

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from math import ceil, floor, log10
+from textwrap import wrap
 from typing import Any, Final
 from unicodedata import east_asian_width
 from warnings import catch_warnings, filterwarnings
@@ -39,6 +40,7 @@ _STYLE: Any = {
     "axes.spines.right": False,
 }
 _NAME_WIDTH = 40  # letters beside a bar: more would leave it no room
+_TITLE_WIDTH = 60  # letters in a line of a title, which is as wide as the chart
 MARKERS = "osD^vP"
 _STYLED = re.compile(r'style="[^"]*"(?=[^<>]*>)')  # attributes of elements, not text
 _STYLES = re.compile(r"<style.*?</style>", re.DOTALL)  # they would apply to the whole page
@@ -198,12 +200,14 @@ def as_svg(draw: Any, inches: tuple[float, float], title: str, description: str 
         catch_warnings(),
     ):
         filterwarnings("ignore", "Glyph")  # missing in matplotlib's font; the browser uses another one
-        canvas = Canvas(figsize=inches, layout="constrained")
+        lines = wrap(title, _TITLE_WIDTH)
+        width, height = inches
+        canvas = Canvas(figsize=(width, height + 0.17 * (len(lines) - 1)), layout="constrained")
         canvas.patch.set_alpha(0)
         axes = canvas.add_subplot()
         axes.patch.set_alpha(0)
         draw(axes)
-        axes.set_title(title, fontsize=10)
+        canvas.suptitle("\n".join(lines), fontsize=10)
         out = StringIO()
         canvas.savefig(out, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     text = out.getvalue()

@@ -49,6 +49,11 @@ class ChoiceTable:
     is_testable: bool
 
     @property
+    def is_ranked(self) -> bool:
+        """Whether ranks and groups mean anything: not with a single encoder."""
+        return len(self.rows) > 1
+
+    @property
     def cost_heads(self) -> tuple[str, ...]:
         """The headings of the cells in `ChoiceRow.costs`."""
         return COST_HEADS
@@ -106,11 +111,17 @@ def choice_table(task: str, metrics: Sequence[MetricComparison], costs: Mapping[
 def choice_markdown(table: ChoiceTable) -> str:
     """Return the table and its note as Markdown, without a heading."""
     first, *others = table.metrics
-    lines = [
-        row("rank", "encoder", first, "group", list(others), list(COST_HEADS)),
-        "|---:|---|---:|---|" + rule(0, len(others) + len(COST_HEADS))[1:],
-    ]
+    if table.is_ranked:
+        lines = [
+            row("rank", "encoder", first, "group", list(others), list(COST_HEADS)),
+            "|---:|---|---:|---|" + rule(0, len(others) + len(COST_HEADS))[1:],
+        ]
+    else:
+        lines = [row("encoder", table.metrics, list(COST_HEADS)), rule(1, len(table.metrics) + len(COST_HEADS))]
     for ranked in table.rows:
         estimate, *rest = (figure(*estimate) for estimate in ranked.estimates)
-        lines.append(row(ranked.rank, escaped(ranked.encoder), estimate, ranked.letters, rest, ranked.costs))
+        if table.is_ranked:
+            lines.append(row(ranked.rank, escaped(ranked.encoder), estimate, ranked.letters, rest, ranked.costs))
+        else:
+            lines.append(row(escaped(ranked.encoder), estimate, rest, ranked.costs))
     return "\n".join([*lines, *(["", " ".join(table.notes)] if table.notes else [])]) + "\n"

@@ -2,6 +2,7 @@
 
 from functools import cache
 from itertools import permutations
+from random import Random
 
 import pytest
 import yaml
@@ -26,7 +27,8 @@ def values_of(*overrides: str) -> dict[str, object]:
 @pytest.mark.parametrize("group", GROUPS)
 def test_an_option_replaces_any_other_option(group: str) -> None:
     assert OPTIONS[group]
-    for former, option in permutations(OPTIONS[group], 2):
+    pairs = [*permutations(OPTIONS[group], 2)]  # of many, a sample: each takes a tenth of a second
+    for former, option in Random(0).sample(pairs, min(len(pairs), 30)):
         assert values_of(f"{group}={former}", f"{group}={option}") == values_of(f"{group}={option}"), (former, option)
 
 

@@ -41,6 +41,10 @@ EXPECTED = [
     ["2", "b", "0.826 [0.796, 0.856]", "a", "0.500 [0.470, 0.530]", "-", "512", "2,048", "-", "-"],
     ["3", "c", "0.700 [0.670, 0.730]", "b", "0.600 [0.570, 0.630]", "1,234.5", "1,024", "4,096", "1,250.0", "302.0"],
 ]
+SINGLE = [
+    ["encoder", "precision@10", *COST_HEADS],
+    ["a", "0.500", "40.0", "512", "2,048", "350.0", "87.0"],
+]
 
 
 def test_the_markdown_table_has_all_encoders_in_order() -> None:
@@ -54,7 +58,11 @@ def test_the_page_has_the_same_table_and_each_pair(tmp_path: Path) -> None:
     assert [row[:2] for row in pairs[1:]] == [["a", "b"], ["a", "c"], ["b", "c"]]
     assert pairs[1][2:] == ["0.004 [-0.026, 0.034]", "0.1050", "0.2100", "no"]
     assert [row[-1] for row in pairs[1:]] == ["no", "yes", "yes"]
-    assert [row[1] for row in single] == ["encoder", "a"]
+    assert single == SINGLE
+
+
+def test_a_single_encoder_has_neither_rank_nor_group() -> None:
+    assert tables(choice_markdown(choice_table("tbir", COMPARISON.tasks["tbir"], COSTS))) == [SINGLE]
 
 
 def test_sentences_are_above_each_table(tmp_path: Path) -> None:
@@ -62,7 +70,9 @@ def test_sentences_are_above_each_table(tmp_path: Path) -> None:
     paragraphs = [element.text for element in page.walk() if element.tag == "p"]
     for task, choice in choices(COMPARISON).items():
         assert " ".join(choice.sentences) in paragraphs
-        assert choice.markdown.startswith(f"{' '.join(choice.sentences)}\n\n| rank |")
+        assert choice.markdown.startswith(
+            f"{' '.join(choice.sentences)}\n\n| {'rank' if task == 'cbir' else 'encoder'} |"
+        )
         assert f"For {'image' if task == 'cbir' else 'text'} queries" in choice.sentences[0]
 
 

@@ -14,7 +14,12 @@ from tests.support.imports import ROOT
 
 ENCODERS = ("mobilenet_demo", "clip_demo")
 RANDOM = tuple(f"encoders.{encoder}.weights=random:0" for encoder in ENCODERS)
-TINY = ("dataset.draw_gallery_images=160", "dataset.draw_query_images=40", *RANDOM)
+TINY = (
+    "dataset.draw_gallery_images=160",
+    "dataset.draw_query_images=40",
+    "queries.prompt_sets=[bare,photo]",
+    *RANDOM,
+)
 
 
 def environment(home: Path) -> dict[str, str]:
