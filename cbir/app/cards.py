@@ -19,6 +19,8 @@ STYLE = """<style>
 [data-testid="stMainBlockContainer"] h1 {font-size: 1.9rem; padding: .4rem 0;}
 [data-testid="stMainBlockContainer"] [data-testid="stBaseButton-tertiary"] {
   min-height: 1.5rem; font-size: .82rem; color: #b32b3d; text-decoration: underline; text-underline-offset: .2em;}
+[data-testid="stMain"]:has([data-testid="stIFrame"]) [data-testid="stMainBlockContainer"] {padding-bottom: 0;}
+[data-testid="stIFrame"] {height: calc(100dvh - 6rem);}
 .cbir-card {margin: 0; line-height: 1.35; font-size: .82rem; overflow-wrap: anywhere;}
 .cbir-card img {display: block; max-width: 100%; height: auto; border-radius: .4rem; margin-bottom: .35rem;}
 .cbir-card .score {font-variant-numeric: tabular-nums;}

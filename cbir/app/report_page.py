@@ -6,12 +6,14 @@ import streamlit as st
 
 from cbir.artifacts.paths import ReportPaths
 
+_HEIGHT_PX = 800  # where a browser does not know the units of STYLE; the report admits no script that would measure it
+
 
 def show(reports: Path) -> None:
     """Show the report in the folder `reports`, as HTML if there is one, else as Markdown."""
     paths = ReportPaths(reports)
     if paths.html.is_file():
-        st.iframe(paths.html, alt="The report of the last pipeline run")
+        st.iframe(paths.html, height=_HEIGHT_PX, alt="The report of the last pipeline run")
     elif paths.markdown.is_file():
         st.markdown(paths.markdown.read_text(encoding="utf-8"))  # HTML in it is shown as text
     else:

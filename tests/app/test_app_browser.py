@@ -19,13 +19,18 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, WebSocketRoute, expect
 
 from cbir import Searcher
-from tests.support.browser import browser, needs_chromium, open_page  # noqa: F401  (browser is a fixture)
+from tests.support.browser import WINDOW_PX, browser, needs_chromium, open_page  # noqa: F401  (browser is a fixture)
 from tests.support.imports import ROOT
 from tests.support.searchable import run_stages
 
 HOSTILE = ("<img src=x onerror=alert(1)>", "**bold** :smile: $x^2$", ":red[x] -> www.example.com", "[a](http:b) `c`")
 PLAIN = ("red", "green", "blue", "white")
 TIED = 1e-6  # scores
+# a script that is not the report's own, such as one that Streamlit adds to measure it, is an error in the console
+REPORT = (
+    "<!doctype html><meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+    f"<h1>The figures</h1>{'<p>line</p>' * 100}"
+)
 
 pytestmark = needs_chromium
 
@@ -240,11 +245,15 @@ def test_invalid_link(wide: Page, server: str) -> None:
 
 def test_the_other_pages(wide: Page, server: str, root: Path) -> None:
     (root / "reports").mkdir(exist_ok=True)
-    (root / "reports" / "report.html").write_text("<h1>The figures</h1>" + "<p>line</p>" * 100, encoding="utf-8")
+    (root / "reports" / "report.html").write_text(REPORT, encoding="utf-8")
     wide.goto(f"{server}/?q=red")
     expect(wide.locator(".cbir-card .id")).to_have_count(20)
     wide.get_by_role("link", name="Report").click()
     expect(wide.frame_locator("iframe").get_by_role("heading", name="The figures")).to_be_visible()
+    box = wide.locator("iframe").bounding_box()
+    assert box is not None
+    assert box["height"] > 0.8 * WINDOW_PX
+    assert box["y"] + box["height"] <= WINDOW_PX  # one scroll bar, the report's own
     wide.get_by_role("link", name="Map").click()
     expect(wide.get_by_role("heading", name="Map")).to_be_visible()
     wide.get_by_role("link", name="Search").click()

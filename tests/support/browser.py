@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PATIENCE_MS = 600_000  # for a very busy machine; each wait ends as soon as its condition holds
+WINDOW_PX = 900  # height
 expect.set_options(timeout=PATIENCE_MS)
 needs_chromium = pytest.mark.skipif(
     CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on the PATH"
@@ -35,7 +36,7 @@ def browser() -> Iterator[Browser]:
 @contextmanager
 def open_page(browser: Browser, width: int) -> Iterator[Page]:
     """A page of this width in pixels; afterwards, check its console, its requests, and that it does not scroll sideways."""
-    context = browser.new_context(viewport={"width": width, "height": 900})
+    context = browser.new_context(viewport={"width": width, "height": WINDOW_PX})
     page = context.new_page()
     page.set_default_timeout(PATIENCE_MS)
     errors: list[str] = []
@@ -47,5 +48,5 @@ def open_page(browser: Browser, width: int) -> Iterator[Page]:
     yield page
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     context.close()
-    assert errors == []
+    assert not errors, "\n".join(errors)
     assert {host.partition(":")[0] for host in hosts} <= {"127.0.0.1", ""}  # "": data: and blob: addresses
