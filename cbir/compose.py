@@ -34,6 +34,7 @@ from cbir.core.params import (
 )
 from cbir.core.text import listed, nearest
 from cbir.encoders.demo import is_demo
+from cbir.inputs import check_inputs
 from cbir.schema import Params, checked
 
 _PATH_KEYS = ("dataset.url", "dataset.query_folder", "queries.path", "queries.qrels")
@@ -58,7 +59,8 @@ def register_schema() -> None:
 def composed(overrides: Sequence[str] = (), conf_dir: Path = CONF_DIR) -> str:
     """The text of `params.yaml` for the overrides, byte for byte as `dvc exp run -S` writes it.
 
-    Raises ConfigError in one line for an unknown group, option or key, a wrong type or a missing value.
+    Raises ConfigError in one line for an unknown group, option or key, a wrong type or a missing value, and for a path of
+    the user's that lies in the pipeline's outputs.
     """
     check_overrides(overrides, conf_dir)
     register_schema()
@@ -71,7 +73,7 @@ def composed(overrides: Sequence[str] = (), conf_dir: Path = CONF_DIR) -> str:
     except YAMLError as error:
         raise ConfigError(f"{conf_dir}/ is not readable as YAML: {in_one_line(error)}") from error
     values = OmegaConf.to_container(config)
-    checked(values, f"{conf_dir}/")  # type: ignore[arg-type]
+    check_inputs(checked(values, f"{conf_dir}/"))  # type: ignore[arg-type]
     return OmegaConf.to_yaml(config)
 
 

@@ -4,8 +4,9 @@ An image folder, a query list, a file of prompts or of weights on this machine i
 folder with a dangling link (treeverse/dvc#9971) and at a file that is absent, even if this run does not use it, such as the
 demo weights.  So this stage always runs, takes moments, and writes one small file for each group of parameters and encoder.
 
-It also checks all of params.yaml, so that a mistake anywhere in it stops the run here and not hours later; lists the encoders
-of the run for the stages that read the results of all of them; and deletes the results of encoders that the run no longer has.
+It also checks all of params.yaml, so that a mistake anywhere in it stops the run here and not hours later; refuses files of the
+user's in an output, before DVC empties it; lists the encoders of the run for the stages that read the results of all of them;
+and deletes the results of encoders that the run no longer has.
 """
 
 from cbir.artifacts.leftovers import delete_leftovers
@@ -19,14 +20,18 @@ from cbir.datasets.params import QueriesParams, QuerySource
 from cbir.datasets.prompt_sets import user_files
 from cbir.encoders.demo import demo_file, is_demo
 from cbir.fetching.params import SourceParams
+from cbir.inputs import check_inputs, check_outputs
 from cbir.schema import checked
 
 PARAMS = ("dataset.url", "queries.source", "queries.path", "queries.qrels", "queries.prompt_sets", "encoders")
 
 
 def main() -> None:
-    encoders = checked(read_yaml(PARAMS_FILE), str(PARAMS_FILE)).encoders
+    params = checked(read_yaml(PARAMS_FILE), str(PARAMS_FILE))
+    check_inputs(params)
     data, reports, queries = DataPaths(), ReportPaths(), load_params("queries", QueriesParams, PARAMS)
+    check_outputs(data)
+    encoders = params.encoders
     source = load_params("dataset", SourceParams, PARAMS, whole_group=False)
     write_json(data.local("dataset"), local_state([source.url]))
     lists = local_state([queries.path, queries.qrels, *user_files(queries.prompt_sets)])

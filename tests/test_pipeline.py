@@ -26,6 +26,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from cbir.artifacts.outputs import outputs as reserved
 from cbir.compose import composed
 from cbir.core import params as params_module
 from cbir.core.params import ANY_NAME, leaf_keys, load_params
@@ -139,6 +140,16 @@ def test_each_output_is_written_once() -> None:
     assert [name for name, count in Counter(every).items() if count > 1] == []
     assert [(a, b) for a in every for b in every if a != b and within(a, b)] == []
     assert all(name.startswith(("data/", "reports/")) for name in every)
+
+
+def test_inputs_are_kept_out_of_every_output() -> None:
+    kept_out = [path.as_posix() for path in reserved()]
+    for path in (path for stage in STAGES for path in outputs(stage)):
+        assert any(within(path, folder) for folder in kept_out), path
+
+
+def test_a_refused_scan_deletes_nothing() -> None:
+    assert all(next(iter(entry.values())) == {"persist": True} for entry in STAGES["scan"]["outs"])
 
 
 def test_nothing_of_device_is_a_parameter_but_of_the_timings() -> None:

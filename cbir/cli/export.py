@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from cbir.artifacts.names import check_encoder, read_encoder_names
+from cbir.artifacts.outputs import check_apart
 from cbir.artifacts.paths import DataPaths
 
 HELP = "write embeddings, ids and categories as NPY files, for notebooks"
@@ -34,6 +35,7 @@ def run(options: argparse.Namespace) -> None:
 
     from cbir.export.npy import export_npy
 
+    check_apart("--out", options.out)
     encoders = read_encoder_names(DataPaths().encoders)
     if options.encoder is not None:
         check_encoder(options.encoder, encoders)

@@ -4,6 +4,7 @@ import argparse
 import re
 from pathlib import Path
 
+from cbir.artifacts.outputs import check_apart
 from cbir.artifacts.paths import ReportPaths
 from cbir.cli.arguments import RUN_HELP, add_resampling, check_resampling
 from cbir.core.errors import ConfigError
@@ -33,6 +34,7 @@ def run(options: argparse.Namespace) -> None:
     out = options.out or ReportPaths().comparisons / f"{name}.html"
     if out.suffix != ".html" or out.is_dir():
         raise ConfigError(f"--out: expected the name of a file that ends in .html, found {out}")
+    check_apart("--out", out)
     out.parent.mkdir(parents=True, exist_ok=True)  # fails here rather than after the work
     run_folders = [Path(name) for name in (base, run) if Path(name).is_dir()]
     repositories = [Path(), *(path for folder in run_folders for path in (folder, folder.parent))]

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from shlex import quote
 
+from cbir.artifacts.outputs import check_apart
 from cbir.artifacts.paths import DataPaths, ReportPaths
 
 HELP = "write the runs and qrels of the last `dvc repro` in TREC's format, for trec_eval"
@@ -23,6 +24,7 @@ def run(options: argparse.Namespace) -> None:
 
     from cbir.export.trec import export  # takes a second
 
+    check_apart("--out", options.out)
     files = export(DataPaths(), ReportPaths(), options.out)
     table = Table(box=box.SIMPLE)
     for head in ("file", "lines", "scores lowered to break ties"):

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
+from cbir.artifacts.outputs import check_outside
 from cbir.core.files import hash_ids
 from cbir.datasets.query_file import listed_image_path, read_query_file
 from cbir.fetching.addresses import local_path
@@ -28,12 +29,15 @@ def local_state(names: Sequence[str | None], aliases: Mapping[str, Path] | None 
 def images_state(query_list: str | None) -> dict[str, str]:
     """Return one state for all images that a query list names in its own folder; {} without a list or such images.
 
-    Raises DataError when the list does not exist or is damaged.
+    Raises DataError when the list does not exist or is damaged, ConfigError when an image lies in an output of the pipeline.
     """
     if query_list is None:
         return {}
     path = Path(query_list).expanduser()
-    stamps = [stamp(str(row.image), image) for row in read_query_file(path) if (image := listed_image_path(path, row))]
+    images = [(str(row.image), image) for row in read_query_file(path) if (image := listed_image_path(path, row))]
+    for folder in {image.parent for _, image in images}:
+        check_outside(f"{path}, column image", folder)
+    stamps = [stamp(name, image) for name, image in images]
     return {f"images of {query_list}": hash_ids(stamps)} if stamps else {}
 
 

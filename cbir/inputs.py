@@ -1,0 +1,63 @@
+"""The user's files that a run reads: none may lie where the pipeline writes.
+
+DVC empties an output before its stage runs.  `cbir compose` and the stage `scan`, which runs before any other, refuse such
+paths, and files in the outputs that no stage has written.
+"""
+
+from collections.abc import Iterator
+from fnmatch import fnmatch
+
+from cbir.artifacts.outputs import check_apart
+from cbir.artifacts.paths import DataPaths
+from cbir.core.errors import ConfigError, DataError
+from cbir.core.text import listed
+from cbir.datasets.prompt_sets import user_files
+from cbir.fetching.addresses import local_path
+from cbir.fetching.archives import ARCHIVE, FOLDER
+from cbir.schema import Params
+
+
+def check_inputs(params: Params) -> None:
+    """Raise ConfigError if a path of the parameters is empty, or lies in, is or contains an output of the pipeline."""
+    for name, value in _paths(params):
+        if not value.strip():
+            raise ConfigError(
+                f"{name}: expected a path or a name, found an empty one (a shell variable that is not set?): give a value"
+            )
+        path = local_path(value)
+        if path is not None:
+            check_apart(name, path)
+
+
+def check_outputs(data: DataPaths) -> None:
+    """Raise DataError if a folder that DVC empties holds files that no stage has written."""
+    own_files = {
+        data.raw: (ARCHIVE, FOLDER),
+        data.images("gallery"): ("part-*.parquet",),
+        data.images("queries"): ("part-*.parquet",),
+        data.queries: (data.query_list.name, data.qrels.name, data.prompts.name),
+    }
+    for folder, patterns in own_files.items():
+        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        foreign = [
+            name for name in names if not name.startswith(".") and not any(fnmatch(name, own) for own in patterns)
+        ]
+        if foreign:
+            raise DataError(
+                f"{folder}: expected only {listed(patterns)}, found {listed(foreign, 4)}, which the run would delete: move "
+                "your files out of it, then run again"
+            )
+
+
+def _paths(params: Params) -> Iterator[tuple[str, str]]:
+    """Each value that may be the path of a user's file, with its parameter."""
+    named = {
+        "dataset.url": params.dataset.url,
+        "queries.path": params.queries.path,
+        "queries.qrels": params.queries.qrels,
+    }
+    for name, encoder in params.encoders.items():
+        for key in ("architecture", "weights", "tokenizer"):
+            named[f"encoders.{name}.{key}"] = getattr(encoder, key)
+    yield from ((name, value) for name, value in named.items() if value is not None)
+    yield from (("queries.prompt_sets", value) for value in user_files(params.queries.prompt_sets))
