@@ -62,6 +62,7 @@ def _summarise(data: DataPaths, gallery: int, queries: int) -> None:
             "queries": {"by_task": {"cbir": queries}},
             "relevance": "same_label",
             "ignored_files": {},
+            "left_out": [],
         },
     )
 

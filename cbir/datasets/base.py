@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from cbir.artifacts.left_out import LeftOut
+
 if TYPE_CHECKING:  # it imports pyarrow, and `cbir --help` imports this module
     from cbir.artifacts.queries import Judgement
 
@@ -63,6 +65,10 @@ class Dataset(Protocol):
 
     def ignored_files(self) -> dict[str, int]:
         """suffix -> number of files that are skipped because their names are not those of images."""
+        ...
+
+    def left_out(self) -> list[LeftOut]:
+        """The folders of the data set that are not read."""
         ...
 
     def class_group(self, label: str | None) -> str | None:

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import PurePosixPath
 
+from cbir.artifacts.left_out import LeftOut
 from cbir.artifacts.queries import Judgement
 from cbir.core.errors import ConfigError, DataError
 from cbir.datasets.base import IMAGE_SUFFIXES, Query, SourceImage, choose
-from cbir.fetching.archives import Files
+from cbir.fetching.views import Files
 
 
 class ImageFolder:
@@ -65,6 +66,9 @@ class ImageFolder:
     def ignored_files(self) -> dict[str, int]:
         ignored = (name for name in self._files.names if not _is_image(name))
         return dict(sorted(Counter(PurePosixPath(name).suffix.lower() for name in ignored).items()))
+
+    def left_out(self) -> list[LeftOut]:
+        return self._files.left_out(_is_image)
 
     def class_group(self, label: str | None) -> str | None:
         return None

@@ -12,7 +12,7 @@ from cbir.artifacts.outputs import check_outside
 from cbir.core.files import hash_ids
 from cbir.datasets.query_file import listed_image_path, read_query_file
 from cbir.fetching.addresses import local_path
-from cbir.fetching.archives import Folder, stamp
+from cbir.fetching.folders import Folder, stamp
 
 _HASHED_BYTES = 64 * 2**20  # hashing a larger file would slow down each `dvc repro`
 
@@ -21,6 +21,7 @@ def local_state(names: Sequence[str | None], aliases: Mapping[str, Path] | None 
     """Return the state of each name that is an existing path; skip the others (null, a tag, a network address).
 
     aliases : name -> the path that it stands for.  Its state is stored under the name, which is the same on all machines.
+    Raises ConfigError when a link in a folder leads into an output of the pipeline.
     """
     paths = {name: (aliases or {}).get(name) or local_path(name) for name in names if name}
     return {name: _state(path) for name, path in paths.items() if path and path.exists()}
@@ -43,7 +44,10 @@ def images_state(query_list: str | None) -> dict[str, str]:
 
 def _state(path: Path) -> str:
     if path.is_dir():
-        return hash_ids(Folder(path).fingerprint())
+        folder = Folder(path)
+        for linked in folder.linked:
+            check_outside(f"{path}: a link in it", linked)
+        return hash_ids(folder.fingerprint())
     info = path.stat()
     if info.st_size <= _HASHED_BYTES:  # a fresh clone or a copy changes a file's time, but not its content
         return sha256(path.read_bytes()).hexdigest()

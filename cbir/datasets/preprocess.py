@@ -1,12 +1,14 @@
 """From a data set to packed images, a query list, relevance judgements and prompts: the stage `preprocess`."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import get_args
 
 import pyarrow as pa
 
 from cbir.artifacts.images import Quarantined, write_quarantine
+from cbir.artifacts.left_out import LeftOut, describe
 from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.queries import (
     QRELS_SCHEMA,
@@ -18,12 +20,15 @@ from cbir.artifacts.queries import (
 )
 from cbir.core.errors import DataError
 from cbir.core.files import write_json
+from cbir.core.text import printable
 from cbir.datasets.base import Dataset, choose
 from cbir.datasets.decoding import Change
 from cbir.datasets.packing import Limits, Packed, check_bad_fraction, pack_images, quarantine_examples
 from cbir.datasets.params import DatasetParams, QueriesParams, QuerySource
 from cbir.datasets.prompt_sets import prompt_table
 from cbir.datasets.query_set import QuerySet, queries_of_dataset, queries_of_file
+
+_SHOWN_FOLDERS = 5
 
 
 def preprocess(
@@ -53,7 +58,12 @@ def preprocess(
     write_qrels(data.qrels, _qrels_table(query_set.judgements or []))
     names = {label: names for label, names in dataset.synonyms().items() if label in gallery.per_label}
     write_prompts(data.prompts, prompt_table(queries_params.prompt_sets, names))
-    write_json(data.summary, _summary(params, limits, gallery, query_set, quarantine, dataset.ignored_files()))
+    left_out = dataset.left_out()
+    write_json(
+        data.summary, _summary(params, limits, gallery, query_set, quarantine, dataset.ignored_files(), left_out)
+    )
+    for line in _lines_about(left_out):
+        print(line, flush=True)
 
 
 def _pack_gallery(dataset: Dataset, data: DataPaths, params: DatasetParams, limits: Limits, workers: int) -> Packed:
@@ -70,6 +80,15 @@ def _pack_gallery(dataset: Dataset, data: DataPaths, params: DatasetParams, limi
     return gallery
 
 
+def _lines_about(left_out: list[LeftOut]) -> Iterator[str]:
+    """What the user must know about folders that are not read, with the first of them."""
+    yield from describe(left_out)
+    for folder in left_out[:_SHOWN_FOLDERS]:
+        yield f"  {printable(folder.folder)}: {folder.reason}"
+    if len(left_out) > _SHOWN_FOLDERS:
+        yield f"  ... and {len(left_out) - _SHOWN_FOLDERS:,} more, see left_out in summary.json"
+
+
 def _qrels_table(judgements: list[Judgement]) -> pa.Table:
     columns = zip(*judgements, strict=True) if judgements else ([], [], [])
     return pa.table(dict(zip(QRELS_SCHEMA.names, map(list, columns), strict=True)), QRELS_SCHEMA)
@@ -82,6 +101,7 @@ def _summary(
     query_set: QuerySet,
     quarantine: list[Quarantined],
     ignored_files: dict[str, int],
+    left_out: list[LeftOut],
 ) -> dict[str, object]:
     sizes = list(gallery.per_label.values())
     changes = gallery.changes + query_set.packed.changes
@@ -104,6 +124,7 @@ def _summary(
         "qrels": {"rows": len(query_set.judgements or []), "dropped": query_set.dropped_judgements},
         "quarantine": dict(sorted(Counter(row.reason for row in quarantine).items())),
         "ignored_files": ignored_files,
+        "left_out": [asdict(folder) for folder in left_out],
         "changes": {change: changes[change] for change in get_args(Change)},
         "limits": asdict(limits),
     }

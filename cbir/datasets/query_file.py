@@ -21,7 +21,7 @@ from cbir.core.errors import DataError
 from cbir.core.text import nearest
 from cbir.core.text_files import decode_utf8, read_lines
 from cbir.datasets.base import SourceImage
-from cbir.fetching.archives import read_file
+from cbir.fetching.folders import read_file
 
 COLUMNS = ("query_id", "task", "image", "text", "label")
 _NOT_TEXT = re.compile("[\0\ud800-\udfff]")  # NUL, and halves of a surrogate pair

@@ -11,7 +11,8 @@ from cbir.datasets.image_folder import ImageFolder, common_folder
 from cbir.datasets.params import DatasetParams, Reader
 from cbir.datasets.shapes import Shapes
 from cbir.datasets.tiny_imagenet import TinyImagenet
-from cbir.fetching.archives import ARCHIVE, FOLDER, Folder, Zip
+from cbir.fetching.archives import ARCHIVE, FOLDER, Zip
+from cbir.fetching.folders import Folder
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import partial
 
+from cbir.artifacts.left_out import LeftOut
 from cbir.artifacts.queries import Judgement
 from cbir.core.errors import DataError
 from cbir.datasets.base import Query, SourceImage
@@ -49,6 +50,9 @@ class Shapes:
 
     def ignored_files(self) -> dict[str, int]:
         return {}
+
+    def left_out(self) -> list[LeftOut]:
+        return []
 
     def class_group(self, label: str | None) -> str | None:
         return "unseen" if label in UNSEEN_LABELS else "seen"

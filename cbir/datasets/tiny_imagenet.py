@@ -7,6 +7,7 @@ class: val/val_annotations.txt has their labels.  words.txt has the names of eac
 from collections.abc import Iterable, Iterator
 from functools import partial
 
+from cbir.artifacts.left_out import LeftOut
 from cbir.artifacts.queries import Judgement
 from cbir.core.errors import DataError
 from cbir.datasets.base import Query, SourceImage
@@ -48,6 +49,9 @@ class TinyImagenet:
 
     def ignored_files(self) -> dict[str, int]:
         return {}
+
+    def left_out(self) -> list[LeftOut]:
+        return []
 
     def class_group(self, label: str | None) -> str | None:
         return None

@@ -1,56 +1,21 @@
-"""Read-only views of a folder and of a zip archive: sorted names, bounded reads, no file outside."""
+"""A read-only view of a zip archive: sorted names, bounded reads, no file outside."""
 
-import os
 import re
 import stat
 import zipfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
+from cbir.artifacts.left_out import LeftOut, Reason, reason_of
 from cbir.core.errors import DataError, UndecodableImage
+from cbir.fetching.views import MAX_FILE_BYTES
 
 ARCHIVE, FOLDER = "archive.zip", "folder.json"  # names in data/raw/
-MAX_FILE_BYTES = 256 * 2**20  # larger than any image file; stops a zip bomb before it fills the memory
-
-
-class Files(Protocol):
-    """A view of files.  root : the folder or archive, for messages.  names : sorted relative paths with `/`."""
-
-    root: str
-    names: list[str]
-
-    def read(self, name: str) -> bytes:
-        """Return the bytes of a file.  Raises UndecodableImage if they cannot be read."""
-        ...
-
-
-class Folder:
-    """The files below a folder, except hidden ones; links to folders are not followed, because they may form a circle."""
-
-    def __init__(self, path: Path) -> None:
-        if not path.is_dir():
-            raise DataError(f"{path}: expected a folder of images, found {'a file' if path.exists() else 'nothing'}")
-        self.root = str(path)
-        files = list(_walk(path))
-        self._paths = {_printable(os.path.relpath(file, path)): file for file in files}
-        self.names = sorted(self._paths)
-        if len(self.names) < len(files):
-            raise DataError(
-                f"{path}: two names are equal after bytes that are not UTF-8 became \\xNN: rename one of them"
-            )
-
-    def read(self, name: str) -> bytes:
-        return read_file(self._paths[name])
-
-    def fingerprint(self) -> Iterator[str]:
-        """Yield the `stamp` of each file."""
-        for name in self.names:
-            yield stamp(name, self._paths[name])
 
 
 class Zip:
-    """The members of a zip archive, except hidden ones and those of macOS's `__MACOSX` folder.
+    """The members of a zip archive, except hidden ones and those in folders that software makes, such as `__MACOSX`.
 
     An archive with a link, or with a member that would be unpacked outside its folder, is refused.
     """
@@ -69,7 +34,12 @@ class Zip:
         for info in members:
             _refuse_unsafe(path, info)
         names = {info.filename.removeprefix("./"): info for info in members}
-        self._members = {name: info for name, info in names.items() if not _is_hidden(name)}
+        self._outside = {name: folder for name in names if (folder := _left_out_folder(name)) is not None}
+        self._members = {
+            name: info
+            for name, info in names.items()
+            if name not in self._outside and not name.rpartition("/")[2].startswith(".")
+        }
         self.names = sorted(self._members)
 
     def read(self, name: str) -> bytes:
@@ -82,6 +52,10 @@ class Zip:
         except Exception as error:  # BadZipFile, EOFError, RuntimeError, and those of each decompressor
             raise UndecodableImage("damaged archive member", str(error)) from error
 
+    def left_out(self, is_image: Callable[[str], bool]) -> list[LeftOut]:
+        images = Counter(folder for name, folder in self._outside.items() if is_image(name))
+        return [LeftOut(folder, reason, count) for (folder, reason), count in sorted(images.items())]
+
     def require(self, name: str) -> bytes:
         """Return the bytes of a member that the data set needs.  Raises DataError if it is missing or damaged."""
         if name not in self._members:
@@ -92,47 +66,14 @@ class Zip:
             raise DataError(f"{self.root}: member {name}: {error}") from error
 
 
-def stamp(name: str, path: Path) -> str:
-    """Return a line that changes when the file does: name, size in bytes, time of the last change in ns."""
-    info = path.stat() if path.exists() else path.lstat()  # of the target of a link, if there is one
-    return f"{name}\t{info.st_size}\t{info.st_mtime_ns}"
-
-
-def read_file(path: Path) -> bytes:
-    """Return the bytes of a file on this machine.  Raises UndecodableImage if they cannot be read."""
-    try:
-        info = path.stat()
-        if not stat.S_ISREG(info.st_mode):
-            raise UndecodableImage("not a plain file")
-        if info.st_size > MAX_FILE_BYTES:
-            raise UndecodableImage("file too large", f"{info.st_size} bytes, more than {MAX_FILE_BYTES}")
-        return path.read_bytes()
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) and path.is_symlink():
-            raise UndecodableImage("dangling link", f"points to {_printable(os.readlink(path))}") from error
-        raise UndecodableImage("unreadable file", error.strerror or str(error)) from error
-
-
-def _walk(root: Path) -> Iterator[Path]:
-    for folder, folders, files in os.walk(root, onerror=_refuse_unreadable):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith("."):
-                yield Path(folder, name)
-
-
-def _refuse_unreadable(error: OSError) -> None:
-    raise DataError(f"{error.filename}: this folder cannot be read: {error.strerror}") from error
-
-
-def _printable(relative: str) -> str:
-    """Return a relative path as valid Unicode with `/`; bytes that are not UTF-8 become \\xNN."""
-    return Path(relative).as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _is_hidden(name: str) -> bool:
-    parts = name.split("/")
-    return parts[0] == "__MACOSX" or any(part.startswith(".") for part in parts)
+def _left_out_folder(name: str) -> tuple[str, Reason] | None:
+    """The outermost folder of a member that is left out, with the reason."""
+    *folders, _ = name.split("/")
+    for number, folder in enumerate(folders, start=1):
+        reason = reason_of(folder)
+        if reason is not None:
+            return "/".join(folders[:number]), reason
+    return None
 
 
 def _refuse_unsafe(path: Path, info: zipfile.ZipInfo) -> None:

@@ -6,8 +6,9 @@ from cbir.core.errors import ConfigError
 from cbir.core.files import fresh_folder, hash_ids, write_json
 from cbir.drawing.archive import draw_archive
 from cbir.fetching.addresses import local_path
-from cbir.fetching.archives import ARCHIVE, FOLDER, Folder
+from cbir.fetching.archives import ARCHIVE, FOLDER
 from cbir.fetching.fetch import fetch
+from cbir.fetching.folders import Folder
 from cbir.fetching.params import SourceParams
 
 

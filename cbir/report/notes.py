@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 
+from cbir.artifacts.left_out import LeftOut, describe
 from cbir.artifacts.metrics import GALLERY_IMAGE
 from cbir.artifacts.names import REAL_ENCODERS, TASKS
 from cbir.core.text import listed
@@ -62,6 +63,7 @@ def _about_queries(facts: Facts) -> list[str]:
             "labels or qrels."
         )
     sentences += _about_ignored_files(facts.summary["ignored_files"])
+    sentences += _about_left_out([LeftOut(**folder) for folder in facts.summary["left_out"]])
     for task, count in counts.queries_without_relevant.items():
         if count == 1:
             sentences.append(f"1 {task} query has no relevant image in the gallery and is left out of the means.")
@@ -86,6 +88,11 @@ def _about_ignored_files(ignored: dict[str, int]) -> list[str]:
         return []
     listed = ", ".join(f"{suffix}: {count:,}" for suffix, count in counts.items())
     return [f"Files were ignored because of their suffix ({listed}): convert those that are images."]
+
+
+def _about_left_out(left_out: list[LeftOut]) -> list[str]:
+    sentences = list(describe(left_out))
+    return [*sentences[:-1], f"{sentences[-1]} `data/images/summary.json` names them."] if sentences else []
 
 
 def _about_images(facts: Facts) -> list[str]:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from cbir.artifacts.vectors import Vectors
 from cbir.core.errors import ConfigError, DataError, UndecodableImage
-from cbir.fetching.archives import read_file
+from cbir.fetching.folders import read_file
 
 # of the greatest length that the weighted sum can have; a shorter sum has no meaningful direction
 _SMALLEST_SHARE = 1e-3

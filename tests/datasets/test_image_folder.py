@@ -9,7 +9,8 @@ from cbir.core.errors import ConfigError, DataError
 from cbir.datasets.image_folder import ImageFolder, common_folder
 from cbir.datasets.params import Reader
 from cbir.datasets.readers import open_dataset
-from cbir.fetching.archives import Folder, Zip
+from cbir.fetching.archives import Zip
+from cbir.fetching.folders import Folder
 from tests.support.image_files import CATS_AND_DOGS, dataset_params, folder_of, ids, labels, zip_of
 
 

@@ -82,6 +82,7 @@ def test_a_folder_becomes_images_and_queries(tmp_path):
         "qrels": {"rows": 0, "dropped": 0},
         "quarantine": {},
         "ignored_files": {},
+        "left_out": [],
         "changes": {"kept": 12, "converted": 0, "reduced": 0},
         "limits": {"max_pixels": 10**6, "max_side_px": 512},
     }
@@ -300,3 +301,21 @@ def test_output_bytes_do_not_depend_on_the_number_of_workers(tmp_path, monkeypat
         trees.append(tree(prepared(tmp_path, pets, params(max_bad_fraction=0.5), queries, workers, out)))
     assert trees[0] == trees[1] == trees[2]
     assert sum("gallery/part-" in name for name in trees[0]) >= 2
+
+
+def test_left_out_folders_are_printed_and_in_the_summary(tmp_path, capsys):
+    photos = folder_of(tmp_path / "pets", PETS)
+    thumbnail = {f"cats/{name}/1.jpg": PETS["cats/1.jpg"] for name in ("@eaDir", ".old")}
+    folder_of(photos, {**thumbnail, **{f"cats/{n}/@eaDir/1.jpg": b"" for n in range(5)}})
+    (photos / "again").symlink_to(photos / "cats")
+    out = prepared(tmp_path, photos)
+    told = summary(out)["left_out"]
+    assert told[:2] == [
+        {"folder": "again", "reason": "read elsewhere", "images": None},
+        {"folder": "cats/.old", "reason": "hidden", "images": 1},
+    ]
+    printed = capsys.readouterr().out
+    assert "Left out: 6 folders that software makes, such as `@eaDir` (6 images).\n" in printed
+    assert "  cats/.old: hidden\n" in printed
+    assert "... and 3 more, see left_out in summary.json\n" in printed
+    assert summary(out)["gallery"]["images"] == 8

@@ -18,7 +18,7 @@ from cbir.datasets.query_file import (
     read_qrels_file,
     read_query_file,
 )
-from cbir.fetching import archives
+from cbir.fetching import folders
 
 ROWS = [
     {"query_id": "q1", "task": "cbir", "image": "cats/1.jpg", "text": None, "label": "cats"},
@@ -314,7 +314,7 @@ def test_an_image_that_does_not_exist_is_refused(queries, image):
 
 def test_an_image_that_cannot_be_read_is_undecodable(queries, monkeypatch):
     image = listed_image(queries, image_row("images/é 1.jpg"))
-    monkeypatch.setattr(archives, "MAX_FILE_BYTES", 3)
+    monkeypatch.setattr(folders, "MAX_FILE_BYTES", 3)
     with pytest.raises(UndecodableImage, match="file too large: 6 bytes, more than 3"):
         image.read()
     (queries.parent / "images" / "é 1.jpg").unlink()

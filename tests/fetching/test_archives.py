@@ -1,16 +1,15 @@
-"""Views of folders and zip archives: nothing outside of them is read, and damaged files are undecodable."""
+"""The view of a zip archive: nothing outside of it is read, and damaged members are undecodable."""
 
 import os
 import stat
 import zipfile
-from pathlib import Path
 
 import pytest
 
 from cbir.core.errors import DataError, UndecodableImage
 from cbir.fetching import archives
-from cbir.fetching.archives import Folder, Zip
-from tests.support.image_files import folder_of, zip_of
+from cbir.fetching.archives import Zip
+from tests.support.image_files import zip_of
 
 
 def test_zip_has_sorted_names_and_the_original_bytes(tmp_path):
@@ -149,139 +148,3 @@ def test_a_member_is_unpacked_only_to_its_declared_size(tmp_path):
 def test_a_missing_required_member_is_named(tmp_path):
     with pytest.raises(DataError, match=r"x\.zip: expected a member words.txt, found none among 1"):
         Zip(zip_of(tmp_path / "x.zip", {"a.jpg": b""})).require("words.txt")
-
-
-def test_folder_has_sorted_names_and_the_bytes(tmp_path):
-    folder = Folder(folder_of(tmp_path, {"b/2.jpg": b"two", "a/deep/1.jpg": b"one", "0.jpg": b""}))
-    assert folder.names == ["0.jpg", "a/deep/1.jpg", "b/2.jpg"]
-    assert [folder.read(name) for name in folder.names] == [b"", b"one", b"two"]
-
-
-def test_a_path_that_is_not_a_folder_is_refused(tmp_path):
-    with pytest.raises(DataError, match="photos: expected a folder of images, found nothing"):
-        Folder(tmp_path / "photos")
-    (tmp_path / "photos").write_bytes(b"")
-    with pytest.raises(DataError, match="photos: expected a folder of images, found a file"):
-        Folder(tmp_path / "photos")
-
-
-def test_hidden_files_and_folders_are_ignored(tmp_path):
-    names = ["a/1.jpg", "a/.2.jpg", ".hidden/3.jpg", ".4.jpg"]
-    assert Folder(folder_of(tmp_path, dict.fromkeys(names, b""))).names == ["a/1.jpg"]
-
-
-def test_a_dangling_link_is_undecodable(tmp_path):
-    (tmp_path / "x.jpg").symlink_to(tmp_path / "gone.jpg")
-    with pytest.raises(UndecodableImage, match=r"dangling link: points to .*gone.jpg"):
-        Folder(tmp_path).read("x.jpg")
-
-
-def test_a_file_that_disappears_while_reading_is_undecodable(tmp_path):
-    folder = Folder(folder_of(tmp_path, {"x.jpg": b"x"}))
-    (tmp_path / "x.jpg").unlink()
-    with pytest.raises(UndecodableImage, match="unreadable file: No such file"):
-        folder.read("x.jpg")
-
-
-def test_a_circle_of_file_links_is_undecodable(tmp_path):
-    (tmp_path / "a.jpg").symlink_to("b.jpg")
-    (tmp_path / "b.jpg").symlink_to("a.jpg")
-    folder = Folder(tmp_path)
-    with pytest.raises(UndecodableImage, match="unreadable file: Too many levels of symbolic links"):
-        folder.read("a.jpg")
-    assert len(list(folder.fingerprint())) == 2
-
-
-def test_a_circle_of_folder_links_ends(tmp_path):
-    folder_of(tmp_path, {"a/1.jpg": b"one"})
-    (tmp_path / "a" / "again").symlink_to(tmp_path, target_is_directory=True)
-    assert Folder(tmp_path).names == ["a/1.jpg"]
-
-
-def test_a_link_to_a_file_is_read(tmp_path):
-    folder_of(tmp_path, {"store/1.bin": b"one"})
-    (tmp_path / "photos" / "cats").mkdir(parents=True)
-    (tmp_path / "photos" / "cats" / "1.jpg").symlink_to(tmp_path / "store" / "1.bin")
-    assert Folder(tmp_path / "photos").read("cats/1.jpg") == b"one"
-
-
-def test_a_folder_named_as_an_image_is_a_folder(tmp_path):
-    assert Folder(folder_of(tmp_path, {"x.jpg/1.jpg": b""})).names == ["x.jpg/1.jpg"]
-    (tmp_path / "y.jpg").mkdir()
-    assert Folder(tmp_path).names == ["x.jpg/1.jpg"]
-
-
-def test_a_pipe_is_undecodable_and_is_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "x.jpg")
-    with pytest.raises(UndecodableImage, match="not a plain file"):
-        Folder(tmp_path).read("x.jpg")
-
-
-def test_a_file_larger_than_any_image_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "MAX_FILE_BYTES", 10)
-    folder = Folder(folder_of(tmp_path, {"ten.jpg": bytes(10), "eleven.jpg": bytes(11)}))
-    assert folder.read("ten.jpg") == bytes(10)
-    with pytest.raises(UndecodableImage, match="file too large: 11 bytes, more than 10"):
-        folder.read("eleven.jpg")
-
-
-def test_names_that_are_not_utf8_become_valid_text(tmp_path):
-    with open(os.path.join(os.fsencode(tmp_path), b"caf\xe9.jpg"), "wb") as file:
-        file.write(b"coffee")
-    folder = Folder(tmp_path)
-    assert folder.names == ["caf\\xe9.jpg"]
-    assert folder.read("caf\\xe9.jpg") == b"coffee"
-    assert next(folder.fingerprint()).encode()
-
-
-def test_two_names_that_become_one_are_refused(tmp_path):
-    for name in (b"caf\xe9.jpg", b"caf\\xe9.jpg"):
-        Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_bytes(b"")
-    with pytest.raises(DataError, match="two names are equal after bytes that are not UTF-8"):
-        Folder(tmp_path)
-
-
-def test_very_long_and_unicode_names_are_read(tmp_path):
-    names = ["x" * 251 + ".jpg", "貓/日本.jpg", "e\u0301.jpg", "\u00e9.jpg", "new\nline.jpg", "🐈.jpg", "a b  c.jpg"]
-    deep = "/".join(["d" * 200] * 15) + "/1.jpg"  # 3,000 characters
-    folder = Folder(folder_of(tmp_path, {name: name.encode() for name in [*names, deep]}))
-    assert folder.names == sorted([*names, deep])
-    assert all(folder.read(name) == name.encode() for name in folder.names)
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_read_permission_is_reported(tmp_path):
-    folder_of(tmp_path, {"a/1.jpg": b"", "b/2.jpg": b""})
-    (tmp_path / "a" / "1.jpg").chmod(0)
-    with pytest.raises(UndecodableImage, match="unreadable file: Permission denied"):
-        Folder(tmp_path).read("a/1.jpg")
-    (tmp_path / "b").chmod(0)
-    try:
-        with pytest.raises(DataError, match="b: this folder cannot be read: Permission denied"):
-            Folder(tmp_path)
-    finally:
-        (tmp_path / "b").chmod(0o755)
-
-
-def test_the_fingerprint_changes_only_when_a_file_changes(tmp_path):
-    file = folder_of(tmp_path, {"a/1.jpg": b"one", "b.jpg": b"two"}) / "a" / "1.jpg"
-    states = [list(Folder(tmp_path).fingerprint())]
-    assert list(Folder(tmp_path).fingerprint()) == states[0]
-    file.write_bytes(b"longer")
-    states.append(list(Folder(tmp_path).fingerprint()))
-    os.utime(file, ns=(10**18, 10**18 + 1))  # the same size, changed a nanosecond later
-    states.append(list(Folder(tmp_path).fingerprint()))
-    file.rename(tmp_path / "a" / "2.jpg")
-    states.append(list(Folder(tmp_path).fingerprint()))
-    (tmp_path / "c.jpg").write_bytes(b"")
-    states.append(list(Folder(tmp_path).fingerprint()))
-    assert len({tuple(lines) for lines in states}) == 5
-
-
-def test_the_fingerprint_changes_when_the_target_of_a_link_changes(tmp_path):
-    folder_of(tmp_path, {"store/1.bin": b"one"})
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "1.jpg").symlink_to(tmp_path / "store" / "1.bin")
-    before = list(Folder(tmp_path / "photos").fingerprint())
-    (tmp_path / "store" / "1.bin").write_bytes(b"longer")
-    assert list(Folder(tmp_path / "photos").fingerprint()) != before

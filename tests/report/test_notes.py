@@ -2,9 +2,11 @@
 
 from copy import deepcopy
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 
+from cbir.artifacts.left_out import Reason
 from cbir.report.facts import Facts
 from cbir.report.notes import notes
 from tests.support.finished import finish
@@ -44,3 +46,12 @@ def test_notes_list_the_encoders_in_the_runs_order(facts: Facts, names: list[str
     passports = dict.fromkeys(sorted(names), facts.passports["clip"])
     note = notes(replace(facts, encoders=names, passports=passports))[0]
     assert note.startswith(f"The weights of {listed} are random, not trained")
+
+
+def test_folders_that_are_left_out_are_noted(facts: Facts) -> None:
+    left_out = [{"folder": "<b>*", "reason": reason, "images": 3} for reason in get_args(Reason)]
+    told = [
+        note for note in notes(replace(facts, summary={**facts.summary, "left_out": left_out})) if "Left out" in note
+    ]
+    assert (len(told), told[-1].endswith("`data/images/summary.json` names them.")) == (5, True)
+    assert not [note for note in told if "<b>" in note]  # notes are Markdown, and hold no text from data

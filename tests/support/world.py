@@ -230,6 +230,7 @@ class World:
         return {
             "dataset": "image_folder",
             "ignored_files": {},
+            "left_out": [],
             "limits": {"max_pixels": 50_000_000, "max_side_px": 512},
             "gallery": {
                 "images": len(self.gallery),
