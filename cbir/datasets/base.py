@@ -4,6 +4,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from cbir.artifacts.left_out import LeftOut
@@ -19,6 +20,7 @@ class SourceImage:
     """An image file of a data set or query list, not read yet.
 
     source : its path in the data set, for messages.  read : returns the file's bytes or raises UndecodableImage.
+    path : the file, None for a member of an archive.
     """
 
     image_id: str
@@ -27,6 +29,7 @@ class SourceImage:
     caption: str | None
     source: str
     read: Callable[[], bytes]
+    path: Path | None = None
 
 
 @dataclass(frozen=True)

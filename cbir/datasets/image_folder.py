@@ -82,7 +82,8 @@ class ImageFolder:
             parts = name.removeprefix((self._query_root or "") if in_query_folder else self._root).split("/")
             label = parts[0] if len(parts) > 1 else None
             image_id = name.removeprefix(self._root)
-            yield SourceImage(image_id, label, label, None, image_id, partial(self._files.read, name))
+            read, path = partial(self._files.read, name), self._files.path(name)
+            yield SourceImage(image_id, label, label, None, image_id, read, path)
 
     def _is_query(self, image: SourceImage) -> bool:
         if self._query_root is not None:

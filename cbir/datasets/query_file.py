@@ -81,7 +81,7 @@ def listed_image(path: Path, row: ListedQuery) -> SourceImage:
 
     Raises DataError when there is no such file, or when it is outside that folder.
     """
-    root, file = _image_path(path, row)
+    root, file = image_path(path, row)
     where = f"{path} line {row.line}, column image: {row.image!r}"
     if not file.is_relative_to(root):
         raise DataError(f"{where} is outside the folder of the query list; put the image below {root}")
@@ -94,7 +94,7 @@ def listed_image_path(path: Path, row: ListedQuery) -> Path | None:
     """The path of the image file that a row names below the folder of the query list; None where there is no such file."""
     if row.image is None:
         return None
-    root, file = _image_path(path, row)
+    root, file = image_path(path, row)
     return file if file.is_relative_to(root) and os.path.isfile(file) else None
 
 
@@ -103,8 +103,8 @@ def listed_image_id(row: ListedQuery) -> str:
     return f"query/{row.query_id}"
 
 
-def _image_path(path: Path, row: ListedQuery) -> tuple[str, Path]:
-    """The folder of the query list and the path of a row's image in it, all links followed."""
+def image_path(path: Path, row: ListedQuery) -> tuple[str, Path]:
+    """Return the folder of the query list and the path of a row's image in it, all links followed."""
     root = os.path.realpath(path.parent)
     image = os.path.realpath(os.path.join(root, row.image or ""))  # unlike Path.resolve, it accepts circular links
     return root, Path(image)

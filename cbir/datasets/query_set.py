@@ -9,16 +9,12 @@ from cbir.artifacts.images import Quarantined
 from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.queries import Judgement
 from cbir.core.errors import ConfigError, DataError
+from cbir.core.text import printable
 from cbir.datasets.base import Dataset, Query, SourceImage, choose
+from cbir.datasets.listed_images import copies_of_gallery_images, gallery_images, images_of_rows
 from cbir.datasets.packing import Limits, Packed, pack_images, packed_rows
 from cbir.datasets.params import DatasetParams, QueriesParams
-from cbir.datasets.query_file import (
-    ListedQuery,
-    listed_image,
-    listed_image_id,
-    read_qrels_file,
-    read_query_file,
-)
+from cbir.datasets.query_file import ListedQuery, listed_image_id, read_qrels_file, read_query_file
 
 
 @dataclass(frozen=True)
@@ -87,11 +83,20 @@ def queries_of_file(
         raise ConfigError("queries.path: queries=file needs the path of a CSV, Parquet or JSONL file, found null")
     path = Path(queries_params.path).expanduser()
     rows = read_query_file(path)
-    image_of_query = _images_of_rows(path, rows, dataset, data)
-    distinct = {image.image_id: image for image in image_of_query.values()}
-    in_order = [distinct[image_id] for image_id in sorted(distinct)]
-    packed = pack_images(data.images("queries"), in_order, limits, workers, "pack queries")
+    image_of_query = images_of_rows(path, rows, dataset, data)
+    packed = _pack_distinct(image_of_query.values(), data, limits, workers)
     _refuse_undecodable(path, rows, image_of_query, packed.quarantine)
+    files = {row.query_id: listed_image_id(row) for row in rows if row.query_id in image_of_query}
+    copies = copies_of_gallery_images(data, files.values())
+    if copies:  # these queries would find themselves
+        originals = gallery_images(dataset, set(copies.values()))
+        image_of_query |= {
+            query_id: originals[copies[file]]
+            for query_id, file in files.items()
+            if image_of_query[query_id].image_id == file and file in copies
+        }
+        packed = _pack_distinct(image_of_query.values(), data, limits, workers)
+    _tell_gallery_images(rows, image_of_query)
     _refuse_unknown_labels(path, rows, data)
     queries = [
         Query(row.query_id, row.task, image_of_query[row.query_id].image_id if row.image else None, row.text, row.label)
@@ -129,22 +134,26 @@ def _in_class_group(query: Query, group: str | None) -> Query:
     return replace(query, subset="/".join(filter(None, (query.subset, group))) or None)
 
 
-def _images_of_rows(
-    path: Path, rows: Sequence[ListedQuery], dataset: Dataset, data: DataPaths
-) -> dict[str, SourceImage]:
-    """query_id -> the image of each row that has one: a gallery image, or a file beside the query list."""
-    wanted = {row.image for row in rows} | {listed_image_id(row) for row in rows}
-    gallery_ids = {image_id for (image_id,) in packed_rows(data.images("gallery"), "image_id") if image_id in wanted}
-    for row in rows:
-        if row.image is not None and row.image not in gallery_ids and listed_image_id(row) in gallery_ids:
-            raise DataError(
-                f"{path} line {row.line}, column query_id: the image of {row.query_id!r} would get the image_id "
-                f"{listed_image_id(row)!r}, which a gallery image already has: choose another query_id"
-            )
-    gallery_images = {image.image_id: image for image in dataset.gallery() if image.image_id in gallery_ids}
-    return {
-        row.query_id: gallery_images.get(row.image) or listed_image(path, row) for row in rows if row.image is not None
-    }
+def _pack_distinct(images: Iterable[SourceImage], data: DataPaths, limits: Limits, workers: int) -> Packed:
+    distinct = {image.image_id: image for image in images}
+    in_order = [distinct[image_id] for image_id in sorted(distinct)]
+    return pack_images(data.images("queries"), in_order, limits, workers, "pack queries")
+
+
+def _tell_gallery_images(rows: Sequence[ListedQuery], image_of_query: Mapping[str, SourceImage]) -> None:
+    """Say how many rows name a gallery image otherwise than by its image_id."""
+    paths = [
+        row
+        for row in rows
+        if row.image is not None and image_of_query[row.query_id].image_id not in (row.image, listed_image_id(row))
+    ]
+    if paths:
+        image_id = printable(image_of_query[paths[0].query_id].image_id)
+        print(
+            f"{len(paths):,} of the query list's images are gallery images, and left out of their own results: line "
+            f"{paths[0].line} is {image_id}",
+            flush=True,
+        )
 
 
 def _refuse_undecodable(

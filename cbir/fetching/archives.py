@@ -52,6 +52,9 @@ class Zip:
         except Exception as error:  # BadZipFile, EOFError, RuntimeError, and those of each decompressor
             raise UndecodableImage("damaged archive member", str(error)) from error
 
+    def path(self, name: str) -> None:
+        return None
+
     def left_out(self, is_image: Callable[[str], bool]) -> list[LeftOut]:
         images = Counter(folder for name, folder in self._outside.items() if is_image(name))
         return [LeftOut(folder, reason, count) for (folder, reason), count in sorted(images.items())]

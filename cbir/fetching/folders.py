@@ -123,6 +123,15 @@ def stamp(name: str, path: Path) -> str:
     return f"{name}\t{info.st_size}\t{info.st_mtime_ns}"
 
 
+def identity(path: Path) -> object:
+    """Return what two paths of the same file have in common, links followed."""
+    try:
+        info = path.stat()
+    except OSError:
+        return None
+    return (info.st_dev, info.st_ino) if info.st_ino else os.path.realpath(path)  # some network drives number no files
+
+
 def read_file(path: Path) -> bytes:
     """Return the bytes of a file on this machine.  Raises UndecodableImage if they cannot be read."""
     try:

@@ -1,6 +1,7 @@
 """What the read-only views of a folder and of an archive share."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from cbir.artifacts.left_out import LeftOut
@@ -16,6 +17,10 @@ class Files(Protocol):
 
     def read(self, name: str) -> bytes:
         """Return the bytes of a file.  Raises UndecodableImage if they cannot be read."""
+        ...
+
+    def path(self, name: str) -> Path | None:
+        """Return the path of a file, None in an archive."""
         ...
 
     def left_out(self, is_image: Callable[[str], bool]) -> list[LeftOut]:

@@ -98,11 +98,13 @@ def _about_left_out(left_out: list[LeftOut]) -> list[str]:
 def _about_images(facts: Facts) -> list[str]:
     sentences = []
     copies = facts.queries_with_duplicates
-    if copies == 1:
-        sentences.append("1 image query has a copy in the gallery: *Duplicates* shows the metrics without it.")
-    elif copies:
+    if copies:
+        queries, them = ("1 image query has", "it") if copies == 1 else (f"{copies:,} image queries have", "them")
         sentences.append(
-            f"{copies:,} image queries have a copy in the gallery: *Duplicates* shows the metrics without them."
+            f"{queries} a copy in the gallery: *Duplicates* shows the metrics without {them}."
+            if facts.metrics.without_duplicates
+            else f"{queries} a copy in the gallery, and no other has a relevant image: the cbir metrics are those of "
+            "queries that find their copies."
         )
     if any(GALLERY_IMAGE in kinds for kinds in facts.metrics.ann.values()):
         sentences.append(

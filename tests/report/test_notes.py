@@ -55,3 +55,16 @@ def test_folders_that_are_left_out_are_noted(facts: Facts) -> None:
     ]
     assert (len(told), told[-1].endswith("`data/images/summary.json` names them.")) == (5, True)
     assert not [note for note in told if "<b>" in note]  # notes are Markdown, and hold no text from data
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_copies_refer_to_other_metrics_only_where_there_are_some(facts: Facts, copies: int) -> None:
+    pairs = [{"query_id": f"q{number}"} for number in range(copies)]
+    metrics = replace(facts.metrics, without_duplicates={"clip": {"precision@10": 0.5}})
+    (told,) = [note for note in notes(replace(facts, duplicates=pairs, metrics=metrics)) if " a copy in " in note]
+    assert "*Duplicates* shows the metrics without" in told
+    metrics = replace(facts.metrics, without_duplicates={})
+    (told,) = [note for note in notes(replace(facts, duplicates=pairs, metrics=metrics)) if " a copy in " in note]
+    assert told.endswith(
+        "and no other has a relevant image: the cbir metrics are those of queries that find their copies."
+    )
