@@ -40,6 +40,7 @@ _STYLE: Any = {
     "axes.spines.right": False,
 }
 _NAME_WIDTH = 40  # letters beside a bar: more would leave it no room
+_NAMES_INSIDE = 3  # of series that a legend inside the axes has room for
 _TITLE_WIDTH = 60  # letters in a line of a title, which is as wide as the chart
 MARKERS = "osD^vP"
 _STYLED = re.compile(r'style="[^"]*"(?=[^<>]*>)')  # attributes of elements, not text
@@ -47,11 +48,17 @@ _STYLES = re.compile(r"<style.*?</style>", re.DOTALL)  # they would apply to the
 _GROUP_IDS = re.compile(r'(<g) id="[^"]*"')  # unused, and the same in all charts
 
 
+def style_of(number: int) -> tuple[str, str]:
+    """Return the colour and the marker of a series; no two of the first 36 have the same."""
+    return COLOURS[number % PALETTE], MARKERS[(number + number // PALETTE) % len(MARKERS)]
+
+
 @dataclass(frozen=True)
 class Series:
     """Points (x, y) of a line.
 
-    bounds : the interval of each point, None if it has none.  ceiling : the best possible y of each point.
+    bounds : the interval of each point, None if it has none.  ceiling : the best possible y of each point.  number : of its
+    colour and marker; None for its place among the lines of the chart.
     """
 
     name: str
@@ -59,6 +66,7 @@ class Series:
     ys: Sequence[float]
     bounds: Sequence[tuple[float, float] | None] = ()
     ceiling: Sequence[float] = ()
+    number: int | None = None
 
     @classmethod
     def over_k(
@@ -68,6 +76,7 @@ class Series:
         values: Mapping[str, float | None],
         intervals: Mapping[str, Sequence[float]],
         ceilings: Mapping[str, float],
+        number: int | None = None,
     ) -> "Series":
         """Build the series of a metric over k.
 
@@ -82,6 +91,7 @@ class Series:
             [value for _, _, value in known],
             [(interval[0], interval[1]) if interval else None for interval in bounds],
             [ceilings[key] for _, key, _ in known if key in ceilings],
+            number,
         )
 
 
@@ -91,12 +101,14 @@ def line_chart(lines: Sequence[Series], title: str, x_label: str, y_label: str) 
     def draw(axes: Axes) -> None:
         handles: list[Any] = []
         for number, line in enumerate(lines):
-            colour, marker = COLOURS[number % PALETTE], MARKERS[number % PALETTE]
+            colour, marker = style_of(number if line.number is None else line.number)
             handles += axes.plot(line.xs, line.ys, color=colour, marker=marker, markersize=4)
             band = [(x, *bound) for x, bound in zip(line.xs, line.bounds, strict=False) if bound is not None]
             if band:
                 xs, lows, highs = zip(*band, strict=True)
-                axes.fill_between(xs, lows, highs, color=colour, alpha=0.15, linewidth=0)
+                axes.fill_between(
+                    xs, lows, highs, color=colour, alpha=0.15 if len(lines) <= _NAMES_INSIDE else 0.07, linewidth=0
+                )
             if len(line.ceiling):
                 axes.plot(line.xs, line.ceiling, color=INK, linestyle=":", linewidth=1, zorder=1)
         highest = max(
@@ -108,19 +120,20 @@ def line_chart(lines: Sequence[Series], title: str, x_label: str, y_label: str) 
         axes.set_ylabel(y_label)
         axes.grid(visible=True)
         axes.set_axisbelow(True)
-        axes.legend(handles, [line.name for line in lines], frameon=False, fontsize=9)
+        _legend(axes, handles, [line.name for line in lines])
 
     return as_svg(draw, (5.2, 3.4), title)
 
 
 @dataclass(frozen=True)
 class Dot:
-    """A point of a series, filled or hollow."""
+    """A point of a series, filled or hollow.  number : of the series' colour and marker."""
 
     series: str
     x: float
     y: float
     is_filled: bool
+    number: int
 
 
 def scatter_chart(dots: Sequence[Dot], title: str, x_label: str, y_label: str) -> str:
@@ -128,9 +141,9 @@ def scatter_chart(dots: Sequence[Dot], title: str, x_label: str, y_label: str) -
 
     def draw(axes: Axes) -> None:
         handles: list[Any] = []
-        names = list(dict.fromkeys(dot.series for dot in dots))
-        for number, name in enumerate(names):
-            colour, marker = COLOURS[number % PALETTE], MARKERS[number % PALETTE]
+        names = {dot.series: dot.number for dot in dots}
+        for name, number in names.items():
+            colour, marker = style_of(number)
             for is_filled in (True, False):
                 chosen = [dot for dot in dots if (dot.series, dot.is_filled) == (name, is_filled)]
                 handle = axes.scatter(
@@ -153,9 +166,19 @@ def scatter_chart(dots: Sequence[Dot], title: str, x_label: str, y_label: str) -
         axes.set_ylabel(y_label)
         axes.grid(visible=True)
         axes.set_axisbelow(True)
-        axes.legend(handles, names, frameon=False, fontsize=9)
+        _legend(axes, handles, list(names))
 
     return as_svg(draw, (5.2, 3.4), title)
+
+
+def _legend(axes: Axes, handles: Sequence[Any], names: Sequence[str]) -> None:
+    """Name the series: inside the axes, or below them when they are many."""
+    if len(names) <= _NAMES_INSIDE:
+        axes.legend(handles, names, frameon=False, fontsize=9)
+    else:
+        canvas: Any = axes.figure
+        canvas.set_figheight(canvas.get_figheight() + 0.2 * ceil(len(names) / 2))
+        canvas.legend(handles, names, frameon=False, fontsize=9, loc="outside lower center", ncols=2)
 
 
 def bar_chart(
@@ -206,8 +229,8 @@ def as_svg(draw: Any, inches: tuple[float, float], title: str, description: str 
         canvas.patch.set_alpha(0)
         axes = canvas.add_subplot()
         axes.patch.set_alpha(0)
-        draw(axes)
         canvas.suptitle("\n".join(lines), fontsize=10)
+        draw(axes)
         out = StringIO()
         canvas.savefig(out, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     text = out.getvalue()

@@ -12,7 +12,7 @@ from matplotlib.transforms import Bbox
 
 from cbir.artifacts.comparison import EncoderCost, MetricComparison
 from cbir.core.text import printable
-from cbir.report.charts import COLOURS, INK, MARKERS, PALETTE, as_svg
+from cbir.report.charts import INK, as_svg, style_of
 from cbir.report.figures import figure
 
 _INCHES = (5.2, 3.8)
@@ -26,9 +26,14 @@ _DISTANCES = (0, 8, 18, 32, 50, 72, 100)  # of a label from its point, in the sa
 
 @dataclass(frozen=True)
 class CostPoint:
-    """An encoder.  x : its cost, above 0.  y, interval : its quality.  is_best : whether no test tells it from the best."""
+    """An encoder.
+
+    number : of its colour and marker.  x : its cost, above 0.  y, interval : its quality.  is_best : whether no test tells it
+    from the best.
+    """
 
     name: str
+    number: int
     x: float
     y: float
     interval: Sequence[float] | None
@@ -38,9 +43,10 @@ class CostPoint:
 def cost_charts(task: str, comparison: MetricComparison, costs: Mapping[str, EncoderCost]) -> list[str]:
     """Draw the metric against images embedded in a second, and against the bytes of an image in the index.
 
-    comparison : of the metric that decides.  An encoder without a speed is only in the second chart; a chart of fewer than two
-    encoders is left out.
+    comparison : of the metric that decides.  costs : of each encoder of the run, in its order, which numbers them.  An encoder
+    without a speed is only in the second chart; a chart of fewer than two encoders is left out.
     """
+    numbers = {name: number for number, name in enumerate(costs)}
     speeds = {name: cost.images_per_s for name, cost in costs.items()}
     sizes = {name: cost.bytes_per_vector for name, cost in costs.items()}
     best = comparison.best_group
@@ -50,7 +56,7 @@ def cost_charts(task: str, comparison: MetricComparison, costs: Mapping[str, Enc
         ("size in the index", "bytes per image in the index (smaller to the left)", sizes),
     ):
         points = [
-            CostPoint(ranked.encoder, x, ranked.mean, ranked.interval, ranked.encoder in best)
+            CostPoint(ranked.encoder, numbers[ranked.encoder], x, ranked.mean, ranked.interval, ranked.encoder in best)
             for ranked in comparison.ranking
             if (x := values.get(ranked.encoder))
         ]
@@ -63,8 +69,8 @@ def cost_chart(points: Sequence[CostPoint], title: str, x_label: str, y_label: s
     """Draw points over a logarithmic x axis, each with its name beside it; the best ones are filled."""
 
     def draw(axes: Axes) -> None:
-        for number, point in enumerate(points):
-            colour = COLOURS[number % PALETTE]
+        for point in points:
+            colour, marker = style_of(point.number)
             if point.interval is not None:
                 axes.plot([point.x] * 2, point.interval, color=colour, linewidth=1.2, marker="_", markersize=6)
             axes.plot(
@@ -72,7 +78,7 @@ def cost_chart(points: Sequence[CostPoint], title: str, x_label: str, y_label: s
                 [point.y],
                 color=colour,
                 linestyle="none",
-                marker=MARKERS[number % len(MARKERS)],
+                marker=marker,
                 markersize=7,
                 markerfacecolor=colour if point.is_best else "none",
             )
@@ -87,7 +93,6 @@ def cost_chart(points: Sequence[CostPoint], title: str, x_label: str, y_label: s
         axes.set_ylabel(y_label)
         axes.grid(visible=True)
         axes.set_axisbelow(True)
-        axes.set_title(title, fontsize=10)  # takes room, which places the labels
         _place_labels(axes, points)
 
     return as_svg(draw, _INCHES, title, _description(points, x_label, y_label))
@@ -104,11 +109,11 @@ def _description(points: Sequence[CostPoint], x_label: str, y_label: str) -> str
 
 
 def _limits(points: Sequence[CostPoint]) -> tuple[float, float]:
-    """The lowest and highest quality with their intervals, and some room."""
+    """The lowest and highest quality with their intervals, and some room, but not below 0 where no quality is."""
     ys = [y for point in points for y in (point.y, *(point.interval or ()))]
     low, high = min(ys), max(ys)
     room = max(0.12 * (high - low), 0.005)
-    return low - room, high + room
+    return low - room if low < 0 else max(0.0, low - room), high + room
 
 
 def _place_labels(axes: Axes, points: Sequence[CostPoint]) -> None:
@@ -119,8 +124,8 @@ def _place_labels(axes: Axes, points: Sequence[CostPoint]) -> None:
     taken = [box for point in points for box in _boxes(axes, point, per_point)]
     inside = axes.get_window_extent()
     centres = [tuple(map(float, axes.transData.transform((point.x, point.y)))) for point in points]
-    for number, (point, (x, y)) in enumerate(zip(points, centres, strict=True)):
-        colour = COLOURS[number % PALETTE]
+    for point, (x, y) in zip(points, centres, strict=True):
+        colour, _ = style_of(point.number)
         others = [centre for centre in centres if centre != (x, y)]
         text = axes.annotate(
             printable(point.name, _NAME_CHARACTERS),

@@ -87,17 +87,12 @@ class Facts:
         return evaluated(self.metrics)
 
     @property
-    def titles(self) -> list[str]:
-        """The column heading of each (task, encoder) in `evaluated`."""
-        return [f"{task} {encoder}" for task, encoder in self.evaluated]
-
-    @property
     def settings(self) -> dict[str, list[str]]:
         """Name of a setting -> one value per encoder."""
         rows: dict[str, list[str]] = {}
         for encoder in self.encoders:
             vectors, index = self.vectors(encoder), self.passports[encoder]
-            pixels, runtime, libraries = _embedding_settings(vectors)
+            pixels, runtime = _embedding_settings(vectors)
             for name, value in {
                 "architecture": vectors["architecture"],
                 "weights": f"{vectors['origin']} ({vectors['weights_sha256'][:12]})",
@@ -106,10 +101,19 @@ class Facts:
                 "device, backend, precision": runtime,
                 "index": f"{index['kind']} ({index['factory']})",
                 "verification": self.verifications[encoder].describe(),
-                "libraries": libraries,
             }.items():
                 rows.setdefault(name, []).append(value)
         return rows
+
+    @property
+    def libraries(self) -> dict[str, list[str]]:
+        """Names and versions of the libraries that embedded -> the encoders; usually the same for all."""
+        encoders: dict[str, list[str]] = {}
+        for encoder in self.encoders:
+            if versions := self.vectors(encoder)["versions"]:
+                used = ", ".join(f"{library} {version}" for library, version in versions.items())
+                encoders.setdefault(used, []).append(encoder)
+        return encoders
 
     @property
     def passport_rows(self) -> dict[str, list[str]]:
@@ -145,11 +149,8 @@ class Facts:
         ks = self._ks("precision")
         k, smallest_k, recall = headline_k(ks), min(ks, default=1), f"ann_recall@{self.ann_k}"
         indexed = [self._index_metrics_of(task, encoder) for task, encoder in self.evaluated]
-        rows = {
-            f"precision@{k}": self._estimates(f"precision@{k}"),
-            "precision by chance": [Estimate(self.metrics.chance[task].get("precision")) for task, _ in self.evaluated],
-        }
-        rows |= {name: self._estimates(name) for name in (f"success@{smallest_k}", "map_at_r", f"ndcg@{k}")}
+        names = (f"precision@{k}", f"success@{smallest_k}", "map_at_r", f"ndcg@{k}")
+        rows = {name: self._estimates(name) for name in names}
         rows[recall] = [Estimate(index.values.get(recall), index.intervals.get(recall)) for index in indexed]
         rows["p50 of one search, ms"] = [Estimate(self.p50_ms(task, encoder)) for task, encoder in self.evaluated]
         return {
@@ -158,9 +159,15 @@ class Facts:
             if any(estimate.value is not None for estimate in estimates)
         }
 
-    def ceilings_of(self, metric: str) -> list[float | None]:
-        """Return the best value any ranking could reach, for each (task, encoder) in `evaluated`."""
-        return [self.metrics.ceilings[task].get(metric) for task, _ in self.evaluated]
+    def ceilings_of(self, task: str) -> list[float | None]:
+        """Return the best value any ranking of the task could reach in each headline metric; None where it is 1, or unknown."""
+        ceilings = (self.metrics.ceilings[task].get(name) for name in self.headline)
+        return [None if value == 1.0 else value for value in ceilings]
+
+    def chance_of(self, task: str) -> list[float | None]:
+        """Return what a random ranking reaches in each headline metric of the task; None where it is unknown."""
+        chance = self.metrics.chance[task]
+        return [chance.get(name.partition("@")[0]) for name in self.headline]
 
     def families(self, task: str) -> dict[str, list[int]]:
         """Return family -> ks of the task's metrics that have a k, in the order of metrics.json."""
@@ -181,21 +188,22 @@ class Facts:
         return len({pair["query_id"] for pair in self.duplicates})
 
     @property
-    def without_duplicates(self) -> dict[str, list[Estimate]]:
-        """The headline metrics of cbir: for each encoder, over all queries and over those without a copy in the gallery."""
-        groups = (
-            (self.metrics.cbir, self.intervals.cbir),
-            (self.metrics.without_duplicates, self.intervals.without_duplicates),
-        )
+    def without_duplicates(self) -> dict[tuple[str, str], dict[str, Estimate]]:
+        """The headline metrics of cbir: (encoder, which queries) -> name -> estimate, over all queries and over those without a
+        copy in the gallery; empty when each query has one."""
+        groups = {
+            "all": (self.metrics.cbir, self.intervals.cbir),
+            "without duplicates": (self.metrics.without_duplicates, self.intervals.without_duplicates),
+        }
         defined = next(iter(self.metrics.without_duplicates.values()), {})
         return {
-            name: [
-                Estimate(means[encoder].get(name), bounds[encoder].get(name))
-                for encoder in self.metrics.without_duplicates
-                for means, bounds in groups
-            ]
-            for name in self.headline
-            if name in defined
+            (encoder, queries): {
+                name: Estimate(means[encoder].get(name), bounds[encoder].get(name))
+                for name in self.headline
+                if name in defined
+            }
+            for encoder in self.metrics.without_duplicates
+            for queries, (means, bounds) in groups.items()
         }
 
     # --- the indexes
@@ -307,13 +315,12 @@ class Facts:
         return sorted(int(name.partition("@")[2]) for name in names if name.startswith(f"{family}@"))
 
 
-def _embedding_settings(vectors: dict[str, Any]) -> tuple[str, str, str]:
-    """The input, the runtime and the libraries of a passport; "-" where the vectors were made elsewhere."""
+def _embedding_settings(vectors: dict[str, Any]) -> tuple[str, str]:
+    """The input and the runtime of a passport; "-" where the vectors were made elsewhere."""
     preprocessing = vectors["preprocessing"]
     if preprocessing is None:
-        return "vectors made elsewhere", "-", "-"
+        return "vectors made elsewhere", "-"
     return (
         f"{preprocessing['crop_px']} px, cropped from {preprocessing['resize_px']} px, {preprocessing['interpolation']}",
         f"{vectors['device']}, {vectors['backend']}, {vectors['precision']}",
-        ", ".join(f"{library} {version}" for library, version in vectors["versions"].items()),
     )

@@ -8,6 +8,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from cbir.artifacts.metrics import GALLERY_IMAGE, IMAGE, TEXT
 from cbir.core.files import replacing
+from cbir.core.text import listed
 from cbir.report.figures import at_each, counted, figure, megabytes, seconds, whole
 
 TASK_DESCRIPTIONS: Final = {"cbir": "image query -> similar images", "tbir": "text query -> images"}
@@ -37,6 +38,7 @@ def fill(
         autoescape=html,  # noqa: S701 - the Markdown template escapes with a filter
     )
     environment.filters |= {"figure": figure, "mb": megabytes, "whole": whole, "counted": counted, "seconds": seconds}
+    environment.filters["listed"] = listed
     environment.filters |= filters
     environment.globals |= {
         "at_each": at_each,

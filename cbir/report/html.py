@@ -1,10 +1,12 @@
 """report.html: the results of a run as a page."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from markupsafe import Markup
 
 from cbir.artifacts.evaluations import read_classes, read_definitions
 from cbir.artifacts.maps import read_map
@@ -53,8 +55,9 @@ def write_html(
         charts={
             "over k": drawings(_over_k(facts)),
             "index": drawings(_recall_over_time(facts)),
-            "classes": drawings(_best_and_worst(facts, classes)),
         },
+        class_charts=_best_and_worst(facts, classes),
+        open_classes={(task, means[0].ranking[0].encoder) for task, means in facts.comparison.tasks.items()},
         classes=classes,
         examples=examples,
         kinds=[*EXAMPLES_PER_KIND, SAMPLE],
@@ -68,31 +71,38 @@ def write_html(
 
 def _over_k(facts: Facts) -> list[str]:
     charts = []
-    for family in ("precision", "recall"):
+    for task, family in product(_tasks(facts), ("precision", "recall")):
         lines = [
             Series.over_k(
-                f"{task} {encoder}",
-                family,
-                facts.metrics.of_task(task)[encoder],
-                facts.intervals.of_task(task)[encoder],
-                facts.metrics.ceilings[task],
+                encoder, family, values, facts.intervals.of_task(task)[encoder], facts.metrics.ceilings[task],
+                facts.encoders.index(encoder),
             )
-            for task, encoder in facts.evaluated
-        ]
+            for encoder, values in facts.metrics.of_task(task).items()
+        ]  # fmt: skip
         if defined := [line for line in lines if line.xs]:
-            charts.append(line_chart(defined, f"{family}@k with exact search", "k", family))
+            charts.append(line_chart(defined, f"{task}: {family}@k with exact search", "k", family))
     return charts
 
 
 def _recall_over_time(facts: Facts) -> list[str]:
-    dots = [
-        Dot(f"{timed.task} {timed.encoder}", timed.p50_ms, timed.recall, is_filled=timed.search != "exact")
-        for timed in facts.recall_over_time
-        if timed.recall is not None
-    ]
     recall = f"ann_recall@{facts.ann_k}"
-    title = f"{recall} over search time ({facts.index_kinds})"
-    return [scatter_chart(dots, title, "median time of one search, ms", recall)] if dots else []
+    charts = []
+    for task in _tasks(facts):
+        dots = [
+            Dot(
+                timed.encoder, timed.p50_ms, timed.recall, timed.search != "exact", facts.encoders.index(timed.encoder)
+            )
+            for timed in facts.recall_over_time
+            if timed.task == task and timed.recall is not None
+        ]  # fmt: skip
+        if dots:
+            title = f"{task}: {recall} over search time ({facts.index_kinds})"
+            charts.append(scatter_chart(dots, title, "median time of one search, ms", recall))
+    return charts
+
+
+def _tasks(facts: Facts) -> list[str]:
+    return list(dict.fromkeys(task for task, _ in facts.evaluated))
 
 
 def _classes(facts: Facts, table: pa.Table) -> dict[tuple[str, str], list[dict[str, Any]]]:
@@ -105,23 +115,25 @@ def _classes(facts: Facts, table: pa.Table) -> dict[tuple[str, str], list[dict[s
                 classes.setdefault((row["task"], row["encoder"]), []).append(row)
     for rows in classes.values():
         rows.sort(key=lambda row: (row[precision], row["map_at_r"], row["label"]))
-    return classes
+    return {place: classes[place] for place in facts.evaluated if place in classes}
 
 
-def _best_and_worst(facts: Facts, classes: Mapping[tuple[str, str], Rows]) -> list[str]:
-    """Draw the classes of lowest and of highest precision; no class is in both charts."""
+def _best_and_worst(facts: Facts, classes: Mapping[tuple[str, str], Rows]) -> dict[tuple[str, str], list[Markup]]:
+    """Draw the classes of lowest and of highest precision, for each (task, encoder); no class is in both charts."""
     precision = f"precision@{facts.cost_k}"
-    charts = []
-    for series, (task, encoder) in enumerate(facts.evaluated):
-        rows = classes.get((task, encoder), [])
+    charts = {}
+    for (task, encoder), rows in classes.items():
         falling = sorted(rows[_BARS:], key=lambda row: (-row[precision], -row["map_at_r"], row["label"]))
+        drawn = []
         for which, chosen in (("worst", rows[:_BARS]), ("best", falling[:_BARS])):
             if chosen:
                 bars = [(printable(facts.class_name(row["label"])), row[precision]) for row in chosen]
                 last = chosen[-1][precision]
                 ties = sum(row[precision] == last for row in rows)
                 suffix = f", {ties} of {len(rows)} at {last:.2f}" if ties > len(chosen) else ""
-                charts.append(bar_chart(bars, f"{task} {encoder}: {which} classes{suffix}", precision, series))
+                title = f"{task} {encoder}: {which} classes{suffix}"
+                drawn.append(bar_chart(bars, title, precision, facts.encoders.index(encoder)))
+        charts[task, encoder] = drawings(drawn)
     return charts
 
 

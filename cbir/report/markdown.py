@@ -20,7 +20,7 @@ def write_markdown(out: Path, facts: Facts) -> None:
         out,
         "report.md.j2",
         {"text": escaped},
-        {"duplicate_headings": duplicate_headings, "row": row, "rule": rule, "figures": figures, "cells": cells},
+        {"row": row, "rule": rule, "figures": figures, "cells": cells},
         {
             "facts": facts,
             "verdict": verdict(facts),
@@ -38,15 +38,6 @@ def figures(
 ) -> list[str]:
     """Format the values of these metrics, in this order, with their intervals if there are any."""
     return [figure(values.get(name), (intervals or {}).get(name)) for name in names]
-
-
-def duplicate_headings(encoders: Sequence[str]) -> list[str]:
-    """Return the headings of two columns per encoder.
-
-    >>> duplicate_headings(["clip"])
-    ['clip', 'clip without duplicates']
-    """
-    return [heading for encoder in encoders for heading in (encoder, f"{encoder} without duplicates")]
 
 
 def cells(estimates: Sequence[Estimate]) -> list[str]:

@@ -1,6 +1,11 @@
 """`python -m cbir.report.summary`: the metrics of the last run as a table, and the paths of the reports."""
 
-from rich.console import Console
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -8,9 +13,11 @@ from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.core.errors import one_line_errors
 from cbir.report.facts import Facts
 from cbir.report.figures import figure
+from cbir.report.filling import TASK_DESCRIPTIONS
 from cbir.report.gathering import gather_facts
 from cbir.report.notes import notes
 
+_WORDS = ("encoder", "task", "index", "weights")  # columns of text
 _METRICS = ("precision@1", "precision@10", "success@10", "ndcg@10", "map_at_r", "mrr")
 
 
@@ -20,7 +27,10 @@ def main() -> None:
     console = Console()
     for note in notes(facts):
         console.print(f"note: {note}", markup=False, highlight=False)
-    console.print(_table(facts))
+    gallery = facts.summary["gallery"]["images"]
+    console.print(f"{facts.summary['dataset']}: {gallery:,} gallery images", markup=False, highlight=False)
+    for table in _tables(facts):
+        console.print(table)
     for line in (
         f"report   {reports.html}",
         f"metrics  {reports.all_headlines}/, all of them in {reports.all_evaluations}/",
@@ -29,27 +39,36 @@ def main() -> None:
         console.print(line, markup=False, highlight=False)
 
 
-def _table(facts: Facts) -> Table:
-    """Return a table with a column for each task and encoder, which fits a narrow terminal."""
-    table = Table(title=f"{facts.summary['dataset']}: {facts.summary['gallery']['images']:,} gallery images")
-    table.add_column("")
-    columns = [_column(facts, task, encoder) for task, encoder in facts.evaluated]
-    for title in facts.titles:
-        table.add_column(title, justify="right")
-    for name in dict.fromkeys(name for column in columns for name in column):
-        table.add_row(name, *(Text(column.get(name, "-")) for column in columns))  # Text: a path may hold "[/]"
+def _tables(facts: Facts) -> Iterator[Table]:
+    """Yield tables with a row for each encoder, which fit a narrow terminal: the metrics of each task, and the indexes."""
+    for task, encoders in groupby(facts.evaluated, key=itemgetter(0)):
+        means = {encoder: facts.metrics.of_task(task)[encoder] for _, encoder in encoders}
+        names = [name for name in _METRICS if any(name in values for values in means.values())]
+        table = _new_table(f"{task}: {TASK_DESCRIPTIONS[task]}", ["encoder", *names])
+        for encoder, values in means.items():
+            table.add_row(encoder, *(figure(values.get(name)) for name in names))
+        yield table
+    recall = f"ann_recall@{facts.ann_k}"
+    table = _new_table("Search with the index", ["encoder", "task", "index", recall, "p50, ms", "weights"])
+    for task, encoder in facts.evaluated:
+        p50_ms = facts.p50_ms(task, encoder)
+        table.add_row(
+            encoder,
+            task,
+            facts.passports[encoder]["kind"],
+            figure(facts.indexed(task, encoder).get(recall)),
+            "-" if p50_ms is None else f"{p50_ms:.2f}",
+            Text(facts.vectors(encoder)["origin"]),  # a path may hold "[/]"
+        )
+    yield table
+
+
+def _new_table(title: str, names: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for name in names:
+        justify: JustifyMethod = "left" if name in _WORDS else "right"
+        table.add_column(name.replace("@", "\n@"), justify=justify, overflow="fold")
     return table
-
-
-def _column(facts: Facts, task: str, encoder: str) -> dict[str, str]:
-    exact, indexed = facts.metrics.of_task(task)[encoder], facts.indexed(task, encoder)
-    column = {"weights": facts.vectors(encoder)["origin"]}
-    column |= {name: figure(exact[name]) for name in _METRICS if name in exact}
-    column["index"] = facts.passports[encoder]["kind"]
-    column |= {f"ann_recall@{k}": figure(indexed[f"ann_recall@{k}"]) for k in facts.ann_ks}
-    p50_ms = facts.p50_ms(task, encoder)
-    column["p50 of one search"] = "-" if p50_ms is None else f"{p50_ms:.2f} ms"
-    return column
 
 
 if __name__ == "__main__":

@@ -218,8 +218,9 @@ def test_the_background_is_that_of_the_page(charts: dict[str, str]) -> None:
 def test_series_have_the_pages_colours_in_turn(number: int) -> None:
     colour = f"--c{number % PALETTE}"
     lines = [Series(f"series {n}", [1, 2], [0.5, 0.6]) for n in range(number + 1)]
+    # a legend below the axes is drawn after them, from lines of its own
     assert len(strokes(parsed(line_chart(lines, "title", "x", "y")), colour)) == number // PALETTE + 1
-    dots = [Dot(f"series {n}", 1, 0.95, True) for n in range(number + 1)]
+    dots = [Dot(f"series {n}", 1, 0.95, True, n) for n in range(number + 1)]
     assert len(marks(parsed(scatter_chart(dots, "title", "x", "y")), colour)) == number // PALETTE + 1
     assert len(rectangles(parsed(bar_chart(BARS, "title", "x", number)), colour)) == len(BARS)
 
@@ -329,7 +330,7 @@ def test_dots_are_at_their_values_on_a_logarithmic_axis() -> None:
 @settings(deadline=None, max_examples=10)
 @given(ys=st.lists(st.floats(0, 1), min_size=1, max_size=4), first=st.floats(0.001, 50), ratio=st.floats(1, 100))
 def test_no_dot_is_outside_the_axes(ys: list[float], first: float, ratio: float) -> None:
-    dots = [Dot(f"series {number}", first * ratio**number, y, True) for number, y in enumerate(ys)]
+    dots = [Dot(f"series {number}", first * ratio**number, y, True, number) for number, y in enumerate(ys)]
     root = parsed(scatter_chart(dots, "title", "ms", "recall"))
     left, right, top, bottom = frame(root)
     for number in range(len(ys)):
@@ -340,7 +341,7 @@ def test_no_dot_is_outside_the_axes(ys: list[float], first: float, ratio: float)
 
 @pytest.mark.parametrize("span", [(1, 1), (1, 1.2), (0.3, 0.9), (0.08, 20), (0.05, 4), (0.9, 1.1), (0.001, 1000)])
 def test_the_numbers_below_dots_do_not_overlap(span: tuple[float, float]) -> None:
-    root = parsed(scatter_chart([Dot("a", ms, 0.95, True) for ms in span], "title", "ms", "recall"))
+    root = parsed(scatter_chart([Dot("a", ms, 0.95, True, 0) for ms in span], "title", "ms", "recall"))
     places = sorted((pixel, len(f"{value:g}")) for value, pixel in ticks(root, "x"))
     for (left, n_left), (right, n_right) in itertools.pairwise(places):
         assert right - left >= 5.5 * (n_left + n_right) / 2  # a digit is 6.4 wide
@@ -404,7 +405,7 @@ def test_the_values_of_bars_are_inside_the_drawing(name: str, is_change: bool) -
 @pytest.mark.parametrize("draw", [line_chart, scatter_chart])
 def test_a_legend_names_each_series_beside_its_colour(draw: Callable[..., str]) -> None:
     names = ["cbir mobilenet", "cbir clip", "tbir clip"]
-    series: list[Any] = LINES if draw is line_chart else [Dot(name, 1, 0.95, n != 1) for n, name in enumerate(names)]
+    series: list[Any] = LINES if draw is line_chart else [Dot(name, 1, 0.95, n != 1, n) for n, name in enumerate(names)]
     root = parsed(draw(series, "title", "x", "y"))
     places = {"".join(element.itertext()): float(element.get("y", "")) for element in root.iter(f"{SVG}text")}
     for number, name in enumerate(names):
@@ -487,7 +488,9 @@ def drawn_with(kind: str, names: Sequence[str], title: str) -> str:
     if kind == "lines":
         return line_chart([Series(name, [1, 2], [0.5, 0.25]) for name in names], title, f"x {title}", f"y {title}")
     if kind == "dots":
-        return scatter_chart([Dot(name, 1, 0.95, True) for name in names], title, f"x {title}", f"y {title}")
+        return scatter_chart(
+            [Dot(name, 1, 0.95, True, n) for n, name in enumerate(names)], title, f"x {title}", f"y {title}"
+        )
     return bar_chart([(name, 0.5) for name in names], title, f"x {title}", is_change=kind == "changes")
 
 

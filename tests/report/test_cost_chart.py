@@ -21,15 +21,15 @@ from tests.support.compared import COST, metric_of
 from tests.support.imports import ROOT
 
 SIX = [
-    CostPoint("clip_vit_b_32", 41, 0.83, (0.80, 0.86), True),
-    CostPoint("dinov2_vit_s14", 28, 0.824, (0.795, 0.853), True),
-    CostPoint("dinov2_vit_b14", 9, 0.822, (0.79, 0.85), True),
-    CostPoint("convnext_tiny", 22, 0.78, (0.74, 0.81), False),
-    CostPoint("resnet50", 30, 0.74, (0.70, 0.77), False),
-    CostPoint("mobilenet_v3_large", 190, 0.71, (0.67, 0.75), False),
+    CostPoint("clip_vit_b_32", 0, 41, 0.83, (0.80, 0.86), True),
+    CostPoint("dinov2_vit_s14", 1, 28, 0.824, (0.795, 0.853), True),
+    CostPoint("dinov2_vit_b14", 2, 9, 0.822, (0.79, 0.85), True),
+    CostPoint("convnext_tiny", 3, 22, 0.78, (0.74, 0.81), False),
+    CostPoint("resnet50", 4, 30, 0.74, (0.70, 0.77), False),
+    CostPoint("mobilenet_v3_large", 5, 190, 0.71, (0.67, 0.75), False),
 ]
-CLOSE = [CostPoint(f"encoder_name_{n}", 30 + n, 0.8 + n / 500, (0.77, 0.83), True) for n in range(6)]
-EQUAL = [CostPoint(f"siglip2_{n}", 512, 0.8, (0.75, 0.85), n == 0) for n in range(6)]
+CLOSE = [CostPoint(f"encoder_name_{n}", n, 30 + n, 0.8 + n / 500, (0.77, 0.83), True) for n in range(6)]
+EQUAL = [CostPoint(f"siglip2_{n}", n, 512, 0.8, (0.75, 0.85), n == 0) for n in range(6)]
 CHARACTER = 0.62  # mean width of a letter of matplotlib's font, as a share of its size
 
 Box = tuple[float, float, float, float]  # left, right, top, bottom
@@ -131,7 +131,7 @@ def test_names_cover_neither_each_other_nor_the_frame(points: list[CostPoint]) -
 @settings(max_examples=12, deadline=None)
 def test_names_of_any_six_encoders_do_not_overlap(places: list[tuple[float, float]], half: float) -> None:
     points = [
-        CostPoint(f"encoder_name_{n}", x, y, (y - half, y + half) if half else None, n == 0)
+        CostPoint(f"encoder_name_{n}", n, x, y, (y - half, y + half) if half else None, n == 0)
         for n, (x, y) in enumerate(places)
     ]
     boxes = label_boxes(chart(points), [point.name for point in points])

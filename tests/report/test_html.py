@@ -149,8 +149,11 @@ def cells_of(row: Element) -> list[Element]:
 
 def table_of(table: Element) -> Table:
     """The text of its cells, without the ceilings of the headline, which report.md shows elsewhere."""
-    rows = [[cell.text for cell in cells_of(row)] for row in rows_of(table)]
-    return [row for row in rows if not row[0].endswith(", ceiling")]
+    rows = [
+        [cell.text or "-" if "ceiling" in row.classes else cell.text for cell in cells_of(row)]
+        for row in rows_of(table)
+    ]
+    return [row for row in rows if rows[0][0] != "task" or row[1] != "ceiling"]
 
 
 def tables_of(tree: Element) -> list[Table]:
@@ -311,7 +314,12 @@ def test_the_same_facts_give_the_same_bytes(pages_of: Callable[[str], Pages], na
 # --- the same facts as report.md --------------------------------------------------------------------------------------
 
 PICTURED = {("class", "queries"), ("query", "class")}  # the worst, which the page shows as charts and examples
-ONLY_HERE = {("parameter", "value"), ("stage", "file"), ("encoder", "against")}
+ONLY_HERE = {  # the last has the passports
+    ("parameter", "value"),
+    ("stage", "file"),
+    ("encoder", "against"),
+    ("", "mobilenet"),
+}
 
 
 def test_tables_are_those_of_the_markdown_report(every: Pages) -> None:
@@ -324,14 +332,9 @@ def test_tables_are_those_of_the_markdown_report(every: Pages) -> None:
     in_markdown, in_page = by_header(tables(every.markdown)), by_header(tables_of(every.tree))
     for header, expected in in_markdown.items():
         if header[:2] not in PICTURED:
-            here = [table for table in in_page.get(header, []) if table not in passports(every)]
-            assert here == expected, header
+            assert in_page.get(header, []) == expected, header
     more = {header for header in in_page if header not in in_markdown}
     assert {header[:2] for header in more} <= ONLY_HERE
-
-
-def passports(pages: Pages) -> list[Table]:
-    return [table for table in tables_of(pages.tree) if table[0] == ["", "mobilenet", "clip"] and table[1][0] == "kind"]
 
 
 def said(markdown: str) -> list[str]:
@@ -382,23 +385,22 @@ def test_headline_metrics_are_those_of_the_artifacts(full: Pages) -> None:
     metrics, intervals = full.reported.facts.metrics, full.reported.facts.intervals
     answered = [("cbir", "mobilenet"), ("cbir", "clip"), ("tbir", "clip")]
     (table,) = by_id(full.tree, "headline").all("table")
-    rows = {cells_of(row)[0].text: [cell.text for cell in cells_of(row)[1:]] for row in rows_of(table)}
-    assert rows[""] == [f"{task} {encoder}" for task, encoder in answered]
-    for name in ("precision@10", "success@1", "map_at_r", "ndcg@10"):
-        assert rows[name] == [
-            "{:.3f} [{:.3f}, {:.3f}]".format(
-                *(
-                    round(value, 9)
-                    for value in (metrics.of_task(task)[encoder][name], *intervals.of_task(task)[encoder][name])
-                )
-            )
-            for task, encoder in answered
+    head, *rows = [[cell.text for cell in cells_of(row)] for row in rows_of(table)]
+    names = ["precision@10", "success@1", "map_at_r", "ndcg@10"]
+    assert head[:6] == ["task", "encoder", *names]
+    by_encoder = {tuple(row[:2]): row[2:6] for row in rows}
+    for task, encoder in answered:
+        means, bounds = metrics.of_task(task)[encoder], intervals.of_task(task)[encoder]
+        assert by_encoder[task, encoder] == [
+            "{:.3f} [{:.3f}, {:.3f}]".format(*(round(value, 9) for value in (means[name], *bounds[name])))
+            for name in names
         ]
-        ceilings = [metrics.ceilings[task].get(name, 1.0) for task, _ in answered]
-        if any(ceiling != 1.0 for ceiling in ceilings):
-            assert rows[f"{name}, ceiling"] == [f"{round(ceiling, 9):.3f}" for ceiling in ceilings]
-        else:
-            assert f"{name}, ceiling" not in rows
+    for task in ("cbir", "tbir"):
+        assert by_encoder[task, "by chance"] == [f"{round(metrics.chance[task]['precision'], 9):.3f}", "", "", ""]
+        ceilings = [metrics.ceilings[task].get(name, 1.0) for name in names]
+        shown = ["" if ceiling == 1.0 else f"{round(ceiling, 9):.3f}" for ceiling in ceilings]
+        assert by_encoder.get((task, "ceiling"), [""] * 4) == shown
+    assert [tuple(row[:2]) for row in rows if row[1] not in ("by chance", "ceiling")] == answered
 
 
 def test_a_metric_in_a_heading_links_to_its_definition(every: Pages) -> None:
@@ -585,11 +587,36 @@ def charts(pages: Pages) -> dict[str, list[str]]:
 
 def test_charts_name_themselves_their_axes_and_their_lines(small: Pages) -> None:
     texts_of = charts(small)
-    for family in ("precision", "recall"):
-        texts = texts_of[f"{family}@k with exact search"]
-        assert {f"{family}@k with exact search", "k", family, "cbir mobilenet", "cbir clip", "tbir clip"} <= set(texts)
-    (over_time,) = [name for name in texts_of if "over search time" in name]
-    assert {"median time of one search, ms", "ann_recall@10"} <= set(texts_of[over_time])
+    for task, encoders in (("cbir", {"mobilenet", "clip"}), ("tbir", {"clip"})):
+        for family in ("precision", "recall"):
+            title = f"{task}: {family}@k with exact search"
+            assert {title, "k", family} | encoders <= set(texts_of[title])
+        (over_time,) = [name for name in texts_of if name.startswith(f"{task}: ann_recall@10 over search time")]
+        assert {"median time of one search, ms", "ann_recall@10"} | encoders <= set(texts_of[over_time])
+
+
+def test_an_encoder_has_the_same_colour_in_each_chart(small: Pages) -> None:
+    """Also where it is the only one: that of clip, the second encoder."""
+    lines = {}
+    for svg in small.tree.all("svg"):
+        if (title := svg.attributes.get("aria-label", "")).startswith(("cbir: precision@k", "tbir: precision@k")):
+            strokes = [
+                re.search(r"stroke: var\((--c\d)\)", path.attributes.get("style", "")) for path in svg.all("path")
+            ]
+            lines[title[:4]] = {stroke[1] for stroke in strokes if stroke}
+    assert lines == {"cbir": {"--c0", "--c1"}, "tbir": {"--c1"}}
+
+
+def test_the_classes_of_the_best_encoder_are_open(full: Pages) -> None:
+    (section,) = [element for element in full.tree.all("section") if element.attributes.get("id") == "classes"]
+    folds = [element for element in section.inside if isinstance(element, Element) and element.tag == "details"]
+    comparison = full.reported.facts.comparison
+    best = {f"{task} {metrics[0].ranking[0].encoder}" for task, metrics in comparison.tasks.items()}
+    opened = {fold.all("summary")[0].text for fold in folds if "open" in fold.attributes}
+    assert opened == best
+    assert [fold.all("summary")[0].text for fold in folds] == [
+        f"{task} {encoder}" for task, encoder in full.reported.facts.evaluated
+    ]
 
 
 def test_class_charts_show_worst_and_best_with_values(full: Pages) -> None:
@@ -664,7 +691,7 @@ def test_all_parameters_passports_and_outputs_are_listed(hostile: Pages) -> None
     assert table_below(hostile.tree, "stage", "file") == [
         [displayed(output.stage), displayed(output.path), output.md5, "0.0 MB"] for output in facts.provenance.outputs
     ]
-    (table,) = passports(hostile)
+    (table,) = [table for table in tables_of(hostile.tree) if table[0] == ["", "mobilenet", "clip"]]
     passport = {row[0]: row[1:] for row in table[1:]}
     assert passport["kind"] == ["flat", "flat"]
     weights = [facts.vectors(name)["weights_sha256"] for name in ("mobilenet", "clip")]

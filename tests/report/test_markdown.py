@@ -96,34 +96,32 @@ def test_trained_weights_have_no_note(tmp_path: Path) -> None:
     world.origin = "https://weights.example/a_b.safetensors"
     page = markdown_of(finish(world.write()), tmp_path)
     assert "weights of mobilenet" not in page
-    weights = {row[0]: row[1:] for row in table_of(page, "", "mobilenet", "clip")}["weights"]
-    assert [cell.split()[0] for cell in weights] == [world.origin] * 2
+    settings = table_of(page, "encoder", "architecture", "weights")
+    assert [row[2].split()[0] for row in settings] == [world.origin] * 2
 
 
 def test_the_headline_comes_first_with_the_values_of_metrics_json(facts: Facts, page: str) -> None:
     assert headings(page)[0] == "Retrieval report"
     first = tables(page)[0]
-    assert first[0] == ["", "cbir mobilenet", "cbir clip", "tbir clip"]
+    names = ["precision@10", "success@1", "map_at_r", "ndcg@10"]
+    assert first[0] == ["task", "encoder", *names, "ann_recall@10", "p50 of one search, ms"]
     assert page.index("| precision@10 |") < page.index("## What was run")
     metrics, intervals, times = facts.metrics, facts.intervals, facts.latency.encoders
-    answered = [("cbir", "mobilenet", "image"), ("cbir", "clip", "image"), ("tbir", "clip", "text")]
-
-    def quality(name: str, task: str, encoder: str) -> str:
-        return shown(metrics.of_task(task)[encoder][name], intervals.of_task(task)[encoder][name])
-
-    expected = {
-        "precision@10": [quality("precision@10", task, encoder) for task, encoder, _ in answered],
-        "precision by chance": [shown(metrics.chance[task]["precision"]) for task, _, _ in answered],
-        "success@1": [quality("success@1", task, encoder) for task, encoder, _ in answered],
-        "map_at_r": [quality("map_at_r", task, encoder) for task, encoder, _ in answered],
-        "ndcg@10": [quality("ndcg@10", task, encoder) for task, encoder, _ in answered],
-        "ann_recall@10": [
-            shown(metrics.ann[e][modality]["ann_recall@10"], intervals.ann[e][modality]["ann_recall@10"])
-            for _, e, modality in answered
-        ],
-        "p50 of one search, ms": [shown(times[e][modality]["index"].p50_ms) for _, e, modality in answered],
-    }
-    assert first[1:] == [[name, *values] for name, values in expected.items()]
+    rows = []
+    for task, modality, encoders in (("cbir", "image", ["mobilenet", "clip"]), ("tbir", "text", ["clip"])):
+        for encoder in encoders:
+            means, bounds = metrics.of_task(task)[encoder], intervals.of_task(task)[encoder]
+            found, found_bounds = metrics.ann[encoder][modality], intervals.ann[encoder][modality]
+            rows.append(
+                [
+                    *(task, encoder),
+                    *(shown(means[name], bounds[name]) for name in names),
+                    shown(found["ann_recall@10"], found_bounds["ann_recall@10"]),
+                    shown(times[encoder][modality]["index"].p50_ms),
+                ]
+            )
+        rows.append([task, "by chance", shown(metrics.chance[task]["precision"]), *"-----"])
+    assert first[1:] == rows
 
 
 @pytest.mark.parametrize(("task", "encoders"), [("cbir", ["mobilenet", "clip"]), ("tbir", ["clip"])])
@@ -252,15 +250,14 @@ def test_duplicates_are_shown_with_the_metrics_without_them(tmp_path: Path, monk
     part = section(page, "Duplicates")
     assert "(0 by bytes, 1 by pixels, 1 by mobilenet, 1 by clip)" in part
     figures, pairs = tables(part)
-    assert figures[0] == ["", "mobilenet", "mobilenet without duplicates", "clip", "clip without duplicates"]
-    by_name = {row[0]: row[1:] for row in figures[1:]}
+    place = figures[0].index("map_at_r")
     metrics, intervals = facts.metrics, facts.intervals
-    assert by_name["map_at_r"] == [
-        shown(means[encoder]["map_at_r"], bounds[encoder]["map_at_r"])
+    assert [[*row[:2], row[place]] for row in figures[1:]] == [
+        [encoder, queries, shown(means[encoder]["map_at_r"], bounds[encoder]["map_at_r"])]
         for encoder in ("mobilenet", "clip")
-        for means, bounds in (
-            (metrics.cbir, intervals.cbir),
-            (metrics.without_duplicates, intervals.without_duplicates),
+        for queries, means, bounds in (
+            ("all", metrics.cbir, intervals.cbir),
+            ("without duplicates", metrics.without_duplicates, intervals.without_duplicates),
         )
     ]
     assert [row[2:] for row in pairs[1:]] == [["clip", "1.000"], ["mobilenet", "1.000"], ["pixels", "0.000"]]
@@ -316,11 +313,8 @@ def test_other_ks_change_columns_and_headline(tmp_path: Path) -> None:
     )
     facts = finish(make_world(tmp_path, graded=True).write(), params)
     page = markdown_of(facts, tmp_path)
-    names = [row[0] for row in tables(page)[0][1:]]
-    assert names == [
-        *("precision@7", "precision by chance", "success@3", "map_at_r", "ndcg@7", "ann_recall@5"),
-        "p50 of one search, ms",
-    ]
+    names = tables(page)[0][0][2:]
+    assert names == ["precision@7", "success@3", "map_at_r", "ndcg@7", "ann_recall@5", "p50 of one search, ms"]
     assert tables(section(page, "tbir: text query -> images"))[0][0][2:] == ["@3", "@7", "@20"]
     assert "relevance: graded judgements" in page
 
@@ -345,7 +339,7 @@ def test_without_queries_the_report_says_so(tmp_path: Path) -> None:
     assert "There are no cbir queries." in page
     assert "There are no tbir queries." in page
     assert [table[0][:2] for table in tables(page)] == [
-        ["", "mobilenet"],
+        ["encoder", "architecture"],
         ["prompt set", "prompts per class"],
         ["encoder", "build, s"],
     ]
@@ -357,7 +351,7 @@ def test_without_text_queries_only_the_text_task_is_empty(tmp_path: Path) -> Non
     world.queries = world.queries_of("cbir")
     del world.vectors["clip"]["texts"]
     page = markdown_of(finish(world.write()), tmp_path)
-    assert tables(page)[0][0] == ["", "cbir mobilenet", "cbir clip"]
+    assert [row[:2] for row in tables(page)[0][1:3]] == [["cbir", "mobilenet"], ["cbir", "clip"]]
     assert "There are no tbir queries." in page
     assert "by subset of queries" not in page
 
@@ -374,7 +368,7 @@ def test_without_labels_the_report_still_shows_the_index(tmp_path: Path) -> None
         )
         == 2
     )
-    assert [row[0] for row in tables(page)[0][1:]] == ["ann_recall@10", "p50 of one search, ms"]
+    assert tables(page)[0][0] == ["task", "encoder", "ann_recall@10", "p50 of one search, ms"]
     rows = table_of(page, "encoder", "queries", "ann_recall@1")
     assert [[cell.split()[0] for cell in row[2:]] for row in rows] == [["1.000"] * 3 + ["-"] * 2] * 5
     assert "280 gallery images, 280 without a label" in page

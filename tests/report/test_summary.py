@@ -1,6 +1,6 @@
 """The summary on the terminal."""
 
-import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,17 +19,27 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
 def test_the_metrics_fit_a_terminal_of_80_columns(facts: Facts) -> None:
     lines = summary_of(facts).splitlines()
     assert max(map(len, lines)) <= 80
-    rows = {
-        cells[0]: cells[1:] for line in lines if len(cells := [c.strip() for c in re.split("[│┃]", line)[1:-1]]) > 1
-    }
-    assert rows[""] == ["cbir mobilenet", "cbir clip", "tbir clip"]
-    evaluated = [("cbir", "mobilenet"), ("cbir", "clip"), ("tbir", "clip")]
-    for name in ("precision@1", "precision@10", "success@10", "ndcg@10", "map_at_r", "mrr"):
-        values = [facts.metrics.of_task(task)[encoder][name] for task, encoder in evaluated]
-        assert rows[name] == [f"{round(value, 9):.3f}" for value in values]
-    assert rows["ann_recall@50"] == ["1.000"] * 3
-    assert rows["index"] == ["flat"] * 3
-    assert rows["weights"] == ["random:0"] * 3
+    rows = [line.split() for line in lines]
+    names = ("precision@1", "precision@10", "success@10", "ndcg@10", "map_at_r", "mrr")
+    for task, encoder in (("cbir", "mobilenet"), ("cbir", "clip"), ("tbir", "clip")):
+        values = [facts.metrics.of_task(task)[encoder][name] for name in names]
+        assert [encoder, *(f"{round(value, 9):.3f}" for value in values)] in rows
+        assert any(row[:4] == [encoder, task, "flat", "1.000"] and row[-1] == "random:0" for row in rows)
+    assert [line.partition(":")[0] for line in lines if " -> " in line] == ["cbir", "tbir"]
+
+
+def test_ten_encoders_of_long_names_fit_too(facts: Facts) -> None:
+    names = [f"siglip2_so400m_14_{number}" for number in range(10)]
+    metrics = replace(facts.metrics, cbir=dict.fromkeys(names, facts.metrics.cbir["clip"]), tbir={})
+    metrics = replace(
+        metrics, **{key: dict.fromkeys(names, getattr(metrics, key)["clip"]) for key in ("ann", "ann_cost")}
+    )
+    of_all = {key: dict.fromkeys(names, getattr(facts.intervals, key)["clip"]) for key in ("ann", "ann_cost")}
+    many = replace(facts, encoders=names, metrics=metrics, intervals=replace(facts.intervals, **of_all))
+    many = replace(many, passports=dict.fromkeys(names, facts.passports["clip"]))
+    lines = summary_of(many).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert all(sum(line.startswith(f"{name} ") for line in lines) == 2 for name in names)
 
 
 def test_a_path_that_looks_like_markup_is_printed_as_text(tmp_path: Path) -> None:

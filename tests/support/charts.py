@@ -7,7 +7,7 @@ LINES = [
     Series("cbir clip", [1, 5, 10], [0.7, 0.6, 0.35], [None, (0.5, 0.65), None], [1, 1, 0.75]),
     Series("tbir clip", [1, 5, 10], [0.1, 0.2, 0.3]),
 ]
-DOTS = [Dot("cbir clip", 0.5, 0.97, True), Dot("cbir clip", 8, 1.0, False), Dot("tbir clip", 40, 0.94, True)]
+DOTS = [Dot("cbir clip", 0.5, 0.97, True, 0), Dot("cbir clip", 8, 1.0, False, 0), Dot("tbir clip", 40, 0.94, True, 1)]
 BARS = [("cat", 0.1), ("dog", 0.75), ("fish", 1.0), ("none", 0.0)]
 CHANGES = [("cat", -0.4), ("dog", -0.05), ("fish", 0.2)]
 

@@ -61,9 +61,10 @@ def markdown_of(facts: Facts, folder: Path) -> str:
 
 
 def summary_of(facts: Facts, width: int = 80) -> str:
-    """Return the table that `make repro` prints to a terminal of this width."""
+    """Return the tables that `make repro` prints to a terminal of this width."""
     console = Console(file=io.StringIO(), width=width)
-    console.print(summary._table(facts))
+    for table in summary._tables(facts):
+        console.print(table)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
