@@ -111,7 +111,7 @@ def test_no_images_are_no_error_where_they_may_be_absent(tiny: Encoder, tmp_path
     assert embedded(tmp_path / "queries", tmp_path / "out", on_device(tiny, Device(tiny))).count == 0
 
 
-def test_texts_are_at_the_device_a_few_batches_at_a_time(tiny: Encoder, tmp_path: Path) -> None:
+def test_a_few_batches_of_texts_are_at_the_device(tiny: Encoder, tmp_path: Path) -> None:
     held, most, lock = 0, 0, threading.Lock()
 
     def tower(tokens: Any) -> Vectors:
