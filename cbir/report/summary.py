@@ -28,9 +28,9 @@ def main() -> None:
     for note in notes(facts):
         console.print(f"note: {note}", markup=False, highlight=False)
     gallery = facts.summary["gallery"]["images"]
-    console.print(f"{facts.summary['dataset']}: {gallery:,} gallery images", markup=False, highlight=False)
+    console.print(f"{facts.summary['dataset']}: {gallery:,} gallery images\n", markup=False, highlight=False)
     for table in _tables(facts):
-        console.print(table)
+        console.print(table, "")
     for line in (
         f"report   {reports.html}",
         f"metrics  {reports.all_headlines}/, all of them in {reports.all_evaluations}/",
