@@ -11,6 +11,7 @@ from cbir.datasets.image_folder import ImageFolder, common_folder
 from cbir.datasets.params import DatasetParams, Reader
 from cbir.datasets.shapes import Shapes
 from cbir.datasets.tiny_imagenet import TinyImagenet
+from cbir.fetching.addresses import local_path
 from cbir.fetching.archives import ARCHIVE, FOLDER, Zip
 from cbir.fetching.folders import Folder
 
@@ -58,7 +59,9 @@ def open_dataset(params: DatasetParams, raw: Path, hold_out: bool) -> Dataset:
         raise ConfigError(
             f"dataset.url: dataset={params.reader.value} needs a zip archive, found the folder {recorded['folder']}"
         )
-    folder = Folder(Path(recorded["folder"]))
+    path = local_path(recorded["folder"])
+    assert path is not None  # `fetch_dataset` records no other address
+    folder = Folder(path)
     if hash_ids(folder.fingerprint()) != recorded["fingerprint"]:
         raise DataError(f"{folder.root} has changed since the stage download read it; run `dvc repro` again")
     return openers.folder(folder, params, held_out)

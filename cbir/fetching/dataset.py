@@ -30,8 +30,8 @@ def fetch_dataset(params: SourceParams, raw: Path, workers: int) -> None:
         raise ConfigError("dataset.url: expected the address of an archive or a folder, found null")
     folder = local_path(params.url)
     if folder is not None and folder.is_dir():
-        files = Folder(folder.resolve())
-        write_json(raw / FOLDER, {"folder": files.root, "fingerprint": hash_ids(files.fingerprint())})
+        # as given, not resolved: the repository may be moved, or a link point elsewhere, without another `download`
+        write_json(raw / FOLDER, {"folder": params.url, "fingerprint": hash_ids(Folder(folder).fingerprint())})
     elif folder is not None and not folder.exists():
         raise ConfigError(f"dataset.url: expected a folder or a zip archive, found nothing at {folder.absolute()}")
     else:

@@ -1,6 +1,8 @@
 """open_dataset: each reader opens what the stage download left in data/raw/."""
 
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -23,9 +25,8 @@ def test_a_folder_is_recorded_not_copied_and_opened_in_place(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     fetch_dataset(dataset_params(Reader.image_folder, "photos"), tmp_path / "raw", workers=1)
     recorded = read_json(tmp_path / "raw" / "folder.json")
-    assert recorded["folder"] == str(tmp_path / "photos")
+    assert recorded["folder"] == "photos"
     assert [path.name for path in (tmp_path / "raw").iterdir()] == ["folder.json"]
-    monkeypatch.chdir("/")
     dataset = open_dataset(dataset_params(Reader.image_folder, queries_per_class=2), tmp_path / "raw", hold_out=True)
     assert (len(ids(dataset.gallery())), len(ids(dataset.query_images()))) == (16, 4)
     no_hold_out = open_dataset(
@@ -74,3 +75,28 @@ def test_a_folder_that_changed_since_the_download_is_refused(tmp_path):
     (photos / "cats" / "1.jpg").unlink()
     with pytest.raises(DataError, match=r"photos has changed since the stage download read it; run `dvc repro` again"):
         open_dataset(dataset_params(Reader.image_folder), tmp_path / "raw", hold_out=False)
+
+
+@pytest.mark.parametrize("as_uri", [False, True])
+def test_a_folder_is_found_after_its_link_points_elsewhere(tmp_path, as_uri):
+    for disk in ("old", "new"):
+        folder_of(tmp_path / disk, CATS_AND_DOGS)
+        for path in (tmp_path / disk).rglob("*"):
+            os.utime(path, (10**9, 10**9))
+    link = tmp_path / "photos"
+    link.symlink_to("old")
+    url = link.as_uri() if as_uri else str(link)
+    fetch_dataset(dataset_params(Reader.image_folder, url), tmp_path / "raw", workers=1)
+    link.unlink()
+    link.symlink_to("new")
+    shutil.rmtree(tmp_path / "old")
+    assert len(ids(open_dataset(dataset_params(Reader.image_folder), tmp_path / "raw", hold_out=False).gallery())) == 20
+
+
+def test_a_folder_in_the_repository_is_found_after_both_moved(tmp_path, monkeypatch):
+    folder_of(tmp_path / "repository" / "photos", CATS_AND_DOGS)
+    monkeypatch.chdir(tmp_path / "repository")
+    fetch_dataset(dataset_params(Reader.image_folder, "photos"), Path("data/raw"), workers=1)
+    (tmp_path / "repository").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path / "moved")
+    assert len(ids(open_dataset(dataset_params(Reader.image_folder), Path("data/raw"), hold_out=False).gallery())) == 20
