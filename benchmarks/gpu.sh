@@ -44,6 +44,8 @@ if [ -n "$wheels" ]; then
         || fail "the wheels in $wheels cannot be installed for $("$python" --version)"
 fi
 export PYTHONPATH="$PWD:$work/site${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 PYTHONWARNINGS=ignore
+# a new folder: what an earlier run compiled would make the seconds of compiling too few
+export TORCHINDUCTOR_CACHE_DIR=$work/inductor TRITON_CACHE_DIR=$work/triton
 missing=""
 for package in torch torchvision open_clip timm transformers tokenizers safetensors omegaconf numpy PIL pyarrow ftfy regex tqdm \
     platformdirs tenacity fsspec; do

@@ -119,7 +119,8 @@ def _calibrate(module: torch.nn.Module, pixels: Pixels) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # the mean of all batches
         norm.train()
-    module(torch.from_numpy(pixels))
+    if norms:
+        module(torch.from_numpy(pixels))
     for norm in norms:
         norm.eval()
 
