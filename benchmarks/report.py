@@ -63,6 +63,7 @@ def _summarise(data: DataPaths, gallery: int, queries: int) -> None:
             "relevance": "same_label",
             "ignored_files": {},
             "left_out": [],
+            "notes": [],
         },
     )
 

@@ -1,6 +1,7 @@
 """Text from data made safe to print: a file name may hold control codes of the terminal or change the writing direction."""
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -17,6 +18,15 @@ def printable(value: Any, max_characters: int | None = MAX_CHARACTERS) -> str:
     if max_characters is not None and len(line) > max_characters:
         line = line[: max_characters - 1] + "…"
     return "".join(character if character.isprintable() else f"U+{ord(character):04X}" for character in line)
+
+
+def nfc(text: str) -> str:
+    """Return the text in composed Unicode: macOS writes "ä" as two characters, other systems as one.
+
+    >>> nfc("Ka\u0308fer") == "K\u00e4fer"
+    True
+    """
+    return unicodedata.normalize("NFC", text)
 
 
 def listed(words: Sequence[str], max_words: int | None = None) -> str:

@@ -74,6 +74,10 @@ class Dataset(Protocol):
         """The folders of the data set that are not read."""
         ...
 
+    def notes(self) -> list[str]:
+        """What a user must know about the data set, in sentences without text from the data."""
+        ...
+
     def class_group(self, label: str | None) -> str | None:
         """The group of classes to report separately, such as "unseen", that a label belongs to; None without groups."""
         ...

@@ -3,6 +3,8 @@
     images/cats/1.jpg   image_id "cats/1.jpg", label "cats"
     images/2.jpg        image_id "2.jpg", no label
 
+Labels are in composed Unicode (NFC); an image_id is spelt as its file is.
+
 The queries are the images of `query_folder` where it is given.  Otherwise `queries_per_class` images of each class, but at
 most half of the class, are held out of the gallery; the seed chooses them.
 """
@@ -15,6 +17,7 @@ from pathlib import PurePosixPath
 from cbir.artifacts.left_out import LeftOut
 from cbir.artifacts.queries import Judgement
 from cbir.core.errors import ConfigError, DataError
+from cbir.core.text import nfc
 from cbir.datasets.base import IMAGE_SUFFIXES, Query, SourceImage, choose
 from cbir.fetching.views import Files
 
@@ -70,6 +73,17 @@ class ImageFolder:
     def left_out(self) -> list[LeftOut]:
         return self._files.left_out(_is_image)
 
+    def notes(self) -> list[str]:
+        return list(self._notes())
+
+    def _notes(self) -> Iterator[str]:
+        folders = {folder for name in self._names if (folder := self._class_folder(name)) is not None}
+        if several := len(folders) - len({nfc(folder) for folder in folders}):
+            yield (
+                f"{several:,} class folder{' has' if several == 1 else 's have'} the name of another in a second form of "
+                "Unicode (NFC and NFD): they are one class."
+            )
+
     def class_group(self, label: str | None) -> str | None:
         return None
 
@@ -78,12 +92,17 @@ class ImageFolder:
 
     def _images(self) -> Iterator[SourceImage]:
         for name in self._names:
-            in_query_folder = self._query_root is not None and name.startswith(self._query_root)
-            parts = name.removeprefix((self._query_root or "") if in_query_folder else self._root).split("/")
-            label = parts[0] if len(parts) > 1 else None
+            folder = self._class_folder(name)
+            label = None if folder is None else nfc(folder)
             image_id = name.removeprefix(self._root)
             read, path = partial(self._files.read, name), self._files.path(name)
             yield SourceImage(image_id, label, label, None, image_id, read, path)
+
+    def _class_folder(self, name: str) -> str | None:
+        """The folder whose name is the class of a file, None without a class."""
+        in_query_folder = self._query_root is not None and name.startswith(self._query_root)
+        folder, *rest = name.removeprefix((self._query_root or "") if in_query_folder else self._root).split("/")
+        return folder if rest else None
 
     def _is_query(self, image: SourceImage) -> bool:
         if self._query_root is not None:

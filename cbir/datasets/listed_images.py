@@ -6,12 +6,12 @@ by a path, relative to the list or absolute, through links or with `./`; or by a
 
 import os
 import posixpath
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from cbir.artifacts.paths import DataPaths
 from cbir.core.errors import DataError
+from cbir.core.text import nfc
 from cbir.datasets.base import Dataset, SourceImage
 from cbir.datasets.packing import packed_rows
 from cbir.datasets.query_file import ListedQuery, image_path, listed_image, listed_image_id
@@ -99,4 +99,4 @@ def _spelled(name: str) -> str:
     >>> _spelled("./cats//1.jpg")
     'cats/1.jpg'
     """
-    return unicodedata.normalize("NFC", posixpath.normpath(name))
+    return nfc(posixpath.normpath(name))

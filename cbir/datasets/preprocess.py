@@ -58,11 +58,10 @@ def preprocess(
     write_qrels(data.qrels, _qrels_table(query_set.judgements or []))
     names = {label: names for label, names in dataset.synonyms().items() if label in gallery.per_label}
     write_prompts(data.prompts, prompt_table(queries_params.prompt_sets, names))
-    left_out = dataset.left_out()
-    write_json(
-        data.summary, _summary(params, limits, gallery, query_set, quarantine, dataset.ignored_files(), left_out)
-    )
-    for line in _lines_about(left_out):
+    left_out, notes = dataset.left_out(), [*dataset.notes(), *query_set.notes]
+    about_files = {"ignored_files": dataset.ignored_files(), "left_out": [asdict(folder) for folder in left_out]}
+    write_json(data.summary, _summary(params, limits, gallery, query_set, quarantine) | about_files | {"notes": notes})
+    for line in (*_lines_about(left_out), *notes):
         print(line, flush=True)
 
 
@@ -100,8 +99,6 @@ def _summary(
     gallery: Packed,
     query_set: QuerySet,
     quarantine: list[Quarantined],
-    ignored_files: dict[str, int],
-    left_out: list[LeftOut],
 ) -> dict[str, object]:
     sizes = list(gallery.per_label.values())
     changes = gallery.changes + query_set.packed.changes
@@ -123,8 +120,6 @@ def _summary(
         "relevance": "same_label" if query_set.judgements is None else "qrels",
         "qrels": {"rows": len(query_set.judgements or []), "dropped": query_set.dropped_judgements},
         "quarantine": dict(sorted(Counter(row.reason for row in quarantine).items())),
-        "ignored_files": ignored_files,
-        "left_out": [asdict(folder) for folder in left_out],
         "changes": {change: changes[change] for change in get_args(Change)},
         "limits": asdict(limits),
     }

@@ -18,7 +18,7 @@ from cbir.artifacts.names import TASKS
 from cbir.artifacts.queries import Judgement
 from cbir.artifacts.trec import duplicate_judgement, read_qrels_lines
 from cbir.core.errors import DataError
-from cbir.core.text import nearest
+from cbir.core.text import nearest, nfc
 from cbir.core.text_files import decode_utf8, read_lines
 from cbir.datasets.base import SourceImage
 from cbir.fetching.folders import read_file
@@ -188,4 +188,5 @@ def _checked_row(path: Path, line: int, row: Mapping[str, Any]) -> ListedQuery:
         raise DataError(f"{where} {required}: expected a value, which a {values['task']} query needs, found nothing")
     if values[unused] is not None:
         raise DataError(f"{where} {unused}: expected nothing in a {values['task']} query, found {values[unused]!r}")
-    return ListedQuery(values["query_id"], str(values["task"]), values["image"], values["text"], values["label"], line)
+    label = values["label"] and nfc(values["label"])
+    return ListedQuery(values["query_id"], str(values["task"]), values["image"], values["text"], label, line)

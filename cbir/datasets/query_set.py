@@ -1,7 +1,7 @@
 """The queries of a run, their packed images and relevance judgements: from the data set itself, or from a user's files."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from cbir.artifacts.images import Quarantined
 from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.queries import Judgement
 from cbir.core.errors import ConfigError, DataError
-from cbir.core.text import printable
+from cbir.core.text import nfc, printable
 from cbir.datasets.base import Dataset, Query, SourceImage, choose
 from cbir.datasets.listed_images import copies_of_gallery_images, gallery_images, images_of_rows
 from cbir.datasets.packing import Limits, Packed, pack_images, packed_rows
@@ -23,12 +23,14 @@ class QuerySet:
 
     judgements : of gallery images; None where the images of the query's label are relevant.
     dropped_judgements : the number of judgements whose images are not in the gallery.
+    notes : what a user must know about the queries, in sentences without text from the data.
     """
 
     queries: list[Query]
     packed: Packed
     judgements: list[Judgement] | None = None
     dropped_judgements: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 def queries_of_dataset(
@@ -181,6 +183,7 @@ def _known_judgements(
 ) -> tuple[list[Judgement], int]:
     """The judgements of gallery images, and the number of those whose images were not chosen or are in quarantine."""
     query_ids = {query.query_id for query in queries}
+    judgements = _as_known(judgements, query_ids, dataset)
     judged = {image_id for _, image_id, _ in judgements}
     in_gallery = {image_id for (image_id,) in packed_rows(data.images("gallery"), "image_id") if image_id in judged}
     in_dataset = in_gallery | {image.image_id for image in dataset.gallery() if image.image_id in judged}
@@ -199,6 +202,19 @@ def _known_judgements(
             f"{path}: expected a judgement of at least one gallery image, found none in {len(judgements)} lines"
         )
     return kept, len(judgements) - len(kept)
+
+
+def _as_known(judgements: list[Judgement], query_ids: set[str], dataset: Dataset) -> list[Judgement]:
+    """The judgements with ids in the form of Unicode that queries and gallery have."""
+    judged = {nfc(image_id) for _, image_id, _ in judgements if not image_id.isascii()}
+    images = {image.image_id for image in dataset.gallery() if nfc(image.image_id) in judged} if judged else set()
+    exact = query_ids | images
+    known = {nfc(name): name for name in sorted(exact) if not name.isascii()}
+
+    def as_known(name: str) -> str:
+        return name if name in exact else known.get(nfc(name), name)
+
+    return [(as_known(query_id), as_known(image_id), relevance) for query_id, image_id, relevance in judgements]
 
 
 def _nearest_three(name: str, valid: Iterable[str]) -> str:

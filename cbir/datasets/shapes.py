@@ -54,6 +54,9 @@ class Shapes:
     def left_out(self) -> list[LeftOut]:
         return []
 
+    def notes(self) -> list[str]:
+        return []
+
     def class_group(self, label: str | None) -> str | None:
         return "unseen" if label in UNSEEN_LABELS else "seen"
 

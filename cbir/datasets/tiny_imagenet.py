@@ -53,6 +53,9 @@ class TinyImagenet:
     def left_out(self) -> list[LeftOut]:
         return []
 
+    def notes(self) -> list[str]:
+        return []
+
     def class_group(self, label: str | None) -> str | None:
         return None
 

@@ -13,11 +13,14 @@ from cbir.fetching.views import MAX_FILE_BYTES
 
 ARCHIVE, FOLDER = "archive.zip", "folder.json"  # names in data/raw/
 
+_ENCRYPTED_FLAG, _UTF8_FLAG = 0x1, 0x800  # APPNOTE.TXT 4.4.4
+
 
 class Zip:
     """The members of a zip archive, except hidden ones and those in folders that software makes, such as `__MACOSX`.
 
-    An archive with a link, or with a member that would be unpacked outside its folder, is refused.
+    Names are UTF-8, also where a packer did not say so.  An archive is refused that has names of another encoding, a
+    password, a link, or a member that would be unpacked outside its folder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -30,10 +33,10 @@ class Zip:
             raise DataError(
                 f"{path}: expected a whole zip archive, found another file, or a damaged or truncated one ({error})"
             ) from error
-        members = [info for info in self._zip.infolist() if not info.is_dir()]
-        for info in members:
-            _refuse_unsafe(path, info)
-        names = {info.filename.removeprefix("./"): info for info in members}
+        members = [(_name_of(path, info), info) for info in self._zip.infolist() if not info.is_dir()]
+        for name, info in members:
+            _refuse_unsafe(path, name, info)
+        names = {name.removeprefix("./"): info for name, info in members}
         self._outside = {name: folder for name in names if (folder := _left_out_folder(name)) is not None}
         self._members = {
             name: info
@@ -49,6 +52,8 @@ class Zip:
         try:
             with self._zip.open(info) as member:
                 return member.read(MAX_FILE_BYTES)  # stops at the declared size and checks the CRC
+        except NotImplementedError as error:
+            raise UndecodableImage("unsupported compression", f"{error}: unpack the archive") from error
         except Exception as error:  # BadZipFile, EOFError, RuntimeError, and those of each decompressor
             raise UndecodableImage("damaged archive member", str(error)) from error
 
@@ -79,14 +84,34 @@ def _left_out_folder(name: str) -> tuple[str, Reason] | None:
     return None
 
 
-def _refuse_unsafe(path: Path, info: zipfile.ZipInfo) -> None:
-    if "\\" in info.filename:
+def _name_of(path: Path, info: zipfile.ZipInfo) -> str:
+    """Return the name of a member.
+
+    Where the flag of UTF-8 is not set, zipfile takes the bytes for cp437, the code page of DOS; older macOS and some Java
+    tools write UTF-8, and Windows the code page of its country, which nothing in the archive tells.
+    """
+    has_unicode = info.flag_bits & _UTF8_FLAG or info.filename != info.orig_filename  # of Info-ZIP's extra field
+    if has_unicode or info.filename.isascii():
+        return info.filename
+    try:
+        return info.orig_filename.encode("cp437").decode("utf-8")
+    except UnicodeDecodeError as error:
         raise DataError(
-            f"{path}: member {info.filename!r}: expected '/' between folders, found a backslash: pack the archive again"
-        )
-    if info.filename.startswith("/") or ".." in info.filename.split("/") or re.match("[A-Za-z]:", info.filename):
+            f"{path}: member {info.filename!r}: expected a name in UTF-8, found another code page, which the archive does not "
+            "name: unpack it and give the folder, or pack it again with UTF-8 names"
+        ) from error
+
+
+def _refuse_unsafe(path: Path, name: str, info: zipfile.ZipInfo) -> None:
+    if info.flag_bits & _ENCRYPTED_FLAG:
         raise DataError(
-            f"{path}: member {info.filename!r} leaves its folder: expected an archive that is safe to unpack"
+            f"{path}: member {name!r} has a password: expected an archive without one: unpack it and give the folder"
         )
+    if "\\" in name:
+        raise DataError(
+            f"{path}: member {name!r}: expected '/' between folders, found a backslash: pack the archive again"
+        )
+    if name.startswith("/") or ".." in name.split("/") or re.match("[A-Za-z]:", name):
+        raise DataError(f"{path}: member {name!r} leaves its folder: expected an archive that is safe to unpack")
     if stat.S_ISLNK(info.external_attr >> 16):
-        raise DataError(f"{path}: member {info.filename!r} is a link: expected an archive that is safe to unpack")
+        raise DataError(f"{path}: member {name!r} is a link: expected an archive that is safe to unpack")

@@ -64,6 +64,7 @@ def _about_queries(facts: Facts) -> list[str]:
         )
     sentences += _about_ignored_files(facts.summary["ignored_files"])
     sentences += _about_left_out([LeftOut(**folder) for folder in facts.summary["left_out"]])
+    sentences += facts.summary["notes"]
     for task, count in counts.queries_without_relevant.items():
         if count == 1:
             sentences.append(f"1 {task} query has no relevant image in the gallery and is left out of the means.")

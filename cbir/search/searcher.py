@@ -23,6 +23,7 @@ from cbir.artifacts.vectors import MISSING, Vectors
 from cbir.core.errors import ConfigError, DataError
 from cbir.core.parallel import cores
 from cbir.core.params import PARAMS_FILE, load_params
+from cbir.core.text import nfc
 from cbir.encoders.base import EmbedsNothingError
 from cbir.index.exact import exact_neighbours
 from cbir.index.kinds import kind_of
@@ -235,6 +236,7 @@ class Searcher:
         classes = self._gallery.classes
         if isinstance(labels, str):
             raise ConfigError(f"classes: expected a list of them, found the text {labels!r}")
+        labels = [nfc(label) for label in labels]
         if not classes.labels:
             raise ConfigError("class: the gallery has no classes: none of its images has a label")
         known = {*classes.labels, *classes.names}

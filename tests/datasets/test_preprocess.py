@@ -83,6 +83,7 @@ def test_a_folder_becomes_images_and_queries(tmp_path):
         "quarantine": {},
         "ignored_files": {},
         "left_out": [],
+        "notes": [],
         "changes": {"kept": 12, "converted": 0, "reduced": 0},
         "limits": {"max_pixels": 10**6, "max_side_px": 512},
     }

@@ -1,5 +1,8 @@
 """The queries of a run: of the data set itself, and of a user's query list and qrels."""
 
+import unicodedata
+from functools import partial
+
 import pytest
 
 from cbir.artifacts.images import read_columns
@@ -183,3 +186,29 @@ def test_judgements_without_any_gallery_image_are_refused(tmp_path):
             params(max_bad_fraction=0.5),
             listed(tmp_path, "query_id,task,text\nq,tbir,a cat\n", "q 0 cats/bad.jpg 1\n"),
         )
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_lists_and_folders_may_have_different_forms_of_unicode(tmp_path, forms):
+    folder, given = (partial(unicodedata.normalize, form) for form in forms)
+    frogs = folder_of(tmp_path / "frogs", {f"{folder('Frösche')}/{n}.jpg": noise_jpeg(n) for n in range(2)})
+    name = given("Frösche/0.jpg")
+    text = given("query_id,task,image,text,label\nü,cbir,Frösche/0.jpg,,Frösche\nw,tbir,,x,Frösche\n")
+    out = prepared(tmp_path, frogs, queries=listed(tmp_path, text, qrels=f"{folder('ü')} 0 {name} 1\nw 0 {name} 2\n"))
+    query_id = given("ü")
+    assert [(row["query_id"], row["image_id"], row["label"]) for row in query_rows(out)] == [
+        (query_id, folder("Frösche/0.jpg"), "Frösche"),
+        ("w", None, "Frösche"),
+    ]
+    assert sorted(qrels_rows(out)) == sorted(
+        [(query_id, folder("Frösche/0.jpg"), 1), ("w", folder("Frösche/0.jpg"), 2)]
+    )
+
+
+def test_two_forms_of_one_label_are_one_class_and_told(tmp_path, capsys):
+    names = [unicodedata.normalize(form, f"Käfer/{form}.jpg") for form in ("NFC", "NFD")]
+    out = prepared(tmp_path, folder_of(tmp_path / "bugs", {name: noise_jpeg(n) for n, name in enumerate(names)}))
+    assert summary(out)["gallery"]["classes"] == 1
+    (note,) = [note for note in summary(out)["notes"] if "Unicode" in note]
+    assert note.startswith("1 class folder has the name of another in a second form of Unicode (NFC and NFD)")
+    assert f"{note}\n" in capsys.readouterr().out

@@ -121,14 +121,14 @@ def test_a_wrong_checksum_is_reported(tmp_path):
         Zip(path).require("a.jpg")
 
 
-def test_an_encrypted_member_is_undecodable(tmp_path):
+def test_an_archive_with_a_password_is_refused(tmp_path):
     path = zip_of(tmp_path / "x.zip", {"a.jpg": b"hello"})
     whole = bytearray(path.read_bytes())
     for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         whole[whole.index(header) + flags] |= 1
     path.write_bytes(whole)
-    with pytest.raises(UndecodableImage, match=r"damaged archive member: .* is encrypted, password required"):
-        Zip(path).read("a.jpg")
+    with pytest.raises(DataError, match=r"x\.zip: member 'a\.jpg' has a password: .* unpack it and give the folder"):
+        Zip(path)
 
 
 def test_a_member_larger_than_any_image_is_not_unpacked(tmp_path, monkeypatch):
@@ -148,3 +148,37 @@ def test_a_member_is_unpacked_only_to_its_declared_size(tmp_path):
 def test_a_missing_required_member_is_named(tmp_path):
     with pytest.raises(DataError, match=r"x\.zip: expected a member words.txt, found none among 1"):
         Zip(zip_of(tmp_path / "x.zip", {"a.jpg": b""})).require("words.txt")
+
+
+def with_names_as(path, names, encoding):
+    """An archive whose names are in this encoding, without the flag of UTF-8, as older macOS and Windows write it."""
+    plain = {chr(ord("f") + number) * len(name.encode(encoding)): name for number, name in enumerate(names)}
+    data = zip_of(path, dict.fromkeys(plain, b"")).read_bytes()
+    for ascii_name, name in plain.items():
+        data = data.replace(ascii_name.encode(), name.encode(encoding))
+    path.write_bytes(data)
+    return path
+
+
+def test_names_in_utf8_without_its_flag_are_read(tmp_path):
+    names = ["Frösche/1.jpg", "カエル/2.jpg", "cats/3.jpg", "E\u0301te/4.jpg"]
+    assert Zip(with_names_as(tmp_path / "x.zip", names, "utf-8")).names == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding"),
+    [("カエル/1.jpg", "shift_jis"), ("лягушка/1.jpg", "cp866"), ("Frösche/1.jpg", "cp437"), ("表/1.jpg", "shift_jis")],
+)
+def test_names_in_another_code_page_are_refused(tmp_path, name, encoding):
+    with pytest.raises(DataError, match=r"x\.zip: member '.*': expected a name in UTF-8, found another code page"):
+        Zip(with_names_as(tmp_path / "x.zip", ["cats/1.jpg", name], encoding))
+
+
+def test_an_unknown_compression_is_named(tmp_path):
+    path = zip_of(tmp_path / "x.zip", {"a.jpg": b"hello"})
+    data = bytearray(path.read_bytes())
+    for header, method in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        data[data.index(header) + method] = 9  # Deflate64, which Windows uses for large files
+    path.write_bytes(data)
+    with pytest.raises(UndecodableImage, match=r"unsupported compression: .*: unpack the archive"):
+        Zip(path).read("a.jpg")

@@ -231,6 +231,7 @@ class World:
             "dataset": "image_folder",
             "ignored_files": {},
             "left_out": [],
+            "notes": [],
             "limits": {"max_pixels": 50_000_000, "max_side_px": 512},
             "gallery": {
                 "images": len(self.gallery),
