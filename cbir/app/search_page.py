@@ -130,24 +130,35 @@ def _update_address(search: SearchState, gallery: SharedGallery) -> None:
 
 
 def _show_inputs(gallery: SharedGallery) -> None:
+    """Show the inputs that an encoder of the run can read."""
     text, image = st.columns(2, gap="medium")
-    with (
-        text,
-        st.form("text form", border=False),
-        st.container(horizontal=True, vertical_alignment="bottom", gap="small"),
-    ):
-        st.text_input("Search by text", key="text", max_chars=MAX_TEXT_CHARACTERS, placeholder="describe an image")
-        st.form_submit_button("Search", type="primary", icon=":material/search:", on_click=_search_text)
-    with image:
-        key = f"upload {st.session_state.get('uploads', 0)}"
-        st.file_uploader(
-            "Search by image",
-            type=[suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES],
-            key=key,
-            max_upload_size=MAX_UPLOAD_MB,
-            on_change=_search_upload,
-            args=(gallery, key),
-        )
+    if _can_read_text(gallery):
+        with (
+            text,
+            st.form("text form", border=False),
+            st.container(horizontal=True, vertical_alignment="bottom", gap="small"),
+        ):
+            st.text_input("Search by text", key="text", max_chars=MAX_TEXT_CHARACTERS, placeholder="describe an image")
+            st.form_submit_button("Search", type="primary", icon=":material/search:", on_click=_search_text)
+    if _can_read_images(gallery):
+        with image if _can_read_text(gallery) else text:
+            key = f"upload {st.session_state.get('uploads', 0)}"
+            st.file_uploader(
+                "Search by image",
+                type=[suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES],
+                key=key,
+                max_upload_size=MAX_UPLOAD_MB,
+                on_change=_search_upload,
+                args=(gallery, key),
+            )
+
+
+def _can_read_text(gallery: SharedGallery) -> bool:
+    return any(map(gallery.searcher.reads_text, gallery.choices.encoders))
+
+
+def _can_read_images(gallery: SharedGallery) -> bool:
+    return any(map(gallery.searcher.embeds_images, gallery.choices.encoders))
 
 
 def _search(query: PageQuery) -> None:
@@ -224,13 +235,14 @@ def _show_examples(gallery: SharedGallery) -> None:
     """Offer a few classes and gallery images to start from."""
     searcher = gallery.searcher
     classes = "" if not searcher.labels else f" in {len(searcher.labels):,} classes"
-    st.markdown(
-        f"The gallery has **{searcher.size:,} images**{classes}. Search by text or by image, or start with an example:"
-    )
-    names = list(dict.fromkeys(searcher.labels.values()))
-    with st.container(horizontal=True):
-        for name in names[:: max(1, len(names) // _EXAMPLES)][:_EXAMPLES]:
-            st.button(as_markdown(printable(name)), key=f"example {name}", on_click=_search_example, args=(name,))
+    inputs = ["by text"] * _can_read_text(gallery) + ["by image"] * _can_read_images(gallery)
+    advice = f"Search {' or '.join(inputs)}, or start" if inputs else "Start"
+    st.markdown(f"The gallery has **{searcher.size:,} images**{classes}. {advice} with an example:")
+    if _can_read_text(gallery):
+        names = list(dict.fromkeys(searcher.labels.values()))
+        with st.container(horizontal=True):
+            for name in names[:: max(1, len(names) // _EXAMPLES)][:_EXAMPLES]:
+                st.button(as_markdown(printable(name)), key=f"example {name}", on_click=_search_example, args=(name,))
     with st.grid(min_column_width=_CARD_COLUMN_PX, gap="small"):
         for image_id in searcher.sample(_EXAMPLES):
             with st.container(gap="xsmall"):

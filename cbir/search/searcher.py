@@ -95,6 +95,10 @@ class Searcher:
         """Whether the encoder embeds new texts.  Raises ConfigError for an unknown encoder."""
         return self._artifacts_of(encoder).reads_text
 
+    def embeds_images(self, encoder: str) -> bool:
+        """Whether the encoder embeds new images.  Raises ConfigError for an unknown encoder."""
+        return self._artifacts_of(encoder).embeds_images
+
     def takes_words(self, encoder: str) -> bool:
         """Whether words are a text query for the encoder; `search` refuses it where vectors made elsewhere embed none."""
         artifacts = self._artifacts_of(encoder)

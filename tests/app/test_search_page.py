@@ -41,6 +41,27 @@ def test_the_empty_page_offers_examples(page: AppTest) -> None:
     assert address(page) == {}
 
 
+@pytest.mark.parametrize(
+    ("reads_text", "embeds_images", "advice"),
+    [
+        (False, True, "Search by image, or start with an example:"),
+        (False, False, "Start with an example:"),
+    ],
+)
+def test_inputs_that_no_encoder_reads_are_absent(
+    page: AppTest, monkeypatch: pytest.MonkeyPatch, reads_text: bool, embeds_images: bool, advice: str
+) -> None:
+    monkeypatch.setattr(Searcher, "reads_text", lambda *_: reads_text)
+    monkeypatch.setattr(Searcher, "embeds_images", lambda *_: embeds_images)
+    run(page)
+    assert len(page.text_input) == reads_text
+    assert len(page.get("file_uploader")) == embeds_images
+    assert page.markdown[0].value.endswith(advice)
+    assert example_buttons(page) == {}
+    press(page, "More like this")
+    assert len(result_ids(page)) == 20
+
+
 def test_an_example_fills_text_box_and_address(page: AppTest) -> None:
     run(page)
     next(button for button in page.button if button.key == f"example {HOSTILE[2]}").click()
