@@ -9,13 +9,16 @@ from cbir.core.errors import DataError
 from cbir.core.text_files import excerpt, read_lines
 
 _QRELS_LINE = re.compile(r"(\S+)\s+(\S+)\s+(.*\S)\s+(\S+)", re.ASCII)  # as in trec_eval: a no-break space ends no field
+_WHITE_SPACE = re.compile(r"\s", re.ASCII)
 
 
 def read_qrels_lines(path: Path, grades: range) -> Iterator[tuple[int, Judgement]]:
     """Yield (line number, judgement) for each line of TREC qrels, one line in memory at a time.
 
-    An image_id may hold spaces; where tabs separate the fields, the other fields may too.  Duplicates are not checked.
-    Raises DataError naming file and line for a missing field or a relevance that is not in `grades`.
+    An image_id may hold spaces where the second field is 0 or Q0; where tabs separate the fields, each field may.  Duplicates
+    are not checked.
+    Raises DataError naming file and line for a missing field, for more fields than four where nothing tells which of them
+    belong together, or for a relevance that is not in `grades`.
     """
     for number, line in read_lines(path):
         fields = [field.strip() for field in line.split("\t")]
@@ -24,7 +27,12 @@ def read_qrels_lines(path: Path, grades: range) -> Iterator[tuple[int, Judgement
             fields = list(match.groups()) if match else []
         if not all(fields) or not fields:
             raise DataError(f"{path} line {number}: expected 'query_id 0 image_id relevance', found {excerpt(line)}")
-        query_id, _, image_id, relevance = fields
+        query_id, iteration, image_id, relevance = fields
+        if "\t" not in line and _WHITE_SPACE.search(image_id) and iteration not in ("0", "Q0"):
+            raise DataError(
+                f"{path} line {number}: expected 'query_id 0 image_id relevance', found more fields in {excerpt(line)}: "
+                "separate the fields by tabs where ids hold spaces"
+            )
         if not re.fullmatch("-?[0-9]{1,3}", relevance) or int(relevance) not in grades:
             raise DataError(
                 f"{path} line {number}, column relevance: expected a whole number in [{grades[0]}, {grades[-1]}], "

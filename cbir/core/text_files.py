@@ -11,12 +11,13 @@ _EXCERPT_CHARACTERS = 120
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, stripped line) for each line that is not blank; one line in memory at a time.
 
-    Lines end at a line feed only: str.splitlines would also split at U+2028 and similar characters.
+    Lines end with LF, CR LF or CR: str.splitlines would also split at U+2028 and similar characters.
     Raises DataError when the file cannot be read or is not UTF-8.
     """
     try:
         with path.open("rb") as file:
-            for number, data in enumerate(file, start=1):
+            lines = (line for data in file for line in data.removesuffix(b"\n").removesuffix(b"\r").split(b"\r"))
+            for number, data in enumerate(lines, start=1):
                 line = decode_utf8(path, data, number).strip()
                 if line:
                     yield number, line

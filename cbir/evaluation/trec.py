@@ -16,12 +16,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import numpy.typing as npt
 
 from cbir.artifacts.trec import duplicate_judgement, read_qrels_lines
 from cbir.core.errors import DataError
+from cbir.core.text import nfc
 from cbir.core.text_files import excerpt, read_lines
 from cbir.evaluation.metrics import mean, per_query
 from cbir.evaluation.relevant_ranks import RelevantRanks
@@ -29,6 +31,7 @@ from cbir.evaluation.statistics import LEVEL, Interval, interval_of_means
 
 _GRADES = range(-127, 128)  # some collections mark spam with a negative grade
 _FIELD = re.compile(r"\S+", re.ASCII)  # as trec_eval: a no-break space ends no field
+_RANK = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?")
 _BLOCK_CELLS = 2_000_000  # bounds memory where one query has many more relevant images than the others
 
 Ints = npt.NDArray[np.int64]
@@ -134,7 +137,8 @@ def evaluate_run(run: Path, qrels: Path, ks: Sequence[int], resamples: int, seed
 
     Intervals resample queries, because the files name no classes.
     Raises DataError, naming file and line, for a line of another format, a score that is not a finite number, a pair of query
-    and image that occurs twice, a file that is empty or unreadable, and files without a common query.
+    and image that occurs twice, a file that is empty or unreadable, files without a common query, and an id that the files
+    spell differently.
     """
     ids = _Ids()
     judged = ids.read(read_qrels_lines(qrels, _GRADES))
@@ -142,7 +146,7 @@ def evaluate_run(run: Path, qrels: Path, ks: Sequence[int], resamples: int, seed
         raise duplicate_judgement(qrels, *again)
     if not (judged.values >= 1).any():
         raise DataError(f"{qrels}: expected a relevance of 1 or more in at least one line, found {_number(judged)}")
-    n_judged = len(ids.queries)
+    n_judged, n_judged_images = len(ids.queries), len(ids.images)
     retrieved = ids.read(_run_lines(run))
     if again := ids.repeated(retrieved):
         raise DataError(f"{run} line {again[0]}: query {again[1]!r} has image {again[2]!r} in an earlier line already")
@@ -150,6 +154,8 @@ def evaluate_run(run: Path, qrels: Path, ks: Sequence[int], resamples: int, seed
         raise DataError(
             f"{run}: expected results for queries of {qrels}, found none: {_example(ids, n_judged, retrieved)}"
         )
+    _refuse_other_spellings(run, qrels, "query", list(ids.queries), n_judged, retrieved.queries)
+    _refuse_other_spellings(run, qrels, "image", list(ids.images), n_judged_images, retrieved.images)
 
     relevant = judged.taken(judged.values >= 1)
     chosen = np.unique(relevant.queries)
@@ -176,6 +182,27 @@ def evaluate_run(run: Path, qrels: Path, ks: Sequence[int], resamples: int, seed
     )
 
 
+def _refuse_other_spellings(
+    run: Path, qrels: Path, kind: str, names: Sequence[str], n_judged: int, retrieved: Ints
+) -> None:
+    """Raise DataError for an id that both files have, spelt differently: it would count as not found.
+
+    names : first those of the qrels, n_judged, then the others of the run.  retrieved : the numbers that the run has.
+    """
+    in_run = set(np.unique(retrieved[retrieved < n_judged]).tolist())
+    judged = {_spelled(name): name for number, name in enumerate(names[:n_judged]) if number not in in_run}
+    for name in names[n_judged:]:
+        if (other := judged.get(_spelled(name))) is not None:
+            raise DataError(
+                f"{run}: {kind} {excerpt(name)} is {excerpt(other)} in {qrels}: expected the same spelling in both files"
+            )
+
+
+def _spelled(name: str) -> str:
+    """An id in one spelling: percent-encoded characters, forms of Unicode and `./` make no difference."""
+    return nfc(unquote(name)).removeprefix("./")
+
+
 def _run_lines(path: Path) -> Iterator[tuple[int, tuple[str, str, float]]]:
     """Line number, and query_id, image_id and score of each line; between tabs a field may hold spaces, as in qrels."""
     for number, line in read_lines(path):
@@ -186,6 +213,11 @@ def _run_lines(path: Path) -> Iterator[tuple[int, tuple[str, str, float]]]:
             raise DataError(
                 f"{path} line {number}: expected the 6 fields 'query_id Q0 image_id rank score tag', "
                 f"found {len(fields)}: {excerpt(line)}"
+            )
+        if not _RANK.fullmatch(fields[3]):  # not used, but a space in an id would shift the score
+            raise DataError(
+                f"{path} line {number}, column rank: expected a number, found {excerpt(fields[3])}: separate the 6 fields by "
+                "tabs where ids hold spaces"
             )
         yield number, (fields[0], fields[2], _score(path, number, fields[4]))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from cbir.artifacts.names import check_encoder
 from cbir.core.errors import ConfigError
-from cbir.datasets.base import IMAGE_SUFFIXES
+from cbir.datasets.base import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES
 
 _PATH_PREFIXES = ("/", "./", "../")
 _WORDS = "words"  # the part that is given without an option
@@ -93,7 +93,7 @@ def parse_query(
             parts.insert(0, PartArgument("image", path, weight))
         elif not reads_text(encoder):
             raise ConfigError(f"{value}: expected an image file, found none there; the encoder {encoder} reads no text")
-        elif path.startswith(_PATH_PREFIXES) or path.lower().endswith(IMAGE_SUFFIXES):
+        elif path.startswith(_PATH_PREFIXES) or path.lower().endswith(IMAGE_SUFFIXES + OTHER_IMAGE_SUFFIXES):
             raise ConfigError(
                 f"{value}: expected an image file, found none there; to search for these words, use --text"
             )

@@ -11,6 +11,13 @@ def test_lines_are_stripped_and_numbered_without_blank_ones(tmp_path):
     assert list(read_lines(tmp_path / "x.txt")) == [(1, "a"), (3, "b\u2028c"), (5, "d")]
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("last", [True, False])
+def test_lines_end_as_on_any_system(tmp_path, end, last):
+    (tmp_path / "x.txt").write_bytes(end.join([b"a", b"", b"b c"]) + end * last)
+    assert list(read_lines(tmp_path / "x.txt")) == [(1, "a"), (3, "b c")]
+
+
 def test_only_line_1_may_begin_with_a_byte_order_mark(tmp_path):
     data = "\ufeffa".encode()
     assert (decode_utf8(tmp_path, data), decode_utf8(tmp_path, data, 2)) == ("a", "\ufeffa")

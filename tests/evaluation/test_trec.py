@@ -150,6 +150,30 @@ def test_ids_with_blanks_are_read_between_tabs(tmp_path: Path) -> None:
     assert (found.query_ids, found.values["mrr"].tolist()) == (["my q", "q"], [1, 1])
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_of_any_system_are_read(tmp_path: Path, end: str) -> None:
+    run, qrels = tmp_path / "x.run", tmp_path / "x.qrels"
+    run.write_bytes(end.join(f"q{n} Q0 my%20{n}.jpg 1 0.5 tag" for n in range(3)).encode())
+    qrels.write_bytes(end.join(f"q{n} 0 my%20{n}.jpg 1" for n in range(3)).encode())
+    assert evaluate_run(run, qrels, [1], 100, 0).means["precision@1"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("of_run", "of_qrels"),
+    [("my%20cat.jpg", "my cat.jpg"), ("./a/b.jpg", "a/b.jpg"), ("e\u0301.jpg", "\u00e9.jpg"), ("%C3%A9.jpg", "é.jpg")],
+)
+def test_ids_spelt_differently_are_refused_not_scored_zero(tmp_path: Path, of_run: str, of_qrels: str) -> None:
+    run, qrels = tmp_path / "x.run", tmp_path / "x.qrels"
+    run.write_text(f"q1 Q0 {of_run} 1 0.5 tag\nq1 Q0 other.jpg 2 0.4 tag\n", "utf-8")
+    qrels.write_text(f"q1 0 {of_qrels} 1\nq1 0 other.jpg 1\n", "utf-8")
+    with pytest.raises(
+        DataError, match=r"x\.run: image '.*' is '.*' in .*x\.qrels: expected the same spelling in both"
+    ):
+        evaluate_run(run, qrels, KS, 100, 0)
+    qrels.write_text(f"q1 0 {of_qrels} 1\nq1 0 {of_run} 1\n", "utf-8")  # two images
+    evaluate_run(run, qrels, KS, 100, 0)
+
+
 class Bad:
     RUN, QRELS = "q1 Q0 a.jpg 1 0.5 tag\n", "q1 0 a.jpg 1\n"
 
@@ -159,6 +183,8 @@ class Bad:
     [
         ("q1 Q0 b.jpg 2 0.4", "expected the 6 fields 'query_id Q0 image_id rank score tag', found 5: 'q1 Q0 b.jpg 2 0.4'"),
         ("q1 Q0 my b.jpg 2 0.4 tag", "expected the 6 fields .*, found 7: 'q1 Q0 my b.jpg"),
+        ("q1 Q0 my b.jpg 2 0.4", "column rank: expected a number, found 'b.jpg': separate the 6 fields by tabs"),
+        ("my q1 Q0 b.jpg 2 0.4", "column rank: expected a number, found 'b.jpg'"),
         ("q1,Q0,b.jpg,2,0.4,tag", "expected the 6 fields .*, found 1: 'q1,Q0"),
         ("{'json': 1}", "expected the 6 fields .*, found 2"),
         ("x" * 5000, r"expected the 6 fields .*, found 1: 'x{120}'\.\.\.$"),
@@ -186,6 +212,10 @@ def test_a_wrong_line_of_a_run_is_named(tmp_path: Path, line: str | bytes, messa
     ("line", "message"),
     [
         ("q1 b.jpg 1", "expected 'query_id 0 image_id relevance', found 'q1 b.jpg 1'"),
+        (
+            "my q1 0 b.jpg 1",
+            "found more fields in 'my q1 0 b.jpg 1': separate the fields by tabs where ids hold spaces",
+        ),
         ("q1 0 b.jpg high", r"column relevance: expected a whole number in \[-127, 127\], found 'high'"),
         ("q1 0 b.jpg 0.5", r"column relevance: expected a whole number in \[-127, 127\], found '0.5'"),
         ("q1 0 b.jpg -128", r"column relevance: expected a whole number in \[-127, 127\], found '-128'"),

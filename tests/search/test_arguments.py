@@ -45,3 +45,22 @@ def test_an_unknown_encoder_is_refused_with_the_nearest(encoders: list[str]) -> 
     options = parser.parse_args(["star", "--encoder", "clip_dmo"])
     with pytest.raises(ConfigError, match=r"^encoder: the run has no 'clip_dmo'; nearest: clip_demo$"):
         parse_query(options, encoders, lambda encoder: True)
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["IMG_0001.HEIC", "photos/IMG_0001.heic", "my holiday.avif", "missing.jpg", "a.CR2", "x.jxl", "./words", "/x"],
+)
+def test_the_path_of_a_missing_image_is_no_text(query: str) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser, Path("data"))
+    with pytest.raises(ConfigError, match=r"expected an image file, found none there; .* use --text$"):
+        parse_query(parser.parse_args(query.split()), ["clip"], lambda encoder: True)
+
+
+@pytest.mark.parametrize("query", ["a red star", "black/white photo", "a jpg", "no. 5", "heic"])
+def test_other_words_are_a_text(query: str) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser, Path("data"))
+    _, (part,) = parse_query(parser.parse_args(query.split()), ["clip"], lambda encoder: True)
+    assert part == PartArgument("text", query, 1.0)
