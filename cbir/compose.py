@@ -37,7 +37,9 @@ from cbir.encoders.demo import is_demo
 from cbir.inputs import check_inputs
 from cbir.schema import Params, checked
 
-_PATH_KEYS = ("dataset.url", "dataset.query_folder", "queries.path", "queries.qrels")
+_PATH_KEY = re.compile(
+    r"dataset\.(url|query_folder|gallery_folder)|queries\.(path|qrels)|encoders\.\w+\.(architecture|weights|tokenizer)"
+)
 _LISTED_GROUPS = ("encoders",)  # several of their options are selected, as in encoders=[a,b]
 _FORMER_GROUPS = {  # before `encoders`: group -> option -> its name now
     "mobilenet": {"demo": "mobilenet_demo", "large": "mobilenet_v3_large", "small": "mobilenet_v3_small"},
@@ -78,10 +80,10 @@ def composed(overrides: Sequence[str] = (), conf_dir: Path = CONF_DIR) -> str:
 
 
 def quoted(override: str) -> str:
-    """Quote the value of a path, which may contain characters that Hydra's grammar refuses, such as ~, commas or accents."""
+    """Quote the value of a path, which may contain characters that Hydra's grammar refuses: ~, =, commas, brackets, accents."""
     key, equals, value = override.partition("=")
     is_plain = value and value != "null" and value[0] not in "'\"" and value != "???"
-    if key in _PATH_KEYS and is_plain:
+    if _PATH_KEY.fullmatch(key.lstrip("+")) and is_plain:
         # Hydra treats a backslash as an escape only before a quote.
         escaped = re.sub(r'(\\*)("|$)', lambda match: match[1] * 2 + (r"\"" if match[2] else ""), value)
         return f'{key}{equals}"{escaped}"'

@@ -458,11 +458,24 @@ def test_what_dvc_accepts_is_refused_by_compose_and_scan(
 
 
 @pytest.mark.parametrize(
-    "path", ["~/photos", "/a/été,2/[x] (1)", "my photos", 'a"b', "C:\\photos", "a=b", "it's", "C:\\\\", 'a\\\\"b']
+    "path",
+    [
+        "~/photos",
+        "/a/été,2/[x] (1)",
+        "my photos",
+        'a"b',
+        "C:\\photos",
+        "epoch=3-step=10.ckpt",
+        "it's",
+        "C:\\\\",
+        'a\\\\"b',
+    ],
 )
 def test_any_path_can_be_given_as_it_is(path: str) -> None:
-    text = composed(["dataset=image_folder", quoted(f"dataset.url={path}")])
-    assert yaml.safe_load(text)["dataset"]["url"] == path
+    keys = ("dataset.url", "dataset.query_folder", "encoders.clip_demo.weights", "++encoders.mobilenet_demo.tokenizer")
+    values = yaml.safe_load(composed(["dataset=image_folder", *(quoted(f"{key}={path}") for key in keys)]))
+    assert [values["dataset"][key] for key in ("url", "query_folder")] == [path, path]
+    assert values["encoders"]["clip_demo"]["weights"] == values["encoders"]["mobilenet_demo"]["tokenizer"] == path
 
 
 def test_demo_encoders_on_other_images_are_noted(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Final, Literal
 Reason = Literal["hidden", "made by software", "read elsewhere", "link to nothing", "unreadable"]
 
 # Folders that software writes beside a user's photos: thumbnails, deleted files, snapshots, metadata.  In small letters.
-MADE_BY_SOFTWARE: Final = {
+SOFTWARE_FOLDERS: Final = {
     "@eadir": "Synology",
     "@tmp": "Synology",
     "#recycle": "Synology",
@@ -45,7 +45,7 @@ def reason_of(name: str) -> Reason | None:
     """
     if name.startswith("."):
         return "hidden"
-    return "made by software" if name.lower() in MADE_BY_SOFTWARE else None
+    return "made by software" if name.lower() in SOFTWARE_FOLDERS else None
 
 
 def describe(left_out: Iterable[LeftOut]) -> Iterator[str]:
@@ -55,11 +55,11 @@ def describe(left_out: Iterable[LeftOut]) -> Iterator[str]:
     ['Left out: 1 folder that software makes (24 images).']
     """
     folders = list(left_out)
-    for reason, (one, several) in _SENTENCES.items():
+    for reason, (singular, plural) in _SENTENCES.items():
         counts = [folder.images for folder in folders if folder.reason == reason]
         if not counts:
             continue
-        words = (one if len(counts) == 1 else several).format(n=f"{len(counts):,}")
+        words = (singular if len(counts) == 1 else plural).format(n=f"{len(counts):,}")
         known = [count for count in counts if count is not None]
         images = f" ({sum(known):,} image{'' if sum(known) == 1 else 's'})" if known else ""
         yield f"Left out: {words}{images}."

@@ -72,7 +72,7 @@ def without_metadata(data: bytes, keep_exif: bool) -> bytes:
 def _begins(data: bytes, start: bytes) -> bool:
     """Whether the data begin so; a dot stands for any byte."""
     return len(data) >= len(start) and all(
-        wanted in (found, ord(".")) for wanted, found in zip(start, data, strict=False)
+        wanted in (byte, ord(".")) for wanted, byte in zip(start, data, strict=False)
     )
 
 

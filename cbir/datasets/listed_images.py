@@ -74,7 +74,7 @@ def _other_spellings(path: Path, rows: Iterable[ListedQuery], dataset: Dataset, 
             by_name.setdefault(_spelled(str(row.image)), []).append(row.query_id)
     if not (by_file or by_name):
         return {}
-    found: dict[str, str] = {}
+    image_ids: dict[str, str] = {}
     packed = _packed_ids(data, None)
     for image in dataset.gallery():
         if image.image_id not in packed:
@@ -83,8 +83,8 @@ def _other_spellings(path: Path, rows: Iterable[ListedQuery], dataset: Dataset, 
         if by_file and image.path is not None:
             query_ids += by_file.get(identity(image.path), ())
         for query_id in query_ids:
-            found.setdefault(query_id, image.image_id)
-    return found
+            image_ids.setdefault(query_id, image.image_id)
+    return image_ids
 
 
 def _packed_ids(data: DataPaths, wanted: set[str] | None) -> set[str]:

@@ -35,7 +35,7 @@ def images_state(query_list: str | None) -> dict[str, str]:
     if query_list is None:
         return {}
     path = Path(query_list).expanduser()
-    images = [(str(row.image), image) for row in read_query_file(path) if (image := listed_image_path(path, row))]
+    images = [(str(row.image), image) for row in read_query_file(path).rows if (image := listed_image_path(path, row))]
     for folder in {image.parent for _, image in images}:
         check_outside(f"{path}, column image", folder)
     stamps = [stamp(name, image) for name, image in images]

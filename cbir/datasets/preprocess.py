@@ -28,7 +28,7 @@ from cbir.datasets.params import DatasetParams, QueriesParams, QuerySource
 from cbir.datasets.prompt_sets import prompt_table
 from cbir.datasets.query_set import QuerySet, queries_of_dataset, queries_of_file
 
-_SHOWN_FOLDERS = 5
+_PRINTED_FOLDERS = 5
 
 
 def preprocess(
@@ -82,10 +82,10 @@ def _pack_gallery(dataset: Dataset, data: DataPaths, params: DatasetParams, limi
 def _lines_about(left_out: list[LeftOut]) -> Iterator[str]:
     """What the user must know about folders that are not read, with the first of them."""
     yield from describe(left_out)
-    for folder in left_out[:_SHOWN_FOLDERS]:
+    for folder in left_out[:_PRINTED_FOLDERS]:
         yield f"  {printable(folder.folder)}: {folder.reason}"
-    if len(left_out) > _SHOWN_FOLDERS:
-        yield f"  ... and {len(left_out) - _SHOWN_FOLDERS:,} more, see left_out in summary.json"
+    if len(left_out) > _PRINTED_FOLDERS:
+        yield f"  ... and {len(left_out) - _PRINTED_FOLDERS:,} more, see left_out in summary.json"
 
 
 def _qrels_table(judgements: list[Judgement]) -> pa.Table:

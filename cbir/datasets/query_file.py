@@ -1,4 +1,4 @@
-"""A user's query list (CSV, Parquet or JSONL) and relevance judgements (TREC qrels): read and checked row by row."""
+"""A user's query list (CSV, TSV, Parquet or JSONL) and relevance judgements (TREC qrels): read and checked row by row."""
 
 import csv
 import json
@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -18,12 +19,13 @@ from cbir.artifacts.names import TASKS
 from cbir.artifacts.queries import Judgement
 from cbir.artifacts.trec import duplicate_judgement, read_qrels_lines
 from cbir.core.errors import DataError
-from cbir.core.text import nearest, nfc
+from cbir.core.text import nfc
 from cbir.core.text_files import decode_utf8, read_lines
 from cbir.datasets.base import SourceImage
 from cbir.fetching.folders import read_file
 
 COLUMNS = ("query_id", "task", "image", "text", "label")
+_TYPO = 0.7  # likeness of a column's name to one that is missing
 _NOT_TEXT = re.compile("[\0\ud800-\udfff]")  # NUL, and halves of a surrogate pair
 
 
@@ -39,15 +41,29 @@ class ListedQuery:
     line: int
 
 
-def read_query_file(path: Path) -> list[ListedQuery]:
-    """Read a user's query list: CSV, Parquet or JSONL with the columns query_id, task, image, text, label.
+@dataclass(frozen=True)
+class QueryList:
+    """A user's query list.  unused : the columns of other names."""
 
-    Raises DataError naming file, line and column: an unknown or missing column, a task other than cbir and tbir, a cbir row
-    without image, a tbir row without text, a duplicate query_id.
+    rows: list[ListedQuery]
+    unused: list[str]
+
+
+def read_query_file(path: Path) -> QueryList:
+    """Read a user's query list: CSV, TSV, Parquet or JSONL with the columns query_id, task, image, text, label.
+
+    Without a column query_id, the queries are named q1, q2, ... in their order.  Other columns are not used.
+
+    Raises DataError naming file, line and column: a missing column, or one whose name is nearly that of a missing one, a task
+    other than cbir and tbir, a cbir row without image, a tbir row without text, a duplicate query_id.
     """
     if not path.is_file():
-        raise DataError(f"queries.path: expected a CSV, Parquet or JSONL file, found nothing at {path}")
-    rows = [_checked_row(path, line, row) for line, row in _rows(path)]
+        raise DataError(f"queries.path: expected a CSV, TSV, Parquet or JSONL file, found nothing at {path}")
+    rows: list[ListedQuery] = []
+    unused: dict[str, None] = {}
+    for number, (line, values) in enumerate(_rows(path), start=1):
+        rows.append(_checked_row(path, line, {"query_id": f"q{number}", **values}))
+        unused |= dict.fromkeys(name for name in values if name not in COLUMNS)
     if not rows:
         raise DataError(f"{path}: expected at least one query, found none")
     lines: dict[str, int] = {}
@@ -57,7 +73,7 @@ def read_query_file(path: Path) -> list[ListedQuery]:
                 f"{path} line {row.line}, column query_id: {row.query_id!r} is already used in line {lines[row.query_id]}"
             )
         lines[row.query_id] = row.line
-    return rows
+    return QueryList(rows, list(unused))
 
 
 def read_qrels_file(path: Path) -> Iterator[Judgement]:
@@ -111,19 +127,26 @@ def image_path(path: Path, row: ListedQuery) -> tuple[str, Path]:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    formats = {".csv": _csv_rows, ".parquet": _parquet_rows, ".jsonl": _jsonl_rows}
+    formats = {".csv": _csv_rows, ".tsv": _tsv_rows, ".parquet": _parquet_rows, ".jsonl": _jsonl_rows}
     read = formats.get(path.suffix.lower())
     if read is None:
         raise DataError(f"{path}: expected a name that ends in {', '.join(formats)}, found '{path.suffix}'")
     return read(path)
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.reader(StringIO(decode_utf8(path, path.read_bytes()), newline=""), strict=True)
+def _tsv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    return _csv_rows(path, "\t")
+
+
+def _csv_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[int, dict[str, Any]]]:
+    reader = csv.reader(StringIO(decode_utf8(path, path.read_bytes()), newline=""), delimiter=delimiter, strict=True)
     try:
         names = next(reader, [])
-        if len(names) == 1 and re.search("[;\t]", names[0]):
-            raise DataError(f"{path} line 1: expected fields separated by commas, found {names[0]!r}")
+        if len(names) == 1 and re.search("[;,\t]", names[0]):
+            raise DataError(
+                f"{path} line 1: expected fields separated by {'tabs' if delimiter == '	' else 'commas'}, found "
+                f"{names[0]!r}: write commas in a .csv, tabs in a .tsv"
+            )
         _check_columns(path, names)
         for row in reader:
             if not row:
@@ -159,14 +182,15 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _check_columns(path: Path, names: Sequence[str], where: str = "") -> None:
+    """Refuse columns that are missing, there twice, or unknown and nearly of the name of one that is missing."""
+    absent = [name for name in COLUMNS if name not in names]
     for name in names:
-        if name not in COLUMNS:
-            raise DataError(f"{path}{where}: unknown column {name!r}; {nearest(str(name), COLUMNS)}")
-        if names.count(name) > 1:
+        if name not in COLUMNS and (close := get_close_matches(str(name), absent, n=1, cutoff=_TYPO)):
+            raise DataError(f"{path}{where}: unknown column {name!r}; nearest: {close[0]}")
+        if name in COLUMNS and names.count(name) > 1:
             raise DataError(f"{path}{where}: expected distinct columns, found {name!r} twice")
-    for name in ("query_id", "task"):
-        if name not in names:
-            raise DataError(f"{path}{where}: expected the columns {', '.join(COLUMNS)}; '{name}' is missing")
+    if "task" in absent:
+        raise DataError(f"{path}{where}: expected the columns {', '.join(COLUMNS)}; 'task' is missing")
 
 
 def _checked_row(path: Path, line: int, row: Mapping[str, Any]) -> ListedQuery:

@@ -1,5 +1,6 @@
 """The queries of a run, their packed images and relevance judgements: from the data set itself, or from a user's files."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -9,12 +10,15 @@ from cbir.artifacts.images import Quarantined
 from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.queries import Judgement
 from cbir.core.errors import ConfigError, DataError
-from cbir.core.text import nfc, printable
+from cbir.core.text import listed, nfc
 from cbir.datasets.base import Dataset, Query, SourceImage, choose
 from cbir.datasets.listed_images import copies_of_gallery_images, gallery_images, images_of_rows
 from cbir.datasets.packing import Limits, Packed, pack_images, packed_rows
 from cbir.datasets.params import DatasetParams, QueriesParams
 from cbir.datasets.query_file import ListedQuery, listed_image_id, read_qrels_file, read_query_file
+
+_PLAIN_NAME = re.compile("[A-Za-z0-9_.:-]{1,40}( [A-Za-z0-9_.:-]{1,40})*")
+_NAMED_COLUMNS = 10
 
 
 @dataclass(frozen=True)
@@ -82,9 +86,10 @@ def queries_of_file(
     that does not exist, or name an image that cannot be decoded.
     """
     if queries_params.path is None:
-        raise ConfigError("queries.path: queries=file needs the path of a CSV, Parquet or JSONL file, found null")
+        raise ConfigError("queries.path: queries=file needs the path of a CSV, TSV, Parquet or JSONL file, found null")
     path = Path(queries_params.path).expanduser()
-    rows = read_query_file(path)
+    query_list = read_query_file(path)
+    rows = query_list.rows
     image_of_query = images_of_rows(path, rows, dataset, data)
     packed = _pack_distinct(image_of_query.values(), data, limits, workers)
     _refuse_undecodable(path, rows, image_of_query, packed.quarantine)
@@ -98,17 +103,17 @@ def queries_of_file(
             if image_of_query[query_id].image_id == file and file in copies
         }
         packed = _pack_distinct(image_of_query.values(), data, limits, workers)
-    _tell_gallery_images(rows, image_of_query)
+    notes = [*_about_columns(query_list.unused), *_about_gallery_images(rows, image_of_query)]
     _refuse_unknown_labels(path, rows, data)
     queries = [
         Query(row.query_id, row.task, image_of_query[row.query_id].image_id if row.image else None, row.text, row.label)
         for row in rows
     ]
     if queries_params.qrels is None:
-        return QuerySet(queries, packed)
+        return QuerySet(queries, packed, notes=notes)
     qrels_path = Path(queries_params.qrels).expanduser()
     judgements, dropped = _known_judgements(qrels_path, list(read_qrels_file(qrels_path)), queries, dataset, data)
-    return QuerySet(queries, packed, judgements, dropped)
+    return QuerySet(queries, packed, judgements, dropped, notes)
 
 
 def image_queries(images: Iterable[tuple[str, str | None]]) -> Iterator[Query]:
@@ -142,20 +147,28 @@ def _pack_distinct(images: Iterable[SourceImage], data: DataPaths, limits: Limit
     return pack_images(data.images("queries"), in_order, limits, workers, "pack queries")
 
 
-def _tell_gallery_images(rows: Sequence[ListedQuery], image_of_query: Mapping[str, SourceImage]) -> None:
+def _about_columns(unused: Sequence[str]) -> Iterator[str]:
+    """Name the columns that are not used, except those whose names are no plain words."""
+    if unused:
+        plain = [f"`{name}`" for name in unused if _PLAIN_NAME.fullmatch(name)]
+        others = [f"{len(unused) - len(plain)} without a plain name"] if len(plain) < len(unused) else []
+        yield f"Columns of the query list that are not used: {listed([*plain[:_NAMED_COLUMNS], *others])}."
+
+
+def _about_gallery_images(rows: Sequence[ListedQuery], image_of_query: Mapping[str, SourceImage]) -> Iterator[str]:
     """Say how many rows name a gallery image otherwise than by its image_id."""
-    paths = [
-        row
+    count = sum(
+        image_of_query[row.query_id].image_id not in (row.image, listed_image_id(row))
         for row in rows
-        if row.image is not None and image_of_query[row.query_id].image_id not in (row.image, listed_image_id(row))
-    ]
-    if paths:
-        image_id = printable(image_of_query[paths[0].query_id].image_id)
-        print(
-            f"{len(paths):,} of the query list's images are gallery images, and left out of their own results: line "
-            f"{paths[0].line} is {image_id}",
-            flush=True,
+        if row.image is not None
+    )
+    if count:
+        images = (
+            "image of the query list is a gallery image"
+            if count == 1
+            else "images of the query list are gallery images"
         )
+        yield f"{count:,} {images}, given by a path or a copy, and left out of {'its' if count == 1 else 'their'} own results."
 
 
 def _refuse_undecodable(

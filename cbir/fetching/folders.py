@@ -46,15 +46,15 @@ class Folder:
             yield stamp(name, self._paths[name])
 
     def left_out(self, is_image: Callable[[str], bool]) -> list[LeftOut]:
-        found = []
+        folders = []
         for path, reason in self._left_out:
             images = None
             if reason in ("hidden", "made by software"):
                 images = sum(is_image(name) for _, _, names in os.walk(path) for name in names)
                 if images == 0:
                     continue
-            found.append(LeftOut(_printable(os.path.relpath(path, self.root)), reason, images))
-        return sorted(found, key=lambda one: one.folder)
+            folders.append(LeftOut(_printable(os.path.relpath(path, self.root)), reason, images))
+        return sorted(folders, key=lambda folder: folder.folder)
 
 
 class _Tree:

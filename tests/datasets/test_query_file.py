@@ -1,10 +1,11 @@
-"""The user's query list and qrels: three formats are read alike; an invalid row is named by file, line and column."""
+"""The user's query list and qrels: four formats are read alike; an invalid row is named by file, line and column."""
 
 import csv
 import json
 import os
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -37,7 +38,7 @@ def written(path, rows, columns=COLUMNS):
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     else:
         with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, columns)
+            writer = csv.DictWriter(file, columns, delimiter="\t" if path.suffix == ".tsv" else ",")
             writer.writeheader()
             writer.writerows(rows)
     return path
@@ -52,57 +53,59 @@ def unnumbered(rows):
     return [ListedQuery(row.query_id, row.task, row.image, row.text, row.label, 0) for row in rows]
 
 
-FORMATS = pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+FORMATS = pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
 
 
 # --- what is read ---------------------------------------------------------------------------------------------------
 
 
 @FORMATS
-def test_csv_jsonl_and_parquet_are_read_alike(tmp_path, suffix):
-    assert unnumbered(read_query_file(written(tmp_path / f"x.{suffix}", ROWS))) == LISTED
+def test_all_formats_are_read_alike(tmp_path, suffix):
+    assert unnumbered(read_query_file(written(tmp_path / f"x.{suffix}", ROWS)).rows) == LISTED
 
 
 @FORMATS
 def test_optional_columns_may_be_left_out(tmp_path, suffix):
-    rows = read_query_file(written(tmp_path / f"x.{suffix}", ROWS[1:2], ("task", "text", "query_id")))
+    rows = read_query_file(written(tmp_path / f"x.{suffix}", ROWS[1:2], ("task", "text", "query_id"))).rows
     assert unnumbered(rows) == [ListedQuery("q2", "tbir", None, 'a "red" cat, asleep', None, 0)]
 
 
 @FORMATS
 def test_blank_fields_are_missing_and_surrounding_spaces_are_stripped(tmp_path, suffix):
     row = {"query_id": " q1 ", "task": "tbir", "image": "", "text": " a cat ", "label": "  "}
-    rows = read_query_file(written(tmp_path / f"x.{suffix}", [row]))
+    rows = read_query_file(written(tmp_path / f"x.{suffix}", [row])).rows
     assert unnumbered(rows) == [ListedQuery("q1", "tbir", None, "a cat", None, 0)]
 
 
 def test_line_numbers_are_those_of_an_editor(tmp_path):
     listing = 'query_id,task,text\nq1,tbir,"two\nlines"\n\nq2,tbir,x\n'
-    assert [row.line for row in read_query_file(text_file(tmp_path / "x.csv", listing))] == [3, 5]
+    assert [row.line for row in read_query_file(text_file(tmp_path / "x.csv", listing)).rows] == [3, 5]
     listing = '\n{"query_id": "q1", "task": "tbir", "text": "x"}\n\n{"query_id": 2, "task": "tbir", "text": "y"}'
-    assert [row.line for row in read_query_file(text_file(tmp_path / "x.jsonl", listing))] == [2, 4]
+    assert [row.line for row in read_query_file(text_file(tmp_path / "x.jsonl", listing)).rows] == [2, 4]
 
 
 def test_csv_from_excel_is_read(tmp_path):
     """A byte order mark, and lines that end in CR LF."""
-    rows = read_query_file(text_file(tmp_path / "x.CSV", b"\xef\xbb\xbfquery_id,task,text\r\nq1,tbir,caf\xc3\xa9\r\n"))
+    rows = read_query_file(
+        text_file(tmp_path / "x.CSV", b"\xef\xbb\xbfquery_id,task,text\r\nq1,tbir,caf\xc3\xa9\r\n")
+    ).rows
     assert unnumbered(rows) == [ListedQuery("q1", "tbir", None, "café", None, 0)]
 
 
 def test_jsonl_from_windows_is_read(tmp_path):
     body = b'\xef\xbb\xbf{"query_id": "q1", "task": "tbir", "text": "x"}\r\n'
-    assert [row.text for row in read_query_file(text_file(tmp_path / "x.jsonl", body))] == ["x"]
+    assert [row.text for row in read_query_file(text_file(tmp_path / "x.jsonl", body)).rows] == ["x"]
 
 
 def test_a_json_text_may_contain_unicode_line_separators(tmp_path):
     row = {"query_id": "q1", "task": "tbir", "text": "a\u2028b\u0085c"}
-    assert read_query_file(written(tmp_path / "x.jsonl", [row]))[0].text == "a\u2028b\u0085c"
+    assert read_query_file(written(tmp_path / "x.jsonl", [row])).rows[0].text == "a\u2028b\u0085c"
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 def test_numbers_for_ids_and_labels_are_read_as_in_csv(tmp_path, suffix):
     row = {"query_id": 7, "task": "tbir", "text": "x", "label": 3}
-    assert unnumbered(read_query_file(written(tmp_path / f"x.{suffix}", [row]))) == [
+    assert unnumbered(read_query_file(written(tmp_path / f"x.{suffix}", [row])).rows) == [
         ListedQuery("7", "tbir", None, "x", "3", 0)
     ]
 
@@ -112,7 +115,7 @@ def test_parquet_ignores_partition_folders_and_reads_categories(tmp_path):
     folder.mkdir(parents=True)
     table = pa.Table.from_pylist(ROWS).set_column(1, "task", pa.array(["cbir", "tbir", "tbir"]).dictionary_encode())
     pq.write_table(table, folder / "x.parquet")
-    assert unnumbered(read_query_file(folder / "x.parquet")) == LISTED
+    assert unnumbered(read_query_file(folder / "x.parquet").rows) == LISTED
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------
@@ -133,7 +136,7 @@ def test_parquet_ignores_partition_folders_and_reads_categories(tmp_path):
 )
 def test_an_invalid_row_is_named_by_file_line_and_column(tmp_path, suffix, change, message):
     path = written(tmp_path / f"x.{suffix}", [*ROWS[1:], {**ROWS[0], **change}])
-    line = 4 if suffix == "csv" else 3  # a CSV has a header
+    line = 4 if suffix in ("csv", "tsv") else 3  # they have a header
     with pytest.raises(DataError, match=rf"x\.{suffix} line {line}, {message}"):
         read_query_file(path)
 
@@ -141,29 +144,55 @@ def test_an_invalid_row_is_named_by_file_line_and_column(tmp_path, suffix, chang
 @FORMATS
 def test_a_duplicate_query_id_is_named_with_both_lines(tmp_path, suffix):
     path = written(tmp_path / f"x.{suffix}", [*ROWS, {**ROWS[1], "query_id": "q1"}])
-    first, second = (2, 5) if suffix == "csv" else (1, 4)
+    first, second = (2, 5) if suffix in ("csv", "tsv") else (1, 4)
     with pytest.raises(DataError, match=rf"line {second}, column query_id: 'q1' is already used in line {first}"):
         read_query_file(path)
 
 
 @FORMATS
-def test_an_unknown_column_is_named_with_the_nearest(tmp_path, suffix):
-    path = written(tmp_path / f"x.{suffix}", [{**ROWS[1], "txet": "x"}], (*COLUMNS, "txet"))
-    with pytest.raises(DataError, match=rf"x\.{suffix}.*: unknown column 'txet'; nearest: text"):
+def test_a_misspelt_column_is_named_with_the_nearest(tmp_path, suffix):
+    path = written(tmp_path / f"x.{suffix}", [{**ROWS[1], "labl": "x"}], ("query_id", "task", "text", "labl"))
+    with pytest.raises(DataError, match=rf"x\.{suffix}.*: unknown column 'labl'; nearest: label"):
         read_query_file(path)
 
 
 @FORMATS
-@pytest.mark.parametrize("missing", ["query_id", "task"])
-def test_a_missing_column_is_named(tmp_path, suffix, missing):
-    columns = [name for name in COLUMNS if name != missing]
-    with pytest.raises(DataError, match=rf"expected the columns {', '.join(COLUMNS)}; '{missing}' is missing"):
-        read_query_file(written(tmp_path / f"x.{suffix}", ROWS, columns))
+def test_other_columns_are_not_used(tmp_path, suffix):
+    columns = ("", "score", *COLUMNS, "__index_level_0__")
+    query_list = read_query_file(written(tmp_path / f"x.{suffix}", [{**row, "score": 1} for row in ROWS], columns))
+    assert (unnumbered(query_list.rows), query_list.unused) == (LISTED, ["", "score", "__index_level_0__"])
+
+
+def test_the_index_of_pandas_is_not_used(tmp_path):
+    table = pd.DataFrame([ROWS[0], ROWS[0], ROWS[2]]).iloc[[0, 2]]
+    table.to_csv(tmp_path / "x.csv")
+    table.to_parquet(tmp_path / "x.parquet")
+    for name in ("x.csv", "x.parquet"):
+        assert unnumbered(read_query_file(tmp_path / name).rows) == [LISTED[0], LISTED[2]]
+
+
+@FORMATS
+def test_queries_without_names_are_numbered(tmp_path, suffix):
+    query_list = read_query_file(written(tmp_path / f"x.{suffix}", ROWS, COLUMNS[1:]))
+    assert [row.query_id for row in query_list.rows] == ["q1", "q2", "q3"]
+
+
+@FORMATS
+def test_a_list_without_tasks_is_refused(tmp_path, suffix):
+    with pytest.raises(DataError, match=rf"expected the columns {', '.join(COLUMNS)}; 'task' is missing"):
+        read_query_file(written(tmp_path / f"x.{suffix}", ROWS, ("query_id", "image", "text")))
 
 
 def test_a_duplicate_column_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"x\.csv: expected distinct columns, found 'text' twice"):
         read_query_file(text_file(tmp_path / "x.csv", "query_id,task,text,text\nq1,tbir,a,b\n"))
+
+
+def test_commas_in_a_tsv_are_refused(tmp_path):
+    with pytest.raises(
+        DataError, match=r"x\.tsv line 1: expected fields separated by tabs, found 'query_id,task': write"
+    ):
+        read_query_file(text_file(tmp_path / "x.tsv", "query_id,task\n"))
 
 
 def test_a_csv_with_semicolons_or_tabs_is_refused(tmp_path):
@@ -227,8 +256,8 @@ def test_a_list_without_queries_is_refused(tmp_path, suffix):
     if suffix != "parquet":
         with pytest.raises(DataError, match=rf"x\.{suffix}: expected"):
             read_query_file(text_file(tmp_path / f"x.{suffix}", ""))
-    if suffix == "csv":
-        text_file(tmp_path / "x.csv", ",".join(COLUMNS) + "\n")
+    if suffix in ("csv", "tsv"):
+        text_file(tmp_path / f"x.{suffix}", {"csv": ",", "tsv": "\t"}[suffix].join(COLUMNS) + "\n")
     if suffix == "parquet":
         pq.write_table(pa.Table.from_pylist(ROWS)[:0], tmp_path / "x.parquet")
     with pytest.raises(DataError, match=rf"x\.{suffix}: expected at least one query, found none"):
@@ -239,14 +268,14 @@ def test_a_list_without_queries_is_refused(tmp_path, suffix):
 def test_another_suffix_is_refused_with_the_valid_ones(tmp_path, name):
     suffix = Path(name).suffix
     with pytest.raises(
-        DataError, match=rf"{name}: expected a name that ends in .csv, .parquet, .jsonl, found '{suffix}'"
+        DataError, match=rf"{name}: expected a name that ends in .csv, .tsv, .parquet, .jsonl, found '{suffix}'"
     ):
         read_query_file(text_file(tmp_path / name, "x"))
 
 
 def test_a_missing_list_names_its_parameter(tmp_path):
     with pytest.raises(
-        DataError, match=r"queries.path: expected a CSV, Parquet or JSONL file, found nothing at .*x\.csv"
+        DataError, match=r"queries.path: expected a CSV, TSV, Parquet or JSONL file, found nothing at .*x\.csv"
     ):
         read_query_file(tmp_path / "x.csv")
 

@@ -93,7 +93,9 @@ def test_a_list_of_texts_needs_no_images(tmp_path, pets):
 
 
 def test_queries_of_a_file_without_path_are_refused(tmp_path, pets):
-    with pytest.raises(ConfigError, match=r"queries.path: queries=file needs the path of a CSV, Parquet or JSONL file"):
+    with pytest.raises(
+        ConfigError, match=r"queries.path: queries=file needs the path of a CSV, TSV, Parquet or JSONL file"
+    ):
         prepared(tmp_path, pets, queries=query_params(source=QuerySource.file))
 
 
@@ -212,3 +214,9 @@ def test_two_forms_of_one_label_are_one_class_and_told(tmp_path, capsys):
     (note,) = [note for note in summary(out)["notes"] if "Unicode" in note]
     assert note.startswith("1 class folder has the name of another in a second form of Unicode (NFC and NFD)")
     assert f"{note}\n" in capsys.readouterr().out
+
+
+def test_unused_columns_are_noted_without_text_from_data(tmp_path, pets):
+    text = "query_id,task,text,score,<b>,\nq,tbir,x,1,2,3\n"
+    (note,) = summary(prepared(tmp_path, pets, queries=listed(tmp_path, text)))["notes"]
+    assert note == "Columns of the query list that are not used: `score` and 2 without a plain name."

@@ -195,7 +195,7 @@ def test_folders_of_software_are_left_out_and_counted(tmp_path):
         assert view.left_out(lambda name: name.endswith(".jpg")) == told
 
 
-def test_an_unreadable_folder_is_left_out_but_the_root_is_refused(tmp_path, monkeypatch):
+def test_an_unreadable_folder_is_left_out_unless_the_root(tmp_path, monkeypatch):
     folder_of(tmp_path, {"cats/1.jpg": b"", "private/2.jpg": b""})
     scandir = os.scandir
 
