@@ -9,12 +9,15 @@ from cbir.core.errors import DataError
 
 @dataclass(frozen=True)
 class SearchTimes:
-    """The speed of one way to search: percentiles of single searches, and the throughput of one batch."""
+    """The speed of one way to search: percentiles of single searches, and the throughput in batches of all queries.
+
+    batch_queries_per_s : None where it could not be measured.
+    """
 
     p50_ms: float
     p95_ms: float
     p99_ms: float
-    batch_queries_per_s: float
+    batch_queries_per_s: float | None
     queries: int
 
     @classmethod

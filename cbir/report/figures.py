@@ -42,13 +42,13 @@ def megabytes(value: float) -> str:
     return f"{value / 1e6:.1f} MB"
 
 
-def whole(value: float) -> str:
-    """Format a number without decimals.
+def whole(value: float | None) -> str:
+    """Format a number without decimals; a dash if it is undefined.
 
-    >>> whole(12345.4)
-    '12,345'
+    >>> whole(12345.4), whole(None)
+    ('12,345', '-')
     """
-    return f"{value:,.0f}"
+    return "-" if value is None else f"{value:,.0f}"
 
 
 def counted(count: int, singular: str, plural: str | None = None) -> str:

@@ -18,6 +18,8 @@ PATH = Path("reports/latency/clip.json")
 def test_each_time_is_read_under_its_name() -> None:
     times = SearchTimes(p50_ms=0.5, p95_ms=0.75, p99_ms=1.5, batch_queries_per_s=1000.0, queries=20)
     assert Latency.from_json(LATENCY, PATH) == Latency({"clip": {"text": {"index": times}}}, 10, 2)
+    of_few = SearchTimes.from_json(TIMES | {"batch_queries_per_s": None})
+    assert of_few.batch_queries_per_s is None
 
 
 @pytest.mark.parametrize("key", ["encoders", "k", "threads"])

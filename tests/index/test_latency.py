@@ -1,6 +1,7 @@
 """cbir.index.latency on a world of known vectors: what is measured and written, never how long it takes."""
 
 from collections.abc import Iterator
+from itertools import accumulate, chain, count, repeat
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -19,6 +20,13 @@ from cbir.index.params import BuildParams, SearchParams
 from tests.support.world import DIMS, KINDS, World, make_world
 
 ENCODERS = tuple(DIMS)
+
+
+@pytest.fixture(autouse=True)
+def clock() -> Iterator[mock.Mock]:
+    """Each search takes 0.04 s, so that all batches are three to warm up and thirteen that count."""
+    with mock.patch.object(latency, "perf_counter", side_effect=count(0, 0.04)) as clock:
+        yield clock
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +83,8 @@ def test_image_and_text_queries_are_timed_by_both_searches(world: World, kind: s
             for values in by_search.values():
                 assert list(values) == ["single_ms", "batch_queries_per_s", "queries"]
                 assert list(values["single_ms"]) == ["p50", "p95", "p99"]
-                assert min(*values["single_ms"].values(), values["batch_queries_per_s"]) > 0
-                assert values["queries"] == 5
+                assert set(values["single_ms"].values()) == {40.0}
+                assert (values["batch_queries_per_s"], values["queries"]) == (None, 5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -90,7 +98,7 @@ def test_exact_is_the_flat_index_with_its_own_parameters(
     assert [call.args[3:5] for call in builds.call_args_list] == [("flat", BuildParams())] * (
         0 if kind == "flat" else 2
     )
-    per_measure = 5 + 5 + 1 + 3  # warm-up, single queries, a batch to warm up, three batches
+    per_measure = 5 + 20 * 5  # warm-up, single queries
     expected = [(kind, SearchParams(**search))] * per_measure + [("flat", SearchParams())] * per_measure
     assert [(found, params) for found, _, _, params in searches] == 3 * expected
 
@@ -99,28 +107,58 @@ def test_single_queries_and_batches_are_timed_after_a_warm_up(searches: list[Any
     rows = np.eye(30, dtype=np.float32)
     index = build_index([rows], 30, 30, "flat", BuildParams(), threads=1)
     found = measure_latency(index, rows, 3, SearchParams(), threads=1)
-    assert [len(queries) for _, queries, _, _ in searches] == [1] * 20 + [1] * 30 + [30] * 4
+    assert [len(queries) for _, queries, _, _ in searches] == [1] * 20 + [1] * 120 + [30] * (3 + 13)
     assert {k for _, _, k, _ in searches} == {3}
     for row in range(30):
         assert searches[20 + row][1].tolist() == rows[row : row + 1].tolist()
     assert found["queries"] == 30
+    assert found["batch_queries_per_s"] == 30 / 0.04
+
+
+def test_one_slow_batch_does_not_change_the_throughput(clock: mock.Mock) -> None:
+    rows = np.eye(20, dtype=np.float32)
+    index = build_index([rows], 20, 20, "flat", BuildParams(), threads=1)
+    durations = chain(
+        [0.02] * (100 + 8), [0.3], repeat(0.02)
+    )  # single queries, five or six batches to warm up, some that count
+    clock.side_effect = accumulate(time for duration in durations for time in (0, duration))
+    assert measure_latency(index, rows, 3, SearchParams(), threads=1)["batch_queries_per_s"] == 20 / 0.02
+
+
+def test_batches_slower_than_single_queries_have_no_throughput(clock: mock.Mock) -> None:
+    rows = np.eye(20, dtype=np.float32)
+    index = build_index([rows], 20, 20, "flat", BuildParams(), threads=1)
+    durations = chain([0.001] * 100, repeat(0.021))
+    clock.side_effect = accumulate(time for duration in durations for time in (0, duration))
+    found = measure_latency(index, rows, 3, SearchParams(), threads=1)
+    assert (found["batch_queries_per_s"], round(found["single_ms"]["p50"])) == (None, 1)
+
+
+@pytest.mark.parametrize(("queries", "timed"), [(1, 100), (7, 105), (99, 198), (100, 100)])
+def test_few_queries_are_timed_again_and_again(searches: list[Any], queries: int, timed: int) -> None:
+    rows = np.eye(100, dtype=np.float32)[:queries]
+    index = build_index([rows], queries, 100, "flat", BuildParams(), threads=1)
+    measure_latency(index, rows, 1, SearchParams(), threads=1)
+    assert sum(len(found) == 1 for _, found, _, _ in searches[min(20, queries) :]) == timed
 
 
 def test_the_sample_is_seeded_and_holds_no_query_twice(world: World, tmp_path: Path, searches: list[Any]) -> None:
-    def batches(seed: int) -> list[list[tuple[float, ...]]]:
+    def samples(seed: int) -> list[set[tuple[float, ...]]]:
+        """The queries of each measurement: three sets of queries, by index and exact."""
         searches.clear()
         measured(world, tmp_path / "latency", n_queries=8, seed=seed)
-        return [[tuple(row) for row in queries.tolist()] for _, queries, _, _ in searches if len(queries) == 8]
+        rows = [tuple(queries[0].tolist()) for _, queries, _, _ in searches]
+        per_measure = 8 + 13 * 8
+        assert len(rows) == 6 * per_measure
+        return [set(rows[start : start + per_measure]) for start in range(0, len(rows), per_measure)]
 
-    first, again, other = batches(0), batches(0), batches(1)
+    first, again, other = samples(0), samples(0), samples(1)
     assert first == again
-    assert len(first) == 24  # three sets of queries, by index and exact, four times
-    # the same queries for both searches
-    assert all(first[start : start + 8] == [first[start]] * 8 for start in range(0, 24, 8))
-    assert all(set(batch) != set(of_other) for batch, of_other in zip(first, other, strict=True))
-    assert all(len(set(batch)) == 8 for batch in first)
+    assert first[::2] == first[1::2]  # the same queries for both searches
+    assert all(sample != of_other for sample, of_other in zip(first, other, strict=True))
+    assert all(len(sample) == 8 for sample in first)
     known = {tuple(row.tolist()) for row in world.vectors["mobilenet"]["queries"].values()}
-    assert set(first[0]) <= known
+    assert first[0] <= known
 
 
 def test_a_sample_larger_than_the_queries_takes_them_all(world: World, tmp_path: Path) -> None:
