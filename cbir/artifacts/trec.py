@@ -1,8 +1,10 @@
-"""Relevance judgements in TREC's text format: "query_id 0 image_id relevance" on each line."""
+"""Relevance judgements in TREC's text format: "query_id 0 image_id relevance" on each line; ids as `cbir trec` writes them."""
 
 import re
-from collections.abc import Iterator
+import string
+from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 from cbir.artifacts.queries import Judgement
 from cbir.core.errors import DataError
@@ -10,6 +12,37 @@ from cbir.core.text_files import excerpt, read_lines
 
 _QRELS_LINE = re.compile(r"(\S+)\s+(\S+)\s+(.*\S)\s+(\S+)", re.ASCII)  # as in trec_eval: a no-break space ends no field
 _WHITE_SPACE = re.compile(r"\s", re.ASCII)
+_UNESCAPED = "".join(sorted(set(string.punctuation) - set("%#")))
+
+
+def percent_encoded(text: str) -> str:
+    """An id as a field in TREC's format; urllib.parse.unquote decodes it.
+
+    >>> percent_encoded("my cats/100%.jpg")
+    'my%20cats/100%25.jpg'
+    """
+    return quote(text, safe=_UNESCAPED)
+
+
+def id_forms(ids: Collection[str]) -> list[Callable[[str], str]]:
+    """What the ids of a file may stand for: themselves, what they encode, their encoded form.  No two ids become equal.
+
+    They encode something only if percent_encoded would write each of them as it is.
+    """
+    are_encoded = all(percent_encoded(unquote(text)) == text for text in ids)
+    return [str, *([unquote] if are_encoded else []), percent_encoded]
+
+
+def matching_form(columns: Sequence[tuple[Collection[str], Container[str]]]) -> Callable[[str], str]:
+    """The form in which most of a file's ids are known; themselves, unless another one matches more.
+
+    columns : the distinct ids of a column, and the ids known for it.
+
+    >>> matching_form([({"my%20cats/1.jpg"}, {"my cats/1.jpg"})])("my%20cats/2.jpg")
+    'my cats/2.jpg'
+    """
+    forms = id_forms([text for ids, _ in columns for text in ids])
+    return max(forms, key=lambda form: sum(form(text) in known for ids, known in columns for text in ids))
 
 
 def read_qrels_lines(path: Path, grades: range) -> Iterator[tuple[int, Judgement]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from cbir.artifacts.images import Quarantined
 from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.queries import Judgement
+from cbir.artifacts.trec import id_forms, matching_form
 from cbir.core.errors import ConfigError, DataError
 from cbir.core.text import listed, nfc
 from cbir.datasets.base import Dataset, Query, SourceImage, choose
@@ -196,7 +197,7 @@ def _known_judgements(
 ) -> tuple[list[Judgement], int]:
     """The judgements of gallery images, and the number of those whose images were not chosen or are in quarantine."""
     query_ids = {query.query_id for query in queries}
-    judgements = _as_known(judgements, query_ids, dataset)
+    judgements = _as_known(_decoded(judgements, query_ids, dataset), query_ids, dataset)
     judged = {image_id for _, image_id, _ in judgements}
     in_gallery = {image_id for (image_id,) in packed_rows(data.images("gallery"), "image_id") if image_id in judged}
     in_dataset = in_gallery | {image.image_id for image in dataset.gallery() if image.image_id in judged}
@@ -215,6 +216,15 @@ def _known_judgements(
             f"{path}: expected a judgement of at least one gallery image, found none in {len(judgements)} lines"
         )
     return kept, len(judgements) - len(kept)
+
+
+def _decoded(judgements: list[Judgement], query_ids: set[str], dataset: Dataset) -> list[Judgement]:
+    """The judgements without percent-encoding, which `cbir trec` writes; as they are where more ids are known so."""
+    listed = {image_id for _, image_id, _ in judgements}
+    sought = {form(image_id) for form in id_forms(listed) for image_id in listed}
+    images = {image.image_id for image in dataset.gallery() if image.image_id in sought}
+    read = matching_form([({query_id for query_id, _, _ in judgements}, query_ids), (listed, images)])
+    return [(read(query_id), read(image_id), relevance) for query_id, image_id, relevance in judgements]
 
 
 def _as_known(judgements: list[Judgement], query_ids: set[str], dataset: Dataset) -> list[Judgement]:

@@ -7,6 +7,8 @@ without relevant images is left out of the mean, whereas trec_eval counts 0.
 
 Scores are compared as float64, as in trec_eval's newest sources (usnistgov/trec_eval#38).  trec_eval 9.0.7 and pytrec_eval use
 float32, in which more scores are equal; the queries for which this could matter are counted.
+
+Where only one of the files is percent-encoded, as `cbir trec` encodes ids, an id of the run is matched with that of the qrels.
 """
 
 import math
@@ -21,7 +23,7 @@ from urllib.parse import unquote
 import numpy as np
 import numpy.typing as npt
 
-from cbir.artifacts.trec import duplicate_judgement, read_qrels_lines
+from cbir.artifacts.trec import duplicate_judgement, matching_form, read_qrels_lines
 from cbir.core.errors import DataError
 from cbir.core.text import nfc
 from cbir.core.text_files import excerpt, read_lines
@@ -117,6 +119,15 @@ class _Ids:
         columns = np.array(numbers, np.int64).reshape(-1, 3)
         return _Rows(columns[:, 0].copy(), columns[:, 1].copy(), np.array(values, np.float64), columns[:, 2].copy())
 
+    def translated(self, rows: _Rows, ids: "_Ids") -> _Rows:
+        """The rows numbered by `ids` in the numbers of these; one file may be percent-encoded where the other is not."""
+        form = matching_form([(ids.queries, self.queries), (ids.images, self.images)])
+        queries, images = (
+            np.array([known.setdefault(form(text), len(known)) for text in others], np.int64)
+            for known, others in ((self.queries, ids.queries), (self.images, ids.images))
+        )
+        return _Rows(queries[rows.queries], images[rows.images], rows.values, rows.lines)
+
     def keys(self, rows: _Rows) -> Ints:
         """One number per pair of query and image."""
         return rows.queries * len(self.images) + rows.images
@@ -147,9 +158,11 @@ def evaluate_run(run: Path, qrels: Path, ks: Sequence[int], resamples: int, seed
     if not (judged.values >= 1).any():
         raise DataError(f"{qrels}: expected a relevance of 1 or more in at least one line, found {_number(judged)}")
     n_judged, n_judged_images = len(ids.queries), len(ids.images)
-    retrieved = ids.read(_run_lines(run))
-    if again := ids.repeated(retrieved):
+    run_ids = _Ids()
+    retrieved = run_ids.read(_run_lines(run))
+    if again := run_ids.repeated(retrieved):
         raise DataError(f"{run} line {again[0]}: query {again[1]!r} has image {again[2]!r} in an earlier line already")
+    retrieved = ids.translated(retrieved, run_ids)
     if not (retrieved.queries < n_judged).any():
         raise DataError(
             f"{run}: expected results for queries of {qrels}, found none: {_example(ids, n_judged, retrieved)}"

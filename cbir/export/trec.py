@@ -4,7 +4,7 @@ trec_eval computes from these files the metrics of metrics.json, but only to the
 map_at_r, r_precision and mrr of metrics.json use the whole ranking.
 
 - In TREC's format white space ends a field, and '#' may start a comment.  In ids these, '%' and everything but printable ASCII
-  are percent-encoded ("my cats/é.jpg" becomes my%20cats/%C3%A9.jpg); urllib.parse.unquote decodes them.
+  are percent-encoded ("my cats/é.jpg" becomes my%20cats/%C3%A9.jpg); `cbir evaluate` and queries.qrels read them back.
 - trec_eval ignores the rank.  It sorts by score, and equal scores by descending id; here equal scores are in the order of the
   gallery.  So scores are written strictly falling: a score that is not below the previous one becomes the next lower float32.
   float32, because trec_eval 9.0.7 and pytrec_eval store scores in that type.
@@ -12,12 +12,10 @@ map_at_r, r_precision and mrr of metrics.json use the whole ranking.
   images are left out: trec_eval would count them as 0, metrics.json leaves them out of the mean.
 """
 
-import string
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -28,14 +26,13 @@ from cbir.artifacts.evaluations import read_collection
 from cbir.artifacts.names import SEARCHES, TASKS, read_encoder_names
 from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.artifacts.runs import read_run
+from cbir.artifacts.trec import percent_encoded
 from cbir.artifacts.vectors import Scores, positions_of
 from cbir.core.errors import ConfigError, DataError
 from cbir.core.files import replacing
 from cbir.evaluation.collection import Collection, open_collection
 from cbir.export.manifest import replace_earlier
 from cbir.index.ordinals import ordinals, scores_of
-
-_UNESCAPED = "".join(sorted(set(string.punctuation) - set("%#")))
 
 
 @dataclass(frozen=True)
@@ -72,15 +69,6 @@ def export(data: DataPaths, reports: ReportPaths, out: Path) -> list[ExportedFil
     except OSError as error:
         raise ConfigError(f"--out: expected a folder to write into, found {out}: {error.strerror}") from error
     return files
-
-
-def percent_encoded(text: str) -> str:
-    """An id as a field in TREC's format; urllib.parse.unquote decodes it.
-
-    >>> percent_encoded("my cats/100%.jpg")
-    'my%20cats/100%25.jpg'
-    """
-    return quote(text, safe=_UNESCAPED)
 
 
 def strictly_falling(scores: Scores) -> Scores:

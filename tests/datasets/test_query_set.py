@@ -151,6 +151,16 @@ def test_judgements_of_a_file_are_sorted(tmp_path, pets):
     assert summary(out)["qrels"] == {"rows": 3, "dropped": 0}
 
 
+def test_judgements_may_be_percent_encoded(tmp_path):
+    pets = folder_of(tmp_path / "pets", {"my cats/é 1%.jpg": noise_jpeg(1), "a%20b.jpg": noise_jpeg(2)})
+    queries = "query_id,task,text\na query,tbir,a cat\n"
+    encoded = "a%20query 0 my%20cats/%C3%A9%201%25.jpg 2\na%20query 0 a%2520b.jpg 1\n"
+    plain = "a query\t0\tmy cats/é 1%.jpg\t2\na query\t0\ta%20b.jpg\t1\n"
+    for number, text in enumerate((encoded, plain)):
+        out = prepared(tmp_path, pets, queries=listed(tmp_path, queries, text), out=str(number))
+        assert qrels_rows(out) == [("a query", "a%20b.jpg", 1), ("a query", "my cats/é 1%.jpg", 2)]
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from cbir.artifacts.trec import percent_encoded
 from cbir.cli import main as cli
 from cbir.core.errors import CbirError, DataError
 from cbir.evaluation import trec as trec_evaluation
@@ -140,6 +141,19 @@ def test_scores_equal_in_float32_are_ranked_and_counted(tmp_path: Path) -> None:
     assert theirs["q"]["mrr"] == 0.5
 
 
+@pytest.mark.parametrize("encoded", ["run", "qrels", "both", "neither"])
+def test_a_percent_encoded_file_matches_a_plain_one(tmp_path: Path, encoded: str) -> None:
+    ids = ["my cats/é.jpg", "100%.jpg", "100%25.jpg", "#1", "plain", "unjudged\u3000%41"]
+    forms = {name: percent_encoded if encoded in (name, "both") else str for name in ("run", "qrels")}
+    run, qrels = tmp_path / "x.run", tmp_path / "x.qrels"
+    lines = [("a query", image_id, 1 - rank / 10) for rank, image_id in enumerate(ids)]
+    run.write_text("".join(f"{forms['run'](q)}\tQ0\t{forms['run'](i)}\t0\t{s}\tt\n" for q, i, s in lines), "utf-8")
+    qrels.write_text("".join(f"{forms['qrels'](q)}\t0\t{forms['qrels'](i)}\t1\n" for q, i, _ in lines[:-1:2]), "utf-8")
+    found = evaluate_run(run, qrels, [3], 100, 0)
+    assert (found.counts.found, found.counts.results, found.counts.unjudged) == (3, 6, 0)
+    assert found.means["precision@3"] == pytest.approx(2 / 3)
+
+
 def test_ids_with_blanks_are_read_between_tabs(tmp_path: Path) -> None:
     run, qrels = tmp_path / "run", tmp_path / "qrels"
     run.write_bytes(
@@ -160,7 +174,7 @@ def test_lines_of_any_system_are_read(tmp_path: Path, end: str) -> None:
 
 @pytest.mark.parametrize(
     ("of_run", "of_qrels"),
-    [("my%20cat.jpg", "my cat.jpg"), ("./a/b.jpg", "a/b.jpg"), ("e\u0301.jpg", "\u00e9.jpg"), ("%C3%A9.jpg", "é.jpg")],
+    [("my%2dcat.jpg", "my-cat.jpg"), ("./a/b.jpg", "a/b.jpg"), ("e\u0301.jpg", "\u00e9.jpg"), ("%C3%A9.jpg", "é.jpg")],
 )
 def test_ids_spelt_differently_are_refused_not_scored_zero(tmp_path: Path, of_run: str, of_qrels: str) -> None:
     run, qrels = tmp_path / "x.run", tmp_path / "x.qrels"

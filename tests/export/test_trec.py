@@ -14,12 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cbir.artifacts.paths import DataPaths, ReportPaths
+from cbir.artifacts.trec import percent_encoded
 from cbir.cli import main as cli
 from cbir.core.errors import ConfigError, DataError
 from cbir.core.files import read_json, write_json
 from cbir.evaluation.relevance import Relevance
 from cbir.evaluation.trec import evaluate_run
-from cbir.export.trec import ExportedFile, export, percent_encoded, strictly_falling
+from cbir.export.trec import ExportedFile, export, strictly_falling
 from tests.support.evaluated import rows_of_all
 from tests.support.trec import by_ir_measures, measures, reproducible
 from tests.support.world import PARAMS, World, make_world
