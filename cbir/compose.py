@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from cbir.artifacts.names import REAL_ENCODERS
+from cbir.core.device import check_device
 from cbir.core.errors import ConfigError
 from cbir.core.params import (
     ANY_NAME,
@@ -93,9 +94,10 @@ def quoted(override: str) -> str:
 def write_params(overrides: Sequence[str] = ()) -> None:
     """Compose params.yaml and say what changed.
 
-    Raises ConfigError as `composed` does.
+    Raises ConfigError as `composed` does, and for a device that this machine does not have.
     """
     text = composed([quoted(override) for override in overrides])
+    check_device(OmegaConf.create(text).device.name)
     state = "unchanged" if text == _params_text() else f"written, from {CONF_DIR}/ and these overrides alone"
     PARAMS_FILE.write_text(text, encoding="utf-8")
     print(f"{PARAMS_FILE} is {state}: run `dvc repro`")

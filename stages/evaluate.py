@@ -10,6 +10,7 @@ from cbir.core.errors import one_line_errors
 from cbir.core.parallel import cores
 from cbir.core.params import load_params
 from cbir.evaluation.collection import open_collection
+from cbir.evaluation.depths import leave_out_large_ks, left_out_note
 from cbir.evaluation.evaluate import evaluate_encoder
 from cbir.evaluation.params import EvaluateParams
 from cbir.evaluation.prompts import write_prompt_metrics
@@ -31,8 +32,11 @@ def main(encoder: str) -> None:
     data, reports, params = DataPaths(), ReportPaths(), load_params("evaluate", EvaluateParams, PARAMS)
     search = load_params("index", IndexParams, PARAMS).search
     collection, threads = open_collection(data), load_device().threads or cores()
+    left_out = leave_out_large_ks(params, collection.n_results)
+    if note := left_out_note(left_out, len(collection.gallery_ids)):
+        print(f"note: {note}")
     embeddings, index, out = data.embeddings(encoder), data.index(encoder), reports.evaluation(encoder)
-    writer = ResultsWriter(out, encoder, collection, params)
+    writer = ResultsWriter(out, encoder, collection, params, left_out)
     for evaluated in evaluate_encoder(collection, embeddings, index, encoder, params, search, threads):
         writer.add(*evaluated)
     writer.add_index(index)

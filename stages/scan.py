@@ -12,6 +12,7 @@ and deletes the results of encoders that the run no longer has.
 from cbir.artifacts.leftovers import delete_leftovers
 from cbir.artifacts.names import write_encoder_names
 from cbir.artifacts.paths import DataPaths, ReportPaths
+from cbir.core.device import check_device
 from cbir.core.errors import one_line_errors
 from cbir.core.files import fresh_folder, write_json
 from cbir.core.params import PARAMS_FILE, load_params, read_yaml
@@ -29,6 +30,7 @@ PARAMS = ("dataset.url", "queries.source", "queries.path", "queries.qrels", "que
 def main() -> None:
     params = checked(read_yaml(PARAMS_FILE), str(PARAMS_FILE))
     check_inputs(params)
+    check_device(params.device.name.value)
     data, reports, queries = DataPaths(), ReportPaths(), load_params("queries", QueriesParams, PARAMS)
     check_outputs(data)
     encoders = params.encoders

@@ -99,7 +99,7 @@ def test_what_it_writes_is_what_load_params_reads(repository: Path) -> None:
 
 
 def test_a_mapping_sets_several_keys_of_a_group() -> None:
-    values = yaml.safe_load(composed(["index.build={nlist:16,seed:3}"], CONF))
+    values = yaml.safe_load(composed(["index=ivf_flat", "index.build={nlist:16,seed:3}"], CONF))
     assert (values["index"]["build"]["nlist"], values["index"]["build"]["seed"]) == (16, 3)
 
 
@@ -107,6 +107,17 @@ def test_a_value_from_the_environment_is_resolved(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("PHOTOS", "/my/photos")
     text = composed(["dataset=image_folder", "dataset.url=${oc.env:PHOTOS}"], CONF)
     assert yaml.safe_load(text)["dataset"]["url"] == "/my/photos"
+
+
+def test_a_device_that_is_not_here_is_refused(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cbir.core.device.gpus", list)
+    with pytest.raises(
+        ConfigError, match=r"device\.name: expected auto or cpu on this machine, found cuda: use device="
+    ):
+        write_params(["device=cuda"])
+    monkeypatch.setattr("cbir.core.device.gpus", lambda: ["cuda"])
+    write_params(["device=cuda"])
+    assert "name: cuda" in (repository / "params.yaml").read_text()
 
 
 def test_a_refused_override_leaves_params_yaml_as_it_was(repository: Path) -> None:
@@ -386,10 +397,10 @@ OVERRIDE_SETS = [
     [],
     ["index=hnsw"],
     ["experiment=tiny_imagenet"],
-    ["experiment=tiny_imagenet", "index=ivf_pq", "device=cuda", "dataset.gallery_per_class=50"],
+    ["experiment=tiny_imagenet", "index=ivf_pq", "device=cpu", "dataset.gallery_per_class=50"],
     ["dataset=image_folder", "dataset.url=/my/photos", "queries=file", "queries.path='my list.csv'"],
     ["evaluate.ks=[1,2,3]", "queries.templates=['a {}','größe {}: \"x\"']", "dataset.max_bad_fraction=0.5"],
-    ["index.build.seed=3", "++index.search.nprobe=4", "encoders.clip_demo.weights='yes'"],
+    ["index=ivf_flat", "index.build.seed=3", "++index.search.nprobe=4", "encoders.clip_demo.weights='yes'"],
     ["encoders.mobilenet_demo.tokenizer='12:30'", "encoders=[clip_vit_b_32,mobilenet_demo,siglip_b_16]"],
     ["encoders=clip_demo"],
     ["dataset=image_folder", "dataset.url=${dataset.reader}", "~experiment"],

@@ -556,7 +556,6 @@ def changed_by(clone: Clone, overrides: Sequence[str]) -> set[str]:
         ("index=hnsw", of_each_encoder("index", "evaluate", "latency")),  # it sets ef_search
         ("index=ivf_flat", BOTH_INDEXES),
         ("index=ivf_flat index.search.nprobe=4", of_each_encoder("index", "evaluate", "latency")),
-        ("index.search.nprobe=4", of_each_encoder("evaluate", "latency")),
         ("evaluate.ks=[1,5]", of_each_encoder("evaluate")),
         ("evaluate.latency_queries=10", of_each_encoder("latency")),
         ("map.images=0", of_each_encoder("map")),

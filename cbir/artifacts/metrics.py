@@ -67,7 +67,8 @@ class Counts:
     """Numbers of images and queries.
 
     queries_without_relevant : task -> queries to which no gallery image is relevant.  duplicates : kind of comparison ->
-    queries with a copy in the gallery that it detects.  index_bytes : encoder -> size of its index.
+    queries with a copy in the gallery that it detects.  index_bytes : encoder -> size of its index.  ks_left_out : parameter of
+    `evaluate` -> its ks that the gallery is too small for; absent from the file if there are none.
     """
 
     gallery_images: int
@@ -75,6 +76,7 @@ class Counts:
     queries_without_relevant: dict[str, int]
     duplicates: dict[str, int]
     index_bytes: dict[str, int]
+    ks_left_out: dict[str, list[int]] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -126,4 +128,6 @@ def evaluated(groups: Groups[Any]) -> list[tuple[str, str]]:
 
 
 def _plain(value: Any) -> Any:
-    return dict(value.__dict__) if isinstance(value, Counts) else value
+    if not isinstance(value, Counts):
+        return value
+    return {name: count for name, count in value.__dict__.items() if count or name != "ks_left_out"}

@@ -85,7 +85,7 @@ def build_group(group: str, schema: type[P], values: Mapping[str, Any], where: s
     try:
         return cast(P, OmegaConf.to_object(merged))
     except ConfigError as error:  # of a range; a group does not know its own name
-        raise ConfigError(f"{group}.{error}") from error
+        raise ConfigError(f"{where}: {group}.{error}") from error
 
 
 def leaf_keys(schema: Any, prefix: str = "") -> list[str]:
@@ -142,12 +142,12 @@ def at_least(least: float, node: Parameters, *names: str, part: str = "") -> Non
             raise ConfigError(f"{part}{name}: expected a number >= {least}, found {value}")
 
 
-def at_most(most: float, node: Parameters, *names: str) -> None:
-    """Raise ConfigError where a field is above `most`; null is allowed."""
+def at_most(most: float, node: Parameters, *names: str, part: str = "") -> None:
+    """Raise ConfigError where a field is above `most`; null is allowed.  part : "search." of a nested part."""
     for name in names:
         value = getattr(node, name)
         if value is not None and value > most:
-            raise ConfigError(f"{name}: expected at most {most}, found {value}")
+            raise ConfigError(f"{part}{name}: expected at most {most}, found {value}")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -8,16 +8,12 @@ where the CPU does, and starts without torch.
 import ctypes
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 
+from cbir.core.device import gpus
 from cbir.core.errors import ConfigError
 from cbir.encoders.openvino_towers import import_openvino
-
-# the drivers of NVIDIA's cards and boards, of AMD, and of either under Windows: without one, Linux has no GPU, and torch
-# need not be imported
-_GPU_DRIVERS = ("/dev/nvidiactl", "/dev/nvgpu", "/dev/nvhost-gpu", "/dev/kfd", "/dev/dxg")
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,7 @@ class Runtime:
 
 def devices() -> list[str]:
     """The devices of this machine, the fastest first."""
-    if sys.platform == "linux" and not any(Path(driver).exists() for driver in _GPU_DRIVERS):
+    if not gpus():
         return ["cpu"]
     import torch
 

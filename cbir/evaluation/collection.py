@@ -35,6 +35,12 @@ class Collection:
     classes: Classes
     identity: dict[str, dict[str, Any]]
 
+    @property
+    def n_results(self) -> int:
+        """The results that each query can have: all of the gallery, less one image if a query is a gallery image."""
+        are_gallery_images = pc.is_in(self.queries["image_id"], pc.drop_null(self.gallery_ids))
+        return len(self.gallery_ids) - bool(pc.any(are_gallery_images).as_py())
+
 
 @dataclass(frozen=True)
 class TaskQueries:

@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from cbir.artifacts.names import TASKS
 from cbir.artifacts.vectors import MISSING, Positions, Scores, VectorSet, open_vectors
-from cbir.core.errors import ConfigError, PassportError
+from cbir.core.errors import PassportError
 from cbir.core.progress import progress
 from cbir.evaluation.classes import NEIGHBOURS, accuracies, rank_by_prototype, rank_by_votes, vector_sums
 from cbir.evaluation.collection import Collection, TaskQueries, open_queries
+from cbir.evaluation.depths import depth_of_runs
 from cbir.evaluation.duplicates import MAX_COPIES
 from cbir.evaluation.index_search import search_to_depths
 from cbir.evaluation.metrics import (
@@ -34,7 +35,6 @@ from cbir.index.exact import exact_scores, queries_per_block, top_k, without_sel
 from cbir.index.params import SearchParams
 from cbir.index.storage import open_index
 
-_DEFAULT_DEPTH = 100
 N_NEAREST = max(NEIGHBOURS, MAX_COPIES + 1)  # results used for votes, confusions and duplicates
 _TIE_TOLERANCE = 1e-6  # float32 inner products of one pair differ by about 2e-7 with the order of summation
 
@@ -73,7 +73,7 @@ def evaluate_encoder(
 ) -> Iterator[tuple[str, TaskQueries, dict[str, SearchEvaluation]]]:
     """Evaluate each task that the encoder supports; yield the task, its queries and the result of `evaluate_task`.
 
-    embeddings, index_folder : the encoder's.
+    embeddings, index_folder : the encoder's.  params : with ks that fit the gallery.
     Raises PassportError unless vectors and index belong to this encoder and gallery.
     """
     vectors = open_vectors(embeddings, encoder, "gallery")
@@ -85,45 +85,13 @@ def evaluate_encoder(
     for task in TASKS:
         queries = open_queries(embeddings, encoder, task, collection, vectors)
         if queries is not None:
-            depth = check_depths(params, len(vectors.ids), bool((queries.own_positions != MISSING).any()))
+            depth = depth_of_runs(params, collection.n_results)
             searches = evaluate_task(
                 queries, collection, vectors, index, search_params, params, depth, threads, f"{task} {encoder}"
             )
             if task == "cbir":
                 searches["exact"] = _with_accuracies(searches["exact"], queries, collection, vectors)
             yield task, queries, searches
-
-
-def check_depths(params: EvaluateParams, n_gallery: int, has_gallery_queries: bool) -> int:
-    """The depth of the runs.
-
-    has_gallery_queries : whether a query is a gallery image, which is left out of its own results.
-    Raises ConfigError when a k or the depth exceeds the number of images that can be retrieved, or one of evaluate.ks exceeds
-    the depth.
-    """
-    most = n_gallery - has_gallery_queries
-    depth = min(_DEFAULT_DEPTH, most) if params.run_depth is None else params.run_depth
-    depths = {"ks": params.ks, "ann_ks": params.ann_ks, "run_depth": [depth]}
-    too_deep = {name: ks for name, ks in depths.items() if ks[-1] > most}
-    if too_deep:
-        name, ks = next(iter(too_deep.items()))
-        left_out = ", less the query's own image" if has_gallery_queries else ""
-        overrides = " ".join(_override(name, [k for k in ks if k <= most] or [most]) for name, ks in too_deep.items())
-        raise ConfigError(
-            f"evaluate.{name}: k = {ks[-1]} is larger than the gallery of {n_gallery} images{left_out}: "
-            f"set evaluate.{name} to values <= {most}; add {overrides} to your overrides of `cbir compose`"
-        )
-    if params.ks[-1] > depth:
-        raise ConfigError(
-            f"evaluate.run_depth: expected at least the largest of evaluate.ks, {params.ks[-1]}, found {depth}: "
-            f"set evaluate.run_depth to a value from {params.ks[-1]} to {most}"
-        )
-    return depth
-
-
-def _override(name: str, ks: Sequence[int]) -> str:
-    """The command-line override of evaluate.`name`: a list, or a number for run_depth."""
-    return f"evaluate.run_depth={ks[-1]}" if name == "run_depth" else f"'evaluate.{name}={ks}'".replace(" ", "")
 
 
 def evaluate_task(

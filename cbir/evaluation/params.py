@@ -27,3 +27,7 @@ class EvaluateParams(LatencyParams):
             ks = getattr(self, name)
             if not ks or min(ks) < 1 or sorted(set(ks)) != ks:
                 raise ConfigError(f"{name}: expected ascending numbers >= 1, found {ks}")
+        if self.run_depth is not None and self.run_depth < self.ks[-1]:
+            raise ConfigError(
+                f"run_depth: expected null, or at least the largest of evaluate.ks, {self.ks[-1]}, found {self.run_depth}"
+            )

@@ -77,9 +77,19 @@ class _Evaluated:
 
 
 class ResultsWriter:
-    """Collects the evaluations of an encoder's tasks and writes them."""
+    """Collects the evaluations of an encoder's tasks and writes them.
 
-    def __init__(self, out: EvaluationPaths, encoder: str, collection: Collection, params: EvaluateParams) -> None:
+    params : with ks that fit the gallery.  left_out : the others, from `cbir.evaluation.depths`.
+    """
+
+    def __init__(
+        self,
+        out: EvaluationPaths,
+        encoder: str,
+        collection: Collection,
+        params: EvaluateParams,
+        left_out: dict[str, list[int]],
+    ) -> None:
         self._paths, self._encoder, self._collection, self._params = out, encoder, collection, params
         self._image_queries = collection.queries.filter(pc.equal(collection.queries["task"], "cbir"))
         self._metrics = Metrics(
@@ -89,6 +99,7 @@ class ResultsWriter:
                 queries_without_relevant={},
                 duplicates={},
                 index_bytes={},
+                ks_left_out=left_out,
             )
         )
         self._intervals = Intervals()

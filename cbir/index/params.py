@@ -1,9 +1,10 @@
 """The group `index`, and the part of the group `evaluate` that the stage latency reads."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 
-from cbir.core.params import Parameters, at_least
+from cbir.core.params import Parameters, at_least, at_most
+from cbir.index.kinds import KINDS, check_applicable
 
 
 class IndexKind(Enum):
@@ -59,6 +60,14 @@ class IndexParams(Parameters):
     kind: IndexKind
     build: BuildParams = field(default_factory=BuildParams)
     search: SearchParams = field(default_factory=SearchParams)
+
+    def __post_init__(self) -> None:
+        kind = KINDS[self.kind.value]
+        build, search = (asdict(part) for part in (self.build, self.search))
+        check_applicable(kind, "build", {name: value for name, value in build.items() if name != "seed"})
+        check_applicable(kind, "search", search)
+        if self.build.nlist is not None:
+            at_most(self.build.nlist, self.search, "nprobe", part="search.")
 
 
 @dataclass(kw_only=True)

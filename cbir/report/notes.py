@@ -8,6 +8,7 @@ from cbir.artifacts.left_out import LeftOut, describe
 from cbir.artifacts.metrics import GALLERY_IMAGE
 from cbir.artifacts.names import REAL_ENCODERS, TASKS
 from cbir.core.text import listed
+from cbir.evaluation.depths import left_out_note
 from cbir.report.facts import Facts
 
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,12}")
@@ -65,6 +66,8 @@ def _about_queries(facts: Facts) -> list[str]:
     sentences += _about_ignored_files(facts.summary["ignored_files"])
     sentences += _about_left_out([LeftOut(**folder) for folder in facts.summary["left_out"]])
     sentences += facts.summary["notes"]
+    if note := left_out_note(counts.ks_left_out, counts.gallery_images):
+        sentences.append(note)
     for task, count in counts.queries_without_relevant.items():
         if count == 1:
             sentences.append(f"1 {task} query has no relevant image in the gallery and is left out of the means.")

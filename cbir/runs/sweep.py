@@ -24,6 +24,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from cbir.compose import check_overrides, composed, explain, parse_overrides, register_schema
+from cbir.core.device import check_device
 from cbir.core.errors import ConfigError, DataError
 from cbir.core.params import CONF_DIR
 from cbir.core.text import nearest
@@ -138,9 +139,10 @@ class Sweep:
     def _job(self, overrides: Sequence[str], varied: Sequence[str]) -> Job:
         try:
             text = composed(overrides, self._conf_dir)
+            values = yaml.safe_load(text)
+            check_device(_at(values, "device.name"))
         except ConfigError as error:
             raise ConfigError(f"{error}; in the job {' '.join(overrides)}: nothing was run") from error
-        values = yaml.safe_load(text)
         names = _names(values)
         for name in names:
             path = local_path(name)

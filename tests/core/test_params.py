@@ -114,6 +114,7 @@ def test_the_object_holds_no_undeclared_key(params_yaml: Path) -> None:
 
 
 def test_a_declared_part_comes_whole(params_yaml: Path) -> None:
+    spoil(params_yaml, "index.kind", "hnsw")
     spoil(params_yaml, "index.build.hnsw_m", 16)
     params = load_params("index", IndexParams, ["index.build"], params_yaml)
     assert vars(params.build) == {
@@ -395,6 +396,7 @@ def test_a_wrong_type_is_refused_by_name(params_yaml: Path, key: str, value: Any
         ("evaluate.ks", [5, 1], r"expected ascending numbers >= 1, found \[5, 1\]"),
         ("evaluate.ann_ks", [1, 1], r"expected ascending numbers >= 1, found \[1, 1\]"),
         ("evaluate.run_depth", 0, "expected a number >= 1, found 0"),
+        ("evaluate.run_depth", 49, r"expected null, or at least the largest of evaluate\.ks, 50, found 49"),
         ("evaluate.latency_queries", 0, "expected a number >= 1, found 0"),
         ("evaluate.seed", -1, "expected a number >= 0, found -1"),
         ("map.images", -1, "expected a number >= 0, found -1"),
@@ -411,8 +413,28 @@ def test_a_wrong_type_is_refused_by_name(params_yaml: Path, key: str, value: Any
 )
 def test_a_value_out_of_range_is_refused_by_name(params_yaml: Path, key: str, value: Any, message: str) -> None:
     spoil(params_yaml, key, value)
-    with pytest.raises(ConfigError, match=f"^{re.escape(key)}: {message}"):
+    with pytest.raises(ConfigError, match=f"^{re.escape(f'{params_yaml}: {key}')}: {message}"):
         load(key, params_yaml)
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "value", "message"),
+    [
+        ("flat", "search.nprobe", 8, "applies to ivf_flat or ivf_pq, not to flat: expected null, found 8"),
+        ("hnsw", "build.nlist", 8, "applies to ivf_flat or ivf_pq, not to hnsw: expected null, found 8"),
+        ("ivf_flat", "search.ef_search", 8, "applies to hnsw, not to ivf_flat: expected null, found 8"),
+        ("ivf_flat", "search.nprobe", 17, ": expected at most 16, found 17"),
+    ],
+)
+def test_a_parameter_of_another_kind_of_index_is_refused(
+    params_yaml: Path, kind: str, key: str, value: int, message: str
+) -> None:
+    spoil(params_yaml, "index.kind", kind)
+    if kind == "ivf_flat":
+        spoil(params_yaml, "index.build.nlist", 16)
+    spoil(params_yaml, f"index.{key}", value)
+    with pytest.raises(ConfigError, match=rf"params\.yaml: index\.{re.escape(key)}:? {message.removeprefix(': ')}"):
+        load(f"index.{key}", params_yaml)
 
 
 @pytest.mark.parametrize(
@@ -424,7 +446,7 @@ def test_a_value_out_of_range_is_refused_by_name(params_yaml: Path, key: str, va
         ("dataset.max_bad_fraction", 1.0),
         ("dataset.max_bad_fraction", 1),
         ("encoders.mobilenet_demo.image_px", 8),
-        ("index.search.nprobe", 1),
+        ("evaluate.run_depth", 50),
         ("queries.templates", []),
         ("evaluate.ks", [1]),
         ("map.images", 0),

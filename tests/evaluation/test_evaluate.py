@@ -24,13 +24,14 @@ from cbir.artifacts.paths import EvaluationPaths, ReportPaths
 from cbir.artifacts.queries import QRELS_SCHEMA, QUERY_SCHEMA
 from cbir.artifacts.runs import read_run
 from cbir.artifacts.vectors import MISSING, open_vectors, write_part
-from cbir.core.errors import ConfigError, DataError, PassportError
+from cbir.core.errors import DataError, PassportError
 from cbir.core.files import hash_ids, read_json, write_json
 from cbir.datasets.base import Query
 from cbir.evaluation import index_search
 from cbir.evaluation.classes import Classes
 from cbir.evaluation.collection import Collection, TaskQueries
-from cbir.evaluation.evaluate import check_depths, evaluate_task
+from cbir.evaluation.depths import depth_of_runs, leave_out_large_ks
+from cbir.evaluation.evaluate import evaluate_task
 from cbir.evaluation.params import EvaluateParams
 from cbir.evaluation.relevance import Relevance
 from cbir.evaluation.statistics import classes_of, interval_of_means
@@ -762,50 +763,51 @@ def test_without_labels_there_are_no_metrics_but_ann_recall(tmp_path: Path) -> N
     assert read_json(ReportPaths(tmp_path / "out").headline("clip")).keys() == {"cbir", "tbir"}
 
 
-# --- refusals: k and depth --------------------------------------------------------------------------------------------
+# --- k and depth ------------------------------------------------------------------------------------------------------
+
+
+def test_ks_beyond_the_gallery_are_left_out_and_recorded(by_label: Done, tmp_path: Path) -> None:
+    params = subset(PARAMS, ks=[1, 10, 279, 280], ann_ks=[10, 281, 500], run_depth=1000)
+    metrics = by_label.world.evaluate(tmp_path, params=params, encoders=["mobilenet"])
+    assert metrics["data"]["ks_left_out"] == {"ks": [280], "ann_ks": [281, 500]}
+    values = metrics["cbir"]["mobilenet"]
+    assert [k for k in (1, 10, 279, 280) if f"precision@{k}" in values] == [1, 10, 279]
+    assert values["precision@10"] == by_label.metrics["cbir"]["mobilenet"]["precision@10"]
+    assert list(metrics["ann"]["mobilenet"]["image"])[-1] == "ann_recall@10"
+    run = read_run(ReportPaths(tmp_path).evaluation("mobilenet").run("cbir", "exact"))
+    assert max(run["rank"].to_pylist()) == 279
+
+
+def test_nothing_is_recorded_where_all_ks_fit(by_label: Done) -> None:
+    assert "ks_left_out" not in by_label.metrics["data"]
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("ks", "n_results", "fitted", "left_out"),
     [
-        (
-            {"ks": [1, 280]},
-            r"evaluate\.ks: k = 280 is larger than .* 280 images, less the query's own image: .* <= 279",
-        ),
-        ({"ann_ks": [10, 281]}, r"evaluate\.ann_ks: k = 281 .* set evaluate\.ann_ks to values <= 279"),
-        ({"run_depth": 280}, r"evaluate\.run_depth: k = 280 .* set evaluate\.run_depth to values <= 279"),
-        (
-            {"run_depth": 59},
-            r"run_depth: expected at least the largest of evaluate\.ks, 60, found 59: .* from 60 to 279",
-        ),
-        ({"ks": [1, 101]}, r"run_depth: expected at least the largest of evaluate\.ks, 101, found 100"),
+        ([1, 50], 50, [1, 50], {}),
+        ([1, 50], 49, [1], {"ks": [50]}),
+        ([20, 50], 7, [7], {"ks": [20, 50]}),
     ],
 )
-def test_a_k_beyond_the_gallery_is_refused(
-    by_label: Done, changes: dict[str, Any], message: str, tmp_path: Path
-) -> None:
-    with pytest.raises(ConfigError, match=message):
-        by_label.world.evaluate(tmp_path, params=subset(PARAMS, **changes))
+def test_ks_fit_the_gallery(ks: list[int], n_results: int, fitted: list[int], left_out: dict[str, list[int]]) -> None:
+    params = subset(PARAMS, ks=ks, ann_ks=[1])
+    assert leave_out_large_ks(params, n_results) == left_out
+    assert (params.ks, params.ann_ks) == (fitted, [1])
 
 
-def test_every_image_can_be_reached_but_the_querys_own() -> None:
-    params = subset(PARAMS, ks=[1, 50], ann_ks=[50])
-    assert check_depths(params, n_gallery=50, has_gallery_queries=False) == 50
-    assert check_depths(params, n_gallery=51, has_gallery_queries=True) == 50
-    with pytest.raises(
-        ConfigError,
-        match=r"ks: k = 50 is .* of 50 images, less .* <= 49; add 'evaluate\.ks=\[1\]' 'evaluate\.ann_ks=\[49\]' to",
-    ):
-        check_depths(params, n_gallery=50, has_gallery_queries=True)
-    with pytest.raises(ConfigError, match=r"ks: k = 50 is larger than the gallery of 49 images: set .* <= 49; add"):
-        check_depths(params, n_gallery=49, has_gallery_queries=False)
+def test_a_query_without_any_result_is_refused() -> None:
+    with pytest.raises(DataError, match=r"data/images/gallery: expected an image besides a query's own, found none"):
+        leave_out_large_ks(subset(PARAMS), 0)
 
 
-def test_the_depth_is_100_or_a_smaller_gallery() -> None:
+def test_the_depth_is_100_the_largest_k_or_the_gallery() -> None:
     params = subset(PARAMS, ks=[1], ann_ks=[1])
-    assert check_depths(params, n_gallery=1000, has_gallery_queries=True) == 100
-    assert check_depths(params, n_gallery=100, has_gallery_queries=True) == 99
-    assert check_depths(subset(params, run_depth=7), n_gallery=100, has_gallery_queries=True) == 7
+    assert depth_of_runs(params, 1000) == 100
+    assert depth_of_runs(params, 99) == 99
+    assert depth_of_runs(subset(params, run_depth=7), 99) == 7
+    assert depth_of_runs(subset(params, ks=[1, 200]), 1000) == 200
+    assert depth_of_runs(subset(params, run_depth=700), 99) == 99
 
 
 # --- refusals: what does not belong together --------------------------------------------------------------------------

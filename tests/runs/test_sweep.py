@@ -89,7 +89,10 @@ def swept(runner: FakeRunner, *overrides: str) -> list[Outcome]:
         ),
         ("index=choice(flat,hnsw)", ["index=flat", "index=hnsw"]),
         ("index=glob(ivf*)", ["index=ivf_flat", "index=ivf_pq"]),
-        ("index.search.nprobe=range(1,4)", [f"index.search.nprobe={n}" for n in (1, 2, 3)]),
+        (
+            "index=ivf_flat index.search.nprobe=range(1,4)",
+            [f"index=ivf_flat index.search.nprobe={n}" for n in (1, 2, 3)],
+        ),
         ("evaluate.ks=[1],[1,5] index=hnsw", ["evaluate.ks=[1] index=hnsw", "evaluate.ks=[1,5] index=hnsw"]),
         ("index={kind:flat},{kind:sq8}", ["index={kind:flat}", "index={kind:sq8}"]),
     ],
@@ -125,6 +128,15 @@ def test_an_experiment_of_conf_may_declare_a_sweep(runner: FakeRunner) -> None:
             r"index\.search\.nprobe: expected a number >= 1, found 0; in the job index=ivf_flat index\.search\.nprobe=0: "
             "nothing was run",
         ),
+        ("index.search.nprobe=range(1,3)", r"index\.search\.nprobe applies to ivf_flat or ivf_pq, not to flat"),
+        (
+            "evaluate.run_depth=20,50 index=flat",
+            r"evaluate\.run_depth: expected null, or at least .* 50, found 20; in the",
+        ),
+        (
+            "device=cpu,mps",
+            r"device\.name: expected auto or cpu on this machine, found mps: use device=auto; in the job",
+        ),
         (
             "dataset=shapes,image_folder",
             r"dataset\.url has no value: .* in the job dataset=image_folder: nothing was run",
@@ -136,7 +148,10 @@ def test_an_experiment_of_conf_may_declare_a_sweep(runner: FakeRunner) -> None:
         ("hydra/sweeper=none index=flat", "needs the value to optimise: add --objective"),
     ],
 )
-def test_one_bad_combination_is_refused_before_any_job_runs(runner: FakeRunner, overrides: str, message: str) -> None:
+def test_one_bad_combination_is_refused_before_any_job_runs(
+    runner: FakeRunner, overrides: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cbir.core.device.gpus", list)
     with pytest.raises(ConfigError, match=message) as raised:
         swept(runner, *overrides.split())
     assert "\n" not in str(raised.value)

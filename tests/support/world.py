@@ -4,6 +4,7 @@ Relevance and rankings are computed here a second time, with plain loops, for co
 """
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from hashlib import sha256, shake_256
@@ -34,6 +35,7 @@ from cbir.core.files import hash_ids, read_json, write_json
 from cbir.datasets.base import Query
 from cbir.datasets.prompt_sets import prompt_table
 from cbir.evaluation.collection import open_collection
+from cbir.evaluation.depths import leave_out_large_ks
 from cbir.evaluation.evaluate import evaluate_encoder
 from cbir.evaluation.params import EvaluateParams
 from cbir.evaluation.prompts import write_prompt_metrics
@@ -137,9 +139,10 @@ class World:
         collection = open_collection(DataPaths(self.data))
         paths, search = ReportPaths(reports), search or SearchParams()
         names = list(encoders or self.vectors)
+        left_out = leave_out_large_ks(params := deepcopy(params), collection.n_results)
         for encoder in names:
             embeddings, index = self.embeddings / encoder, self.indexes(kind) / encoder
-            writer = ResultsWriter(paths.evaluation(encoder), encoder, collection, params)
+            writer = ResultsWriter(paths.evaluation(encoder), encoder, collection, params, left_out)
             for evaluated in evaluate_encoder(collection, embeddings, index, encoder, params, search, threads):
                 writer.add(*evaluated)
             writer.add_index(index)
