@@ -174,7 +174,7 @@ def test_lines_of_any_system_are_read(tmp_path: Path, end: str) -> None:
 
 @pytest.mark.parametrize(
     ("of_run", "of_qrels"),
-    [("my%2dcat.jpg", "my-cat.jpg"), ("./a/b.jpg", "a/b.jpg"), ("e\u0301.jpg", "\u00e9.jpg"), ("%C3%A9.jpg", "é.jpg")],
+    [("my%2dcat.jpg", "my-cat.jpg"), ("./a/b.jpg", "a/b.jpg"), ("e\u0301.jpg", "\u00e9.jpg"), ("%c3%a9.jpg", "é.jpg")],
 )
 def test_ids_spelt_differently_are_refused_not_scored_zero(tmp_path: Path, of_run: str, of_qrels: str) -> None:
     run, qrels = tmp_path / "x.run", tmp_path / "x.qrels"
