@@ -15,6 +15,7 @@ from cbir.encoders.verify import verify
 
 PARAMS = (
     "dataset.reader",
+    "dataset.gallery_folder",
     "dataset.query_folder",
     "dataset.seed",
     "dataset.queries_per_class",

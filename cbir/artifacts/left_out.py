@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Reason = Literal["hidden", "made by software", "read elsewhere", "link to nothing", "unreadable"]
+Reason = Literal["hidden", "made by software", "read elsewhere", "link to nothing", "unreadable", "outside"]
 
 # Folders that software writes beside a user's photos: thumbnails, deleted files, snapshots, metadata.  In small letters.
 SOFTWARE_FOLDERS: Final = {
@@ -25,6 +25,10 @@ _SENTENCES: Final[dict[Reason, tuple[str, str]]] = {
     "read elsewhere": ("{n} link to a folder that is read already", "{n} links to folders that are read already"),
     "link to nothing": ("{n} link that leads nowhere", "{n} links that lead nowhere"),
     "unreadable": ("{n} folder that cannot be read", "{n} folders that cannot be read"),
+    "outside": (
+        "{n} folder outside `dataset.gallery_folder` and `dataset.query_folder`",
+        "{n} folders outside `dataset.gallery_folder` and `dataset.query_folder`",
+    ),
 }
 
 

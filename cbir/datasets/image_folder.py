@@ -5,10 +5,12 @@
 
 Labels are in composed Unicode (NFC); an image_id is spelt as its file is.
 
-The queries are the images of `query_folder` where it is given.  Otherwise `queries_per_class` images of each class, but at
+With a `gallery_folder`, such as "train", the images below it are the gallery, and its first level is the class.  The queries
+are the images of `query_folder` where it is given.  Otherwise `queries_per_class` images of each class, but at
 most half of the class, are held out of the gallery; the seed chooses them.
 """
 
+import posixpath
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -17,41 +19,59 @@ from pathlib import PurePosixPath
 from cbir.artifacts.left_out import LeftOut
 from cbir.artifacts.queries import Judgement
 from cbir.core.errors import ConfigError, DataError
-from cbir.core.text import nfc
+from cbir.core.text import listed, nfc
 from cbir.datasets.base import IMAGE_SUFFIXES, Query, SourceImage, choose
 from cbir.fetching.views import Files
+
+# folders that are parts of a data set, as of ImageNet, rather than classes
+_SPLITS = frozenset(
+    ["train", "training", "val", "valid", "validation", "test", "testing", "gallery", "query", "queries", "probe"]
+)
+_NAMED_FOLDERS = 6
 
 
 class ImageFolder:
     """A folder of images as a data set; see `cbir.datasets.base.Dataset`.
 
-    root : the folder in `files` that contains all images, "" or such as "photos/".
+    root : the folder in `files` that contains all images, "" or such as "photos/".  gallery_folder, query_folder : below it;
+    images in neither of two given folders are left out.
     queries_per_class : number of images of each class to hold out as queries; 0 leaves all images in the gallery.
     """
 
     def __init__(
-        self, files: Files, root: str, query_folder: str | None, queries_per_class: int | None, seed: int
+        self,
+        files: Files,
+        root: str,
+        query_folder: str | None,
+        queries_per_class: int | None,
+        seed: int,
+        gallery_folder: str | None = None,
     ) -> None:
         self._files = files
         self._names = [name for name in files.names if _is_image(name)]
         self._root = root
+        self._outside: list[str] = []
         if not self._names:
             raise DataError(
                 f"{files.root}: expected images ({', '.join(IMAGE_SUFFIXES)}), found none among {len(files.names)} files"
             )
-        self._query_root = f"{self._root}{query_folder.strip('/')}/" if query_folder else None
-        if self._query_root and not any(name.startswith(self._query_root) for name in self._names):
-            raise ConfigError(
-                f"dataset.query_folder: expected a folder with images in {files.root}, found no {query_folder}"
-            )
+        self._query_root = self._subfolder("dataset.query_folder", query_folder)
+        self._gallery_root = self._subfolder("dataset.gallery_folder", gallery_folder)
+        if self._gallery_root is not None:
+            if self._gallery_root == self._query_root:
+                raise ConfigError(
+                    f"dataset.gallery_folder, dataset.query_folder: expected two folders, found {gallery_folder} twice"
+                )
+            chosen = tuple(filter(None, (self._gallery_root, self._query_root)))
+            self._outside = [name for name in self._names if not name.startswith(chosen)]
+            self._names = [name for name in self._names if name.startswith(chosen)]
         if self._query_root is None and queries_per_class is None:
             raise ConfigError(
                 "dataset.queries_per_class: expected the number of images of each class to hold out as queries, "
                 "found null; or set dataset.query_folder"
             )
-        self._held_out = (
-            self._choose_held_out(queries_per_class or 0, seed) if self._query_root is None else frozenset()
-        )
+        self._queries_per_class = (queries_per_class or 0) if self._query_root is None else 0
+        self._held_out = self._choose_held_out(self._queries_per_class, seed)
 
     def gallery(self) -> Iterator[SourceImage]:
         return (image for image in self._images() if not self._is_query(image))
@@ -71,7 +91,9 @@ class ImageFolder:
         return dict(sorted(Counter(PurePosixPath(name).suffix.lower() for name in ignored).items()))
 
     def left_out(self) -> list[LeftOut]:
-        return self._files.left_out(_is_image)
+        folders = Counter(name.removeprefix(self._root).partition("/")[0] for name in self._outside)
+        outside = [LeftOut(folder, "outside", count) for folder, count in folders.items()]
+        return sorted([*outside, *self._files.left_out(_is_image)], key=lambda folder: folder.folder)
 
     def notes(self) -> list[str]:
         return list(self._notes())
@@ -82,6 +104,23 @@ class ImageFolder:
             yield (
                 f"{several:,} class folder{' has' if several == 1 else 's have'} the name of another in a second form of "
                 "Unicode (NFC and NFD): they are one class."
+            )
+
+        classes = Counter(image.label for image in self._images() if image.label is not None)
+        if splits := sorted(label for label in classes if label.lower() in _SPLITS):
+            yield (
+                f"{listed([f'`{label}`' for label in splits])} {'is a class' if len(splits) == 1 else 'are classes'} here, but "
+                "also the usual names of parts of a data set: if the classes are the folders below, set "
+                "`dataset.gallery_folder` and `dataset.query_folder`."
+            )
+        lone = sum(count == 1 for count in classes.values())
+        if self._queries_per_class and lone:
+            yield (
+                "There are no image queries, because no class has two images, and one stays in the gallery: set "
+                "`dataset.query_folder`, or bring a query list."
+                if lone == len(classes)
+                else f"{lone:,} {'class has' if lone == 1 else 'classes have'} one image, which stays in the gallery: no image "
+                f"query is of {'it' if lone == 1 else 'them'}."
             )
 
     def class_group(self, label: str | None) -> str | None:
@@ -101,8 +140,23 @@ class ImageFolder:
     def _class_folder(self, name: str) -> str | None:
         """The folder whose name is the class of a file, None without a class."""
         in_query_folder = self._query_root is not None and name.startswith(self._query_root)
-        folder, *rest = name.removeprefix((self._query_root or "") if in_query_folder else self._root).split("/")
+        top = self._query_root if in_query_folder else self._gallery_root
+        folder, *rest = name.removeprefix(self._root if top is None else top).split("/")
         return folder if rest else None
+
+    def _subfolder(self, key: str, folder: str | None) -> str | None:
+        """The prefix of the names of a folder's images, None without a folder."""
+        if not folder:
+            return None
+        wanted = nfc(f"{self._root}{posixpath.normpath(folder.strip('/'))}/")
+        for name in self._names:
+            if nfc(name).startswith(wanted):
+                return "/".join(name.split("/")[: wanted.count("/")]) + "/"
+        tops = sorted({name.removeprefix(self._root).partition("/")[0] for name in self._names if "/" in name})
+        raise ConfigError(
+            f"{key}: expected a folder with images in {self._files.root}, found no {folder}; its folders are "
+            f"{listed(tops, _NAMED_FOLDERS) or 'none'}"
+        )
 
     def _is_query(self, image: SourceImage) -> bool:
         if self._query_root is not None:

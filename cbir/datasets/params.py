@@ -28,6 +28,7 @@ class DatasetParams(SourceParams):
     """Group `dataset`: the images of gallery and queries; see the comments in `conf/dataset/`."""
 
     reader: Reader
+    gallery_folder: str | None = None
     query_folder: str | None = None
     seed: int = 0
     gallery_per_class: int | None = None

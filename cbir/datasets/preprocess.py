@@ -29,6 +29,7 @@ from cbir.datasets.prompt_sets import prompt_table
 from cbir.datasets.query_set import QuerySet, queries_of_dataset, queries_of_file
 
 _PRINTED_FOLDERS = 5
+_NEARLY_ALL = 0.9
 
 
 def preprocess(
@@ -58,7 +59,7 @@ def preprocess(
     write_qrels(data.qrels, _qrels_table(query_set.judgements or []))
     names = {label: names for label, names in dataset.synonyms().items() if label in gallery.per_label}
     write_prompts(data.prompts, prompt_table(queries_params.prompt_sets, names))
-    left_out, notes = dataset.left_out(), [*dataset.notes(), *query_set.notes]
+    left_out, notes = dataset.left_out(), [*dataset.notes(), *_about_classes(gallery), *query_set.notes]
     about_files = {"ignored_files": dataset.ignored_files(), "left_out": [asdict(folder) for folder in left_out]}
     write_json(data.summary, _summary(params, limits, gallery, query_set, quarantine) | about_files | {"notes": notes})
     for line in (*_lines_about(left_out), *notes):
@@ -77,6 +78,15 @@ def _pack_gallery(dataset: Dataset, data: DataPaths, params: DatasetParams, limi
             f"({quarantine_examples(gallery.quarantine)}): see {data.quarantine}"
         )
     return gallery
+
+
+def _about_classes(gallery: Packed) -> Iterator[str]:
+    labelled, largest = sum(gallery.per_label.values()), max(gallery.per_label.values(), default=0)
+    if largest >= _NEARLY_ALL * labelled > 0:
+        yield (
+            f"One class holds {largest / labelled:.0%} of the gallery's labelled images, so nearly every result is relevant to "
+            "its queries: are the folders of the first level the classes?"
+        )
 
 
 def _lines_about(left_out: list[LeftOut]) -> Iterator[str]:

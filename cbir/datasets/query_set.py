@@ -20,6 +20,7 @@ from cbir.datasets.query_file import ListedQuery, listed_image_id, read_qrels_fi
 
 _PLAIN_NAME = re.compile("[A-Za-z0-9_.:-]{1,40}( [A-Za-z0-9_.:-]{1,40})*")
 _NAMED_COLUMNS = 10
+_NAMED_CLASSES = 4
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,15 @@ def queries_of_dataset(
     """Pack the query images of the data set; use them, the class names and the captions as queries.
 
     gallery : what was packed of the gallery before.
-    Raises DataError when none of the data set's judgements refers to an image in the gallery.
+    Raises DataError when none of the data set's judgements refers to an image in the gallery, or when no class of the query
+    images is one of the gallery's.
     """
     chosen = choose(dataset.query_images(), params.queries_per_class, params.seed)
     packed = pack_images(
         data.images("queries"), filter(chosen, dataset.query_images()), limits, workers, "pack queries"
     )
     names = {label: name for label, name in dataset.class_names().items() if label in gallery.per_label}
+    _refuse_strange_classes(packed, gallery, params)
     queries = list(image_queries(packed_rows(data.images("queries"), "image_id", "label")))
     queries += class_queries(names, queries_params.templates)
     if queries_params.captions:
@@ -75,6 +78,16 @@ def queries_of_dataset(
             "raise dataset.gallery_per_class"
         )
     return QuerySet(queries, packed, kept, len(all_judgements) - len(kept))
+
+
+def _refuse_strange_classes(queries: Packed, gallery: Packed, params: DatasetParams) -> None:
+    """Raise DataError where no query image could have a relevant image, before anything is embedded."""
+    if queries.per_label and gallery.per_label and not queries.per_label.keys() & gallery.per_label.keys():
+        of_queries, of_gallery = (listed(sorted(packed.per_label), _NAMED_CLASSES) for packed in (queries, gallery))
+        raise DataError(
+            f"expected query images of the gallery's classes ({of_gallery}), found only other classes ({of_queries}): set "
+            f"dataset.gallery_folder to the folder whose folders are the classes; dataset.query_folder is {params.query_folder}"
+        )
 
 
 def queries_of_file(

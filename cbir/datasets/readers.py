@@ -28,11 +28,13 @@ class Openers:
 
 
 def _image_archive(archive: Zip, params: DatasetParams, held_out: int | None) -> Dataset:
-    return ImageFolder(archive, common_folder(archive.names), params.query_folder, held_out, params.seed)
+    return ImageFolder(
+        archive, common_folder(archive.names), params.query_folder, held_out, params.seed, params.gallery_folder
+    )
 
 
 def _image_folder(folder: Folder, params: DatasetParams, held_out: int | None) -> Dataset:
-    return ImageFolder(folder, "", params.query_folder, held_out, params.seed)
+    return ImageFolder(folder, "", params.query_folder, held_out, params.seed, params.gallery_folder)
 
 
 READERS: Mapping[Reader, Openers] = {

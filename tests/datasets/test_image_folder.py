@@ -1,10 +1,13 @@
 """Folders and archives of images: labels from folder names, and queries held out by seed."""
 
+import re
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from cbir.artifacts.left_out import LeftOut
 from cbir.core.errors import ConfigError, DataError
 from cbir.datasets.image_folder import ImageFolder, common_folder
 from cbir.datasets.params import Reader
@@ -14,8 +17,8 @@ from cbir.fetching.folders import Folder
 from tests.support.image_files import CATS_AND_DOGS, dataset_params, folder_of, ids, labels, zip_of
 
 
-def image_folder(path, query_folder=None, queries_per_class=0, seed=0):
-    return ImageFolder(Folder(path), "", query_folder, queries_per_class, seed)
+def image_folder(path, query_folder=None, queries_per_class=0, seed=0, gallery_folder=None):
+    return ImageFolder(Folder(path), "", query_folder, queries_per_class, seed, gallery_folder)
 
 
 def test_the_first_folder_level_is_the_class(tmp_path):
@@ -143,3 +146,89 @@ def test_ignored_files_are_counted_by_suffix(tmp_path: Path) -> None:
         path.write_bytes(b"x")
     dataset = ImageFolder(Folder(tmp_path), "", query_folder=None, queries_per_class=0, seed=0)
     assert dataset.ignored_files() == {".heic": 2, ".txt": 1}
+
+
+SPLITS = [
+    "train/cats/1.jpg",
+    "train/cats/2.jpg",
+    "train/dogs/3.jpg",
+    "train/4.jpg",
+    "val/cats/5.jpg",
+    "test/cats/6.jpg",
+    "7.jpg",
+]
+
+
+@pytest.mark.parametrize("form", ["{}", "{}/", "/{}", "./{}"])
+def test_gallery_and_queries_may_have_folders_of_their_own(tmp_path, form):
+    folder = folder_of(tmp_path, dict.fromkeys(SPLITS, b""))
+    dataset = image_folder(folder, query_folder=form.format("val"), gallery_folder=form.format("train"))
+    assert labels(dataset.gallery()) == {
+        "train/4.jpg": None, "train/cats/1.jpg": "cats", "train/cats/2.jpg": "cats", "train/dogs/3.jpg": "dogs",
+    }  # fmt: skip
+    assert labels(dataset.query_images()) == {"val/cats/5.jpg": "cats"}
+    assert dataset.class_names() == {"cats": "cats", "dogs": "dogs"}
+    assert dataset.left_out() == [LeftOut("7.jpg", "outside", 1), LeftOut("test", "outside", 1)]
+    assert dataset.notes() == []
+
+
+def test_queries_are_held_out_of_the_gallery_folder(tmp_path):
+    folder = folder_of(tmp_path, dict.fromkeys(SPLITS, b""))
+    dataset = image_folder(folder, gallery_folder="train", queries_per_class=1)
+    assert len(ids(dataset.query_images())) == 1
+    assert all(name.startswith("train/") for name in ids(dataset.query_images()) + ids(dataset.gallery()))
+
+
+def test_the_query_folder_may_lie_in_the_gallery_folder(tmp_path):
+    folder = folder_of(tmp_path, dict.fromkeys(["all/cats/1.jpg", "all/queries/cats/2.jpg"], b""))
+    dataset = image_folder(folder, query_folder="all/queries", gallery_folder="all")
+    assert labels(dataset.gallery()) == {"all/cats/1.jpg": "cats"}
+    assert labels(dataset.query_images()) == {"all/queries/cats/2.jpg": "cats"}
+    with pytest.raises(ConfigError, match=r"expected two folders, found all/ twice"):
+        image_folder(folder, query_folder="all", gallery_folder="all/")
+
+
+def test_folders_of_an_archive_may_be_named(tmp_path):
+    raw = zip_of(tmp_path / "raw" / "archive.zip", {f"imagenet/{name}": b"" for name in SPLITS[:6]}).parent
+    params = dataset_params(Reader.image_folder, gallery_folder="train", query_folder="val")
+    dataset = open_dataset(params, raw, hold_out=True)
+    assert set(labels(dataset.gallery()).values()) == {"cats", "dogs", None}
+    assert ids(dataset.query_images()) == ["val/cats/5.jpg"]
+
+
+def test_a_missing_gallery_folder_is_named_with_those_there(tmp_path):
+    folder = folder_of(tmp_path, dict.fromkeys(SPLITS, b""))
+    with pytest.raises(
+        ConfigError, match=r"dataset\.gallery_folder: .* found no trian; its folders are test, train and val"
+    ):
+        image_folder(folder, gallery_folder="trian")
+
+
+def test_a_folder_may_be_given_in_either_form_of_unicode(tmp_path):
+    name = unicodedata.normalize("NFD", "größe")
+    folder = folder_of(tmp_path, {f"{name}/cats/1.jpg": b"", "val/cats/2.jpg": b""})
+    dataset = image_folder(folder, gallery_folder=unicodedata.normalize("NFC", name), query_folder="val")
+    assert labels(dataset.gallery()) == {f"{name}/cats/1.jpg": "cats"}
+
+
+@pytest.mark.parametrize(
+    ("names", "note"),
+    [
+        (SPLITS, "`test`, `train` and `val` are classes here, but also the usual names of parts of a data set: .*"),
+        (["Train/cats/1.jpg", "Train/cats/2.jpg"], "`Train` is a class here, .* set `dataset.gallery_folder` and .*"),
+        (["a/1.jpg", "b/1.jpg"], "There are no image queries, because no class has two images, .*"),
+        (
+            ["a/1.jpg", "b/1.jpg", "b/2.jpg"],
+            "1 class has one image, which stays in the gallery: no image query is of it.",
+        ),
+        (["a/1.jpg", "c/1.jpg", "b/1.jpg", "b/2.jpg"], "2 classes have one image, .* no image query is of them."),
+    ],
+)
+def test_suspicious_classes_are_noted(tmp_path, names, note):
+    notes = image_folder(folder_of(tmp_path, dict.fromkeys(names, b"")), queries_per_class=1).notes()
+    assert any(re.fullmatch(note, text) for text in notes), notes
+
+
+@pytest.mark.parametrize("names", [["a/1.jpg", "a/2.jpg", "trains/1.jpg", "trains/2.jpg"], ["1.jpg", "2.jpg"]])
+def test_usual_classes_are_not_noted(tmp_path, names):
+    assert image_folder(folder_of(tmp_path, dict.fromkeys(names, b"")), queries_per_class=1).notes() == []

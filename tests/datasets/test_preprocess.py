@@ -198,7 +198,9 @@ def test_the_gallery_is_chosen_among_images_not_held_out(tmp_path, pets):
 
 
 def test_classes_without_a_gallery_image_get_no_prompt(tmp_path):
-    pets = folder_of(tmp_path / "pets", {**PETS, "query/birds/1.jpg": noise_jpeg(50)})
+    pets = folder_of(
+        tmp_path / "pets", {**PETS, "query/birds/1.jpg": noise_jpeg(50), "query/cats/1.jpg": noise_jpeg(51)}
+    )
     out = prepared(tmp_path, pets, params(query_folder="query"), query_params(templates=["{}"]))
     assert [row["text"] for row in query_rows(out) if row["text"]] == ["big dogs", "cats"]
 
@@ -320,3 +322,21 @@ def test_left_out_folders_are_printed_and_in_the_summary(tmp_path, capsys):
     assert "  cats/.old: hidden\n" in printed
     assert "... and 3 more, see left_out in summary.json\n" in printed
     assert summary(out)["gallery"]["images"] == 8
+
+
+def test_queries_of_other_classes_are_refused_before_embedding(tmp_path):
+    images = {f"{name}/{n}.jpg": noise_jpeg(n) for n, name in enumerate(["train/cats", "train/dogs", "val/cats"])}
+    folder = folder_of(tmp_path / "images", images)
+    with pytest.raises(
+        DataError, match=r"gallery's classes \(train\), found only other classes \(cats\): set dataset.gallery"
+    ):
+        prepared(tmp_path, folder, params(query_folder="val"))
+    out = prepared(tmp_path, folder, params(query_folder="val", gallery_folder="train"))
+    assert summary(out)["gallery"]["classes"] == 2
+    assert summary(out)["notes"] == []
+
+
+def test_a_class_that_holds_nearly_everything_is_noted(tmp_path):
+    images = {f"photos/{n}.jpg": noise_jpeg(n) for n in range(20)} | {"other/1.jpg": noise_jpeg(30)}
+    (note,) = summary(prepared(tmp_path, folder_of(tmp_path / "x", images), params(queries_per_class=1)))["notes"][-1:]
+    assert note.startswith("One class holds 95% of the gallery's labelled images")

@@ -49,9 +49,8 @@ def labels(images):
 
 
 def dataset_params(reader, url=None, **changes):
-    values = dict.fromkeys(
-        ("sha256", "md5", "query_folder", "draw_seed", "draw_gallery_images", "draw_query_images", "gallery_per_class"),
-    )
+    nulls = "sha256 md5 gallery_folder query_folder draw_seed draw_gallery_images draw_query_images gallery_per_class"
+    values = dict.fromkeys(nulls.split())
     values |= {"seed": 0, "queries_per_class": 1, "max_side_px": 512, "max_pixels": 10**7, "max_bad_fraction": 0.0}
     return DatasetParams(reader=reader, url=url, **{**values, **changes})
 
