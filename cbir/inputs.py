@@ -7,6 +7,7 @@ paths, and files in the outputs that no stage has written.
 from collections.abc import Iterator
 from fnmatch import fnmatch
 
+from cbir.artifacts.left_out import reason_of
 from cbir.artifacts.outputs import check_apart
 from cbir.artifacts.paths import DataPaths
 from cbir.core.errors import ConfigError, DataError
@@ -40,7 +41,7 @@ def check_outputs(data: DataPaths) -> None:
     for folder, patterns in own_files.items():
         names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
         foreign = [
-            name for name in names if not name.startswith(".") and not any(fnmatch(name, own) for own in patterns)
+            name for name in names if reason_of(name) is None and not any(fnmatch(name, own) for own in patterns)
         ]
         if foreign:
             raise DataError(

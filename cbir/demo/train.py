@@ -31,6 +31,7 @@ import torchvision
 from PIL import Image
 from torch.nn import functional
 
+from cbir.artifacts.outputs import check_apart
 from cbir.core.errors import ConfigError, one_line_errors
 from cbir.core.files import fresh_folder, write_json
 from cbir.core.parallel import cores, ordered_map, process_pool
@@ -316,6 +317,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("encoder", nargs="?", choices=trainers, help="train only this encoder")
     parser.add_argument("--out", type=Path, default=DEMO_WEIGHTS, help="folder for the weights and logs")
     options = parser.parse_args(arguments)
+    check_apart("--out", options.out)
     torch.set_num_threads(cores())
     with moved_together(options.out) as folder:
         for name in trainers if options.encoder is None else (options.encoder,):

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable
 from hashlib import sha256
 from io import BytesIO
@@ -181,6 +182,15 @@ def test_labels_may_be_names_of_classes(searchable: Path) -> None:
     assert {hit.label for hit in by_name} == {"red star"}
     with pytest.raises(ConfigError, match="the gallery has no 'name of red strar'; nearest: name of red star, "):
         searcher.text("a star", labels=["name of red strar"])
+
+
+def test_classes_may_be_given_in_either_form_of_unicode(searchable: Path) -> None:
+    searcher = Searcher.open(searchable / "data")
+    names = pa.array([f"größe {label}" for label in searcher._gallery.labels.to_pylist()], pa.string())
+    object.__setattr__(searcher._gallery, "names", names)
+    forms = [unicodedata.normalize(form, "größe red star") for form in ("NFC", "NFD")]
+    by_form = [searcher.text("a star", labels=[name]).hits for name in forms]
+    assert by_form[0] == by_form[1]
 
 
 def test_a_gallery_without_classes(searchable: Path) -> None:
