@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -21,7 +22,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from cbir import starting_point
+from cbir.artifacts.earlier_run import data_set_name, replaced_data_set, replacement_note
 from cbir.artifacts.names import REAL_ENCODERS
+from cbir.artifacts.paths import DataPaths
 from cbir.core.device import check_device
 from cbir.core.errors import ConfigError
 from cbir.core.params import (
@@ -41,6 +45,7 @@ from cbir.schema import Params, checked
 _PATH_KEY = re.compile(
     r"dataset\.(url|query_folder|gallery_folder)|queries\.(path|qrels)|encoders\.\w+\.(architecture|weights|tokenizer)"
 )
+_NO_GROUPS = ("hydra_plugins", starting_point.FOLDER)  # folders of conf/
 _LISTED_GROUPS = ("encoders",)  # several of their options are selected, as in encoders=[a,b]
 _FORMER_GROUPS = {  # before `encoders`: group -> option -> its name now
     "mobilenet": {"demo": "mobilenet_demo", "large": "mobilenet_v3_large", "small": "mobilenet_v3_small"},
@@ -59,8 +64,10 @@ def register_schema() -> None:
     ConfigStore.instance().store(name="cbir_schema", node=Params)
 
 
-def composed(overrides: Sequence[str] = (), conf_dir: Path = CONF_DIR) -> str:
-    """The text of `params.yaml` for the overrides, byte for byte as `dvc exp run -S` writes it.
+def composed(overrides: Sequence[str] = (), conf_dir: Path = CONF_DIR, *, from_mine: bool = False) -> str:
+    """The text of `params.yaml` for the overrides.
+
+    from_mine : start from the last `cbir compose` instead of the defaults: byte for byte what `dvc exp run -S` writes.
 
     Raises ConfigError in one line for an unknown group, option or key, a wrong type or a missing value, and for a path of
     the user's that lies in the pipeline's outputs.
@@ -69,7 +76,8 @@ def composed(overrides: Sequence[str] = (), conf_dir: Path = CONF_DIR) -> str:
     register_schema()
     try:
         with initialize_config_dir(str(conf_dir.resolve()), version_base=None):
-            config = compose("config", overrides=list(overrides))
+            anew = [starting_point.NONE] if starting_point.is_present(conf_dir) and not from_mine else []
+            config = compose("config", overrides=[*overrides, *anew])
             OmegaConf.resolve(config)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, overrides, conf_dir)) from error
@@ -92,15 +100,20 @@ def quoted(override: str) -> str:
 
 
 def write_params(overrides: Sequence[str] = ()) -> None:
-    """Compose params.yaml and say what changed.
+    """Compose params.yaml and what experiments start from, and say what changed.
 
     Raises ConfigError as `composed` does, and for a device that this machine does not have.
     """
     text = composed([quoted(override) for override in overrides])
-    check_device(OmegaConf.create(text).device.name)
+    values, defaults = yaml.safe_load(text), yaml.safe_load(composed())
+    check_device(values["device"]["name"])
     state = "unchanged" if text == _params_text() else f"written, from {CONF_DIR}/ and these overrides alone"
     PARAMS_FILE.write_text(text, encoding="utf-8")
+    starting_point.write_starting_point(values, defaults, CONF_DIR)
     print(f"{PARAMS_FILE} is {state}: run `dvc repro`")
+    reader, url = values["dataset"]["reader"], values["dataset"]["url"]
+    if earlier := replaced_data_set(DataPaths(), reader, url):
+        print(replacement_note(earlier, data_set_name(reader, url)))
     if demo := _demo_encoders_on_other_images(text):
         print(
             f"note: the demo weights of {listed(demo)} were trained on drawn shapes only, not on images like "
@@ -231,7 +244,7 @@ def _options(conf_dir: Path) -> dict[str, list[str]]:
     """Group -> its options, which are the files in its folder."""
     if not conf_dir.is_dir():
         raise ConfigError(f"{conf_dir}/ is not here: run this in the repository's root")
-    folders = [path for path in conf_dir.iterdir() if path.is_dir() and path.name != "hydra_plugins"]
+    folders = [path for path in conf_dir.iterdir() if path.is_dir() and path.name not in _NO_GROUPS]
     return {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in folders}
 
 

@@ -9,6 +9,7 @@ user's in an output, before DVC empties it; lists the encoders of the run for th
 and deletes the results of encoders that the run no longer has.
 """
 
+from cbir.artifacts.earlier_run import data_set_name, replaced_data_set, replacement_note
 from cbir.artifacts.leftovers import delete_leftovers
 from cbir.artifacts.names import write_encoder_names
 from cbir.artifacts.paths import DataPaths, ReportPaths
@@ -33,6 +34,9 @@ def main() -> None:
     check_device(params.device.name.value)
     data, reports, queries = DataPaths(), ReportPaths(), load_params("queries", QueriesParams, PARAMS)
     check_outputs(data)
+    data_set = (params.dataset.reader.value, params.dataset.url)
+    if earlier := replaced_data_set(data, *data_set):
+        print(replacement_note(earlier, data_set_name(*data_set)))
     encoders = params.encoders
     source = load_params("dataset", SourceParams, PARAMS, whole_group=False)
     write_json(data.local("dataset"), local_state([source.url]))

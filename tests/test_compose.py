@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cbir.artifacts.paths import DataPaths
 from cbir.compose import _demo_encoders_on_other_images, check_params, composed, quoted, write_params
 from cbir.core.errors import ConfigError
 from cbir.core.params import load_params
@@ -25,10 +26,16 @@ from tests.support.imports import ROOT
 CONF = ROOT / "conf"
 
 
+def copy_conf(root: Path) -> None:
+    shutil.copytree(
+        CONF, root / "conf", ignore=shutil.ignore_patterns("__pycache__", "mine")
+    )  # a developer may have composed
+
+
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the project's conf/ and the params.yaml that it composes to, and the process in it."""
-    shutil.copytree(CONF, tmp_path / "conf", ignore=shutil.ignore_patterns("__pycache__"))
+    copy_conf(tmp_path)
     (tmp_path / "params.yaml").write_text(composed(conf_dir=CONF), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -38,7 +45,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with conf/ and no params.yaml, in which nothing is to be written."""
     path = tmp_path_factory.mktemp("refused")
-    shutil.copytree(CONF, path / "conf", ignore=shutil.ignore_patterns("__pycache__"))
+    copy_conf(path)
     return path
 
 
@@ -424,24 +431,31 @@ ACCEPTED_BY_DVC = [
 
 @pytest.fixture(scope="module")
 def composed_by_dvc(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], str]:
+    root = tmp_path_factory.mktemp("dvc")
+    copy_conf(root)
+    texts = by_dvc(root, OVERRIDE_SETS + ACCEPTED_BY_DVC)
+    return dict(zip(map(tuple, OVERRIDE_SETS + ACCEPTED_BY_DVC), texts, strict=True))
+
+
+def by_dvc(root: Path, override_sets: list[list[str]]) -> list[str]:
     """What `dvc exp run -S` writes into params.yaml: DVC's own function, called as DVC calls it, in a fresh process."""
+    conf = str(root / "conf")
     code = f"""
 import json, sys
 from dvc.utils.hydra import compose_and_dump
 for overrides in json.load(sys.stdin):
-    compose_and_dump("params.yaml", {str(CONF)!r}, None, "config", {str(CONF)!r}, overrides)
-    print(json.dumps(open("params.yaml", encoding="utf-8").read()))
+    compose_and_dump("by_dvc.yaml", {conf!r}, None, "config", {conf!r}, overrides)
+    print(json.dumps(open("by_dvc.yaml", encoding="utf-8").read()))
 """
     ended = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=tmp_path_factory.mktemp("dvc"),
-        input=json.dumps(OVERRIDE_SETS + ACCEPTED_BY_DVC),
+        cwd=root,
+        input=json.dumps(override_sets),
         capture_output=True,
         text=True,
         check=True,
     )
-    texts = map(json.loads, ended.stdout.splitlines())
-    return dict(zip(map(tuple, OVERRIDE_SETS + ACCEPTED_BY_DVC), texts, strict=True))
+    return [json.loads(line) for line in ended.stdout.splitlines()]
 
 
 def as_name(overrides: Iterable[str]) -> str:
@@ -454,6 +468,66 @@ def test_it_composes_byte_for_byte_what_dvc_does(
 ) -> None:
     write_params(overrides)
     assert (repository / "params.yaml").read_bytes() == composed_by_dvc[tuple(overrides)].encode()
+
+
+MINE = ["dataset=image_folder", "dataset.url=/my/photos, old", "encoders=[clip_vit_b_32]", "index=hnsw"]
+FROM_MINE = {
+    (): {},
+    ("index=flat",): {"index": "flat"},
+    ("index.search.ef_search=9", "dataset.seed=3"): {},
+    ("dataset=shapes",): {"dataset": None, "encoders": ["clip_vit_b_32"]},
+    ("encoders=[mobilenet_demo]",): {"encoders": ["mobilenet_demo"]},
+    ("experiment=tiny_imagenet",): {"dataset": "http://cs231n", "encoders": ["mobilenet_v3_large", "clip_vit_b_32"]},
+    ("experiment=ann_pareto",): {"index": "flat"},
+}
+
+
+def test_experiments_start_from_the_last_composition(repository: Path) -> None:
+    """What an override does not choose is as `cbir compose` composed it, for DVC and for `cbir sweep`."""
+    write_params(MINE)
+    assert (repository / "params.yaml").read_text() == composed([], from_mine=True)
+    for overrides, text in zip(
+        FROM_MINE, by_dvc(repository, [list(overrides) for overrides in FROM_MINE]), strict=True
+    ):
+        assert text == composed(overrides, from_mine=True)
+        values = yaml.safe_load(text)
+        expected = {"dataset": "/my/photos, old", "encoders": ["clip_vit_b_32"], "index": "hnsw"} | FROM_MINE[overrides]
+        assert str(values["dataset"]["url"]).startswith(str(expected["dataset"]))
+        assert (list(values["encoders"]), values["index"]["kind"]) == (expected["encoders"], expected["index"])
+
+
+def test_compose_itself_starts_from_the_defaults(repository: Path) -> None:
+    default = (repository / "params.yaml").read_text()
+    mine = repository / "conf" / "mine"
+    mine.mkdir()
+    (mine / "notes.yaml").write_text("not of cbir compose")
+    write_params(MINE)
+    check_params(MINE)
+    assert {path.name for path in mine.iterdir()} > {"choices.yaml", "dataset.yaml", "index.yaml", "encoders.yaml"}
+    write_params()
+    assert (repository / "params.yaml").read_text() == composed([], from_mine=True) == default
+    assert {path.name for path in mine.iterdir()} == {"notes.yaml"}
+
+
+def test_a_run_that_replaces_another_data_set_says_so(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = DataPaths()
+    data.raw.mkdir(parents=True)
+    data.summary.parent.mkdir()
+    data.summary.write_text('{"dataset": "image_folder"}')
+    (data.raw / "folder.json").write_text('{"folder": "/my/photos"}')
+    write_params()
+    note = (
+        "note: data/ and reports/ hold the results of image_folder /my/photos, which a run replaces by those of shapes"
+    )
+    assert note in capsys.readouterr().out
+    (repository / "cbir").symlink_to(ROOT / "cbir")
+    scan.main()
+    assert note in capsys.readouterr().out
+    data.summary.write_text('{"dataset": "shapes"}')
+    (data.raw / "folder.json").unlink()
+    scan.main()
+    write_params()
+    assert "note:" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("overrides", ACCEPTED_BY_DVC, ids=as_name)

@@ -21,11 +21,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, NamedTuple, Self
 
+from cbir import starting_point
 from cbir.artifacts.evaluations import read_intervals, read_latency, read_metrics
 from cbir.artifacts.latency import Latency
 from cbir.artifacts.metrics import Intervals, Metrics
 from cbir.artifacts.paths import ReportPaths
 from cbir.core.errors import ConfigError
+from cbir.core.params import CONF_DIR
 from cbir.runs.opening import open_reports
 
 FOLDER = Path(".dvc/tmp/sweep")
@@ -216,6 +218,8 @@ class ExperimentRunner:
         (self._clone / ".git" / "objects" / "info" / "alternates").write_text(f"{objects}\n", encoding="utf-8")
         _git("checkout", "--quiet", "--detach", self._head, folder=self._clone)
         _git("read-tree", "-u", "--reset", self._content, folder=self._clone)
+        if starting_point.is_present(CONF_DIR):  # git ignores it
+            shutil.copytree(CONF_DIR / starting_point.FOLDER, self._clone / CONF_DIR / starting_point.FOLDER)
         (self._clone / ".dvc" / "config.local").write_text(f'[cache]\n    dir = "{cache}"\n', encoding="utf-8")
 
     def _fetch(self) -> None:

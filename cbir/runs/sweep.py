@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -23,6 +23,7 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from cbir.artifacts.earlier_run import data_set_name
 from cbir.compose import check_overrides, composed, explain, parse_overrides, register_schema
 from cbir.core.device import check_device
 from cbir.core.errors import ConfigError, DataError
@@ -50,11 +51,13 @@ class Job:
     """A job of a sweep.
 
     overrides : arguments of `dvc exp run --set-param`.  name : of the experiment; it ends in a fingerprint of parameters,
-    code and local files, by which a finished job is recognised.
+    code and local files, by which a finished job is recognised.  data_set, encoders : as people know them.
     """
 
     overrides: tuple[str, ...]
     name: str
+    data_set: str = ""
+    encoders: str = ""
 
     @property
     def settings(self) -> dict[str, str]:
@@ -130,6 +133,8 @@ class Sweep:
         varied = varying([_settings(overrides) for overrides in batch])
         jobs = [self._job(overrides, varied) for overrides in batch]
         before = len(self.outcomes)
+        if not before:
+            print(f"sweep over {subject(jobs)}", flush=True)
         for number, job in enumerate(jobs, before + 1):
             total = f" of {before + len(jobs)}" if len(jobs) > 1 else ""
             print(f"job {number}{total}: {' '.join(_label(job.overrides, varied))}:", end=" ", flush=True)
@@ -138,7 +143,7 @@ class Sweep:
 
     def _job(self, overrides: Sequence[str], varied: Sequence[str]) -> Job:
         try:
-            text = composed(overrides, self._conf_dir)
+            text = composed(overrides, self._conf_dir, from_mine=True)
             values = yaml.safe_load(text)
             check_device(_at(values, "device.name"))
         except ConfigError as error:
@@ -152,13 +157,16 @@ class Sweep:
         if _at(values, "queries.source") == "file":
             state |= images_state(_at(values, "queries.path"))
         inputs = fingerprint(text, self._runner.code(), repr(state))
-        return Job(tuple(overrides), f"{slug(_label(overrides, varied))}-{inputs}")
+        data_set = data_set_name(_at(values, "dataset.reader"), _at(values, "dataset.url"))
+        return Job(
+            tuple(overrides), f"{slug(_label(overrides, varied))}-{inputs}", data_set, ", ".join(values["encoders"])
+        )
 
     def _run(self, job: Job) -> Outcome:
         finished = self._runner.find(job.name[-FINGERPRINT_CHARACTERS - 1 :])
         if finished is not None:
             with suppress(DataError):  # its files are no longer in the cache
-                outcome = Outcome(Job(job.overrides, finished.name), self._runner.read(finished))
+                outcome = Outcome(replace(job, name=finished.name), self._runner.read(finished))
                 where = "" if self._runner.is_of_head(finished) else ", at another commit: `dvc exp show -A` lists it"
                 print(f"done before: {finished.name}{where}", flush=True)
                 return outcome
@@ -188,6 +196,17 @@ class Sweep:
                 f"--objective: no number {self._objective} in metrics.json; {nearest(self._objective, _leaves(metrics))}"
             )
         return float(value)
+
+
+def subject(jobs: Sequence[Job]) -> str:
+    """The data set and the encoders of jobs, where they have them in common.
+
+    >>> subject([Job((), "a", "shapes", "clip_demo"), Job((), "b", "shapes", "mobilenet_demo")])
+    'shapes, with several choices of encoders'
+    """
+    data_sets, encoders = {job.data_set for job in jobs}, {job.encoders for job in jobs}
+    of_data = data_sets.pop() if len(data_sets) == 1 else "several data sets"
+    return f"{of_data}, with {encoders.pop() if len(encoders) == 1 else 'several choices of encoders'}"
 
 
 def varying(settings: Sequence[Mapping[str, str]]) -> list[str]:

@@ -18,7 +18,7 @@ from cbir.core.errors import ConfigError
 from cbir.core.text import nearest
 from cbir.report.facts import Estimate
 from cbir.runs.experiments import Results
-from cbir.runs.sweep import Outcome, readable, varying
+from cbir.runs.sweep import Outcome, readable, subject, varying
 
 TABLE_METRICS = ("precision@10", "success@1", "ndcg@10", "map_at_r")
 P50, BYTES = "p50 ms", "bytes per vector"
@@ -61,9 +61,11 @@ class SweepRow:
 class SweepTable:
     """The jobs of a sweep as a table.
 
-    shared : settings that all jobs have in common.  keys : of the other settings.  rows : place by place.
+    subject : data set and encoders.  shared : settings that all jobs have in common.  keys : of the other settings.
+    rows : place by place.
     """
 
+    subject: str
     shared: Mapping[str, str]
     keys: Sequence[str]
     columns: Sequence[str]
@@ -76,8 +78,9 @@ class SweepTable:
 
     @property
     def title(self) -> str:
-        """The settings that all jobs have in common."""
-        return " ".join(["sweep", *(f"{key}={readable(value)}" for key, value in self.shared.items())])
+        """Data set, encoders, and the settings that all jobs have in common."""
+        settings = " ".join(f"{key}={readable(value)}" for key, value in self.shared.items())
+        return f"sweep over {self.subject}" + (f": {settings}" if settings else "")
 
     @property
     def heads(self) -> list[str]:
@@ -113,7 +116,7 @@ def tabulate(outcomes: Sequence[Outcome], metrics: Sequence[str]) -> SweepTable:
         rows += _marked(place_rows, with_front=bool(keys) and all(key.partition(".")[0] == "index" for key in keys))
     columns = list(dict.fromkeys(name for row in rows for name in row.values))
     shared = {key: value for key, value in settings[0].items() if key not in keys} if settings else {}
-    return SweepTable(shared, keys, columns, rows)
+    return SweepTable(subject([outcome.job for outcome in outcomes]), shared, keys, columns, rows)
 
 
 def check_metrics(outcomes: Sequence[Outcome], metrics: Sequence[str]) -> None:
