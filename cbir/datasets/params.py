@@ -54,7 +54,7 @@ class QueriesParams(Parameters):
     qrels: str | None = None
     templates: list[str] = field(default_factory=list)
     captions: bool = False
-    prompt_sets: list[str] = field(default_factory=lambda: ["bare", "photo", "clip_80", "synonyms"])
+    prompt_sets: list[str] = field(default_factory=lambda: ["bare", "photo"])
 
     def __post_init__(self) -> None:
         for template in self.templates:
