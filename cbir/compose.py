@@ -64,10 +64,10 @@ def register_schema() -> None:
     ConfigStore.instance().store(name="cbir_schema", node=Params)
 
 
-def composed(overrides: Sequence[str] = (), conf_dir: Path = CONF_DIR, *, from_mine: bool = False) -> str:
+def composed(overrides: Sequence[str] = (), conf_dir: Path = CONF_DIR, *, from_recorded: bool = False) -> str:
     """The text of `params.yaml` for the overrides.
 
-    from_mine : start from the last `cbir compose` instead of the defaults: byte for byte what `dvc exp run -S` writes.
+    from_recorded : start from the last `cbir compose` (see `cbir.starting_point`): byte for byte what `dvc exp run -S` writes.
 
     Raises ConfigError in one line for an unknown group, option or key, a wrong type or a missing value, and for a path of
     the user's that lies in the pipeline's outputs.
@@ -76,7 +76,7 @@ def composed(overrides: Sequence[str] = (), conf_dir: Path = CONF_DIR, *, from_m
     register_schema()
     try:
         with initialize_config_dir(str(conf_dir.resolve()), version_base=None):
-            anew = [starting_point.NONE] if starting_point.is_present(conf_dir) and not from_mine else []
+            anew = [starting_point.NONE] if starting_point.is_present(conf_dir) and not from_recorded else []
             config = compose("config", overrides=[*overrides, *anew])
             OmegaConf.resolve(config)
     except (HydraException, OmegaConfBaseException) as error:

@@ -485,11 +485,11 @@ FROM_MINE = {
 def test_experiments_start_from_the_last_composition(repository: Path) -> None:
     """What an override does not choose is as `cbir compose` composed it, for DVC and for `cbir sweep`."""
     write_params(MINE)
-    assert (repository / "params.yaml").read_text() == composed([], from_mine=True)
+    assert (repository / "params.yaml").read_text() == composed([], from_recorded=True)
     for overrides, text in zip(
         FROM_MINE, by_dvc(repository, [list(overrides) for overrides in FROM_MINE]), strict=True
     ):
-        assert text == composed(overrides, from_mine=True)
+        assert text == composed(overrides, from_recorded=True)
         values = yaml.safe_load(text)
         expected = {"dataset": "/my/photos, old", "encoders": ["clip_vit_b_32"], "index": "hnsw"} | FROM_MINE[overrides]
         assert str(values["dataset"]["url"]).startswith(str(expected["dataset"]))
@@ -505,7 +505,7 @@ def test_compose_itself_starts_from_the_defaults(repository: Path) -> None:
     check_params(MINE)
     assert {path.name for path in mine.iterdir()} > {"choices.yaml", "dataset.yaml", "index.yaml", "encoders.yaml"}
     write_params()
-    assert (repository / "params.yaml").read_text() == composed([], from_mine=True) == default
+    assert (repository / "params.yaml").read_text() == composed([], from_recorded=True) == default
     assert {path.name for path in mine.iterdir()} == {"notes.yaml"}
 
 

@@ -143,7 +143,7 @@ class Sweep:
 
     def _job(self, overrides: Sequence[str], varied: Sequence[str]) -> Job:
         try:
-            text = composed(overrides, self._conf_dir, from_mine=True)
+            text = composed(overrides, self._conf_dir, from_recorded=True)
             values = yaml.safe_load(text)
             check_device(_at(values, "device.name"))
         except ConfigError as error:

@@ -15,10 +15,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cbir.compose import composed
 from cbir.core.errors import ConfigError
 from cbir.runs.experiments import ExperimentRunner
+from cbir.starting_point import write_starting_point
 from tests.support.imports import ROOT
 from tests.support.repository import ENCODERS, TINY, copy_working_tree
 
@@ -87,13 +89,14 @@ class Small:
 
     def __init__(self, base: Path) -> None:
         self.root, self.log = base / "small", base / "log.txt"
-        shutil.copytree(CONF, self.root / "conf", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(CONF, self.root / "conf", ignore=shutil.ignore_patterns("__pycache__", "mine"))
         for name, text in {
             "tool.py": TOOL,
             "dvc.yaml": DVC_YAML,
             "note.txt": "a note",
             "params.yaml": composed(conf_dir=CONF),
-            ".gitignore": "/base.txt\n/reports/encoders.json\n/reports/evaluation\n/reports/sweeps\n__pycache__/\n",
+            ".gitignore": "/base.txt\n/conf/mine/\n/reports/encoders.json\n/reports/evaluation\n/reports/sweeps\n"
+            "__pycache__/\n",
         }.items():
             (self.root / name).write_text(text, encoding="utf-8")
         (self.root / ".dvc").mkdir()
@@ -187,9 +190,10 @@ def test_jobs_share_stages_survive_failures_and_are_not_repeated(small: Small) -
     assert small.files() == before
     lines = out.splitlines()
     assert lines[0] == "note: uncommitted changes are part of every job: note.txt"
-    assert re.fullmatch(r"job 1 of 3: index=flat: base measure \.\.\. done in \d+ s: index-flat-[0-9a-f]{8}", lines[1])
-    assert re.fullmatch(r"job 2 of 3: index=ivf_pq: measure \.\.\. failed in \d+ s: index-ivf_pq-[0-9a-f]{8}", lines[2])
-    assert re.fullmatch(r"job 3 of 3: index=hnsw: measure \.\.\. done in \d+ s: index-hnsw-[0-9a-f]{8}", lines[3])
+    assert lines[1] == "sweep over shapes, with mobilenet_demo, clip_demo"
+    assert re.fullmatch(r"job 1 of 3: index=flat: base measure \.\.\. done in \d+ s: index-flat-[0-9a-f]{8}", lines[2])
+    assert re.fullmatch(r"job 2 of 3: index=ivf_pq: measure \.\.\. failed in \d+ s: index-ivf_pq-[0-9a-f]{8}", lines[3])
+    assert re.fullmatch(r"job 3 of 3: index=hnsw: measure \.\.\. done in \d+ s: index-hnsw-[0-9a-f]{8}", lines[4])
     assert "failed: index=ivf_pq: error: the gallery is too small; set index.kind to flat" in lines
     log = re.search(r"full output: (\S+); to repeat it: cbir sweep index=ivf_pq$", out, re.MULTILINE)
     assert log is not None
@@ -419,3 +423,11 @@ def test_jobs_of_the_real_pipeline_share_stages(tmp_path: Path) -> None:
     ]
     assert all(0 <= float(row["precision@10 low"]) <= float(row["precision@10 high"]) <= 1 for row in rows)
     assert all(float(row["p50 ms"]) > 0 for row in rows)
+
+
+def test_jobs_start_from_the_last_composition(small: Small) -> None:
+    default, other = (yaml.safe_load(composed(overrides, CONF)) for overrides in ([], ["dataset.seed=7"]))
+    write_starting_point(other, default, small.root / "conf")
+    assert small.sweep("index=flat")[0] == 0
+    assert small.ran() == ["base 7", "measure flat"]
+    write_starting_point(default, default, small.root / "conf")

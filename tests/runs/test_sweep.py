@@ -104,6 +104,14 @@ def test_jobs_are_those_of_hydras_multirun(runner: FakeRunner, overrides: str, j
     assert sorted(map(" ".join, runner.ran)) == sorted(jobs)
 
 
+def test_the_first_line_names_data_set_and_encoders(runner: FakeRunner, capsys: pytest.CaptureFixture[str]) -> None:
+    swept(runner, "index=flat,hnsw", "dataset=tiny_imagenet", "encoders=[clip_demo]")
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == "sweep over tiny_imagenet http://cs231n.stanford.edu/tiny-imagenet-200.zip, with clip_demo"
+    swept(runner, "encoders=[clip_demo],[mobilenet_demo]")
+    assert capsys.readouterr().out.startswith("sweep over shapes, with several choices of encoders\n")
+
+
 def test_an_experiment_of_conf_may_declare_a_sweep(runner: FakeRunner) -> None:
     outcomes = swept(runner, "experiment=ann_pareto", "encoders=[clip_vit_b_32]")
     assert len(outcomes) == 10
@@ -245,8 +253,8 @@ def test_a_failed_job_does_not_stop_the_others(runner: FakeRunner, capsys: pytes
     assert [outcome.error for outcome in outcomes] == [None, "error: the job fails", None]
     assert outcomes[1].job.command == "cbir sweep index=ivf_pq"
     printed = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"job 1 of 3: index=flat: scan \.\.\. done in 0 s: index-flat-[0-9a-f]{8}", printed[0])
-    assert re.fullmatch(r"job 2 of 3: index=ivf_pq: scan \.\.\. failed in 0 s: index-ivf_pq-[0-9a-f]{8}", printed[1])
+    assert re.fullmatch(r"job 1 of 3: index=flat: scan \.\.\. done in 0 s: index-flat-[0-9a-f]{8}", printed[1])
+    assert re.fullmatch(r"job 2 of 3: index=ivf_pq: scan \.\.\. failed in 0 s: index-ivf_pq-[0-9a-f]{8}", printed[2])
 
 
 def test_an_unknown_objective_is_refused(runner: FakeRunner) -> None:

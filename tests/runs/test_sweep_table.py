@@ -49,7 +49,12 @@ def table_of(by_index: dict[str, Results], overrides: dict[str, str] | None = No
     """overrides : further overrides, by index."""
     outcomes = [
         Outcome(
-            Job((f"index={name}", "clip=demo", *(overrides or {}).get(name, "").split()), f"index-{name}-1"),
+            Job(
+                (f"index={name}", "clip=demo", *(overrides or {}).get(name, "").split()),
+                f"index-{name}-1",
+                "shapes",
+                "mobilenet",
+            ),
             by_index[name],
         )
         for name in by_index
@@ -69,7 +74,10 @@ def three() -> SweepTable:
 
 
 def test_a_metric_that_no_job_has_is_named() -> None:
-    outcomes = [Outcome(Job(("index=flat",), "a"), results(0.5, 1.0, 0.1, 100)), Outcome(Job(("index=hnsw",), "b"))]
+    outcomes = [
+        Outcome(Job(("index=flat",), "a", "shapes", "mobilenet"), results(0.5, 1.0, 0.1, 100)),
+        Outcome(Job(("index=hnsw",), "b", "shapes", "mobilenet")),
+    ]
     check_metrics(outcomes, ["mrr", "precision@10"])
     with pytest.raises(
         ConfigError, match=r"^--metrics: no job has precison@10; nearest: precision@10; the results are kept"
@@ -119,9 +127,9 @@ def test_failed_jobs_and_tasks_without_results_have_no_row() -> None:
     texts.intervals.tbir = {"mobilenet": {}}
     texts.intervals.ann["mobilenet"]["text"] = {}
     outcomes = [
-        Outcome(Job(("index=flat",), "a"), results(0.5, 1.0, 0.1, 100)),
-        Outcome(Job(("index=hnsw",), "b"), error="error: no"),
-        Outcome(Job(("index=sq8",), "c"), texts),
+        Outcome(Job(("index=flat",), "a", "shapes", "mobilenet"), results(0.5, 1.0, 0.1, 100)),
+        Outcome(Job(("index=hnsw",), "b", "shapes", "mobilenet"), error="error: no"),
+        Outcome(Job(("index=sq8",), "c", "shapes", "mobilenet"), texts),
     ]
     table = tabulate(outcomes, TABLE_METRICS)
     assert [(row.number, row.place.task) for row in table.rows] == [(1, "cbir"), (3, "cbir"), (3, "tbir")]
@@ -133,7 +141,7 @@ def test_the_terminal_shows_intervals_below_and_stars_the_best(three: SweepTable
     console = Console(width=140, record=True, force_terminal=False, file=io.StringIO())
     print_table(three, console)
     text = console.export_text()
-    assert "sweep clip=demo" in text
+    assert "sweep over shapes, with mobilenet: clip=demo" in text
     lines = [line.split() for line in text.splitlines()]
     assert ["cbir", "mobilenet", "1", "flat", "0.800*", "0.500", "1.000*", "0.300", "8", "front"] in lines
     assert ["[0.700,", "0.900]", "[1.000,", "1.000]"] in lines
@@ -143,7 +151,7 @@ def test_the_terminal_shows_intervals_below_and_stars_the_best(three: SweepTable
 def test_markdown_has_the_best_in_bold_and_escapes_settings(three: SweepTable) -> None:
     assert "| cbir mobilenet | 1 | flat | **0.800** [0.700, 0.900] | 0.500 |" in as_markdown(three)
     hostile = SweepRow(1, "x", three.rows[0].place, {"index": "<b>|x"}, three.rows[0].values)
-    page = as_markdown(SweepTable({}, ["index"], three.columns, [hostile]))
+    page = as_markdown(SweepTable("shapes", {}, ["index"], three.columns, [hostile]))
     assert "\\<b\\>\\|x" in page
     assert "<b>" not in page
 
