@@ -165,5 +165,5 @@ def test_csv_holds_unrounded_values_and_bounds(three: SweepTable) -> None:
 
 def test_csv_keeps_the_setting_experiment_apart_from_the_name(three: SweepTable) -> None:
     line = SweepRow(1, "its-name", three.rows[0].place, {"experiment": "ann_pareto"}, {})
-    (found,) = csv.DictReader(io.StringIO(as_csv(SweepTable({}, ["experiment"], [], [line]))))
+    (found,) = csv.DictReader(io.StringIO(as_csv(SweepTable("shapes", {}, ["experiment"], [], [line]))))
     assert (found["experiment"], found["set experiment"]) == ("its-name", "ann_pareto")
