@@ -48,7 +48,8 @@ class Comparison:
 
     base_mean, run_mean : over the queries that have a value in both.  difference : run_mean minus base_mean.
     interval : of the difference; None when there are few classes.  p : two-sided, corrected by Holm's method over all
-    comparisons.  classes : the mean change of each class, in ascending order.  lost, won : queries with the largest changes.
+    comparisons.  is_repeated : whether this is the comparison of exact search again, because the index returns what it does.
+    classes : the mean change of each class, in ascending order.  lost, won : queries with the largest changes.
     n_classes : classes with a value.  can_differ : whether p could fall below the level at all, with this number of classes and
     comparisons.
     """
@@ -70,6 +71,7 @@ class Comparison:
     won: tuple[Change, ...]
     n_classes: int
     can_differ: bool = True
+    is_repeated: bool = False
 
     @property
     def group(self) -> Group:
@@ -144,7 +146,8 @@ def _corrected(comparisons: Sequence[Comparison], resamples: int) -> list[Compar
     for comparison, p, is_repeated in zip(comparisons, p_values, repeated, strict=True):
         p = p_of_test.get(_test_key(comparison), np.nan) if is_repeated else p
         can_differ = least_p(comparison.n_classes, resamples) * sum(tested) < 1 - LEVEL
-        corrected.append(replace(comparison, p=1.0 if np.isnan(p) else float(p), can_differ=can_differ))
+        p = 1.0 if np.isnan(p) else float(p)
+        corrected.append(replace(comparison, p=p, can_differ=can_differ, is_repeated=is_repeated))
     return corrected
 
 

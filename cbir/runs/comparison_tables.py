@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -12,8 +12,9 @@ from cbir.core.markdown import escaped, row, rule
 from cbir.core.text import printable
 from cbir.runs.compare import IDENTICAL, Change, Comparison
 
-_HEADS = ("", "searched by", "metric", "first", "other", "difference", "p", "verdict")
+_HEADS = ("metric", "first", "other", "difference", "p", "verdict")
 _MAX_CLASSES = 3
+_NAMES = {"exact": "exact search", "index": "index", "both": "exact search and index alike"}
 FOOTNOTE = (
     "difference: the other run minus the first, query by query, with its 95 % interval over resamples of classes in brackets. "
     "p: paired randomisation test, two-sided, with Holm's correction over all rows. Rows without any change are left out."
@@ -21,19 +22,28 @@ FOOTNOTE = (
 
 
 def print_tables(comparisons: Sequence[Comparison], console: Console) -> None:
-    """Print a table for each pair of runs, and the classes and queries that changed most."""
+    """Print the tables of each pair of runs, and the classes and queries that changed most; 80 columns break no word."""
     for (base, run), pair in _by_pair(comparisons):
-        table = Table(title=Text(printable(f"{run} against {base}")), box=box.SIMPLE)
-        for head in _HEADS:
-            table.add_column(head, justify="right" if head in ("first", "other") else "left", overflow="fold")
-        changed = _changed(pair)
-        for comparison in changed:
-            table.add_row(*(Text(printable(cell)) for cell in _cells(comparison)))
-        if changed:
-            console.print(table)
-        for note in _notes(pair):
-            console.print(printable(note, max_characters=None), markup=False, highlight=False)
+        console.print(printable(f"other: {run}; first: {base}"), style="bold", markup=False, highlight=False)
+        for title, group in _groups(pair):
+            if changed := _changed(group):
+                console.print(_table(title, changed, base))
+            for note in _notes(title, group):
+                console.print(printable(note, max_characters=None), markup=False, highlight=False)
     console.print(FOOTNOTE, markup=False, highlight=False)
+
+
+def _table(title: str, comparisons: Sequence[Comparison], base: str) -> Table:
+    table = Table(title=Text(printable(title)), title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for head in _HEADS:
+        is_verdict = head == _HEADS[-1]
+        justify: JustifyMethod = "right" if head in ("first", "other") else "left"
+        table.add_column(head, justify=justify, overflow="fold", no_wrap=not is_verdict)
+    for comparison in comparisons:
+        better = {f"{base} is better": "first is better", f"{comparison.run} is better": "other is better"}
+        *cells, verdict = _cells(comparison)
+        table.add_row(*(Text(printable(cell)) for cell in (*cells, better.get(verdict, verdict))))
+    return table
 
 
 def as_markdown(comparisons: Sequence[Comparison]) -> str:
@@ -41,10 +51,11 @@ def as_markdown(comparisons: Sequence[Comparison]) -> str:
     lines = []
     for (base, run), pair in _by_pair(comparisons):
         lines += [f"## {escaped(run)} against {escaped(base)}", ""]
-        if changed := _changed(pair):
-            lines += [row(*_HEADS), rule(len(_HEADS))]
-            lines += [row(*map(escaped, _cells(comparison))) for comparison in changed] + [""]
-        lines += [f"- {escaped(note)}" for note in _notes(pair)] + [""]
+        for title, group in _groups(pair):
+            if changed := _changed(group):
+                lines += [f"### {escaped(title)}", "", row(*_HEADS), rule(len(_HEADS))]
+                lines += [row(*map(escaped, _cells(comparison))) for comparison in changed] + [""]
+            lines += [f"- {escaped(note)}" for note in _notes(title, group)] + [""]
     return "\n".join([*lines, FOOTNOTE])
 
 
@@ -54,6 +65,17 @@ def _by_pair(comparisons: Sequence[Comparison]) -> Iterator[tuple[tuple[str, str
         yield names, list(pair)
 
 
+def _groups(pair: Sequence[Comparison]) -> Iterator[tuple[str, list[Comparison]]]:
+    """Yield title and comparisons of each task, encoder and search; exact search and an index that changes nothing are one."""
+    repeated = {(each.task, each.encoder, each.metric) for each in pair if each.is_repeated}
+    for (task, encoder, search), group in groupby(pair, lambda comparison: comparison.group):
+        comparisons = [comparison for comparison in group if not comparison.is_repeated]
+        if not comparisons:
+            continue
+        alike = search == "exact" and all((task, encoder, each.metric) in repeated for each in comparisons)
+        yield f"{task} {encoder}, {_NAMES['both' if alike else search]}", comparisons
+
+
 def _changed(comparisons: Sequence[Comparison]) -> list[Comparison]:
     return [comparison for comparison in comparisons if comparison.verdict != IDENTICAL]
 
@@ -61,8 +83,6 @@ def _changed(comparisons: Sequence[Comparison]) -> list[Comparison]:
 def _cells(comparison: Comparison) -> list[str]:
     interval = comparison.interval
     return [
-        f"{comparison.task} {comparison.encoder}",
-        comparison.search,
         comparison.metric,
         f"{comparison.base_mean:.3f}",
         f"{comparison.run_mean:.3f}",
@@ -72,25 +92,18 @@ def _cells(comparison: Comparison) -> list[str]:
     ]
 
 
-def _notes(pair: Sequence[Comparison]) -> list[str]:
-    """What is identical, and the classes and queries that changed most, in the first metric of each group."""
-    notes = []
-    for (task, encoder, search), group in groupby(pair, lambda comparison: comparison.group):
-        comparisons = list(group)
-        first = comparisons[0]
-        where = f"{task} {encoder}, {search} search"
-        if not _changed(comparisons):
-            notes.append(f"{where}: identical for every query")
-            continue
-        for title, changes in {
-            "classes that lost most": [change for change in first.classes[:_MAX_CLASSES] if change.change < 0],
-            "classes that gained most": [change for change in first.classes[::-1][:_MAX_CLASSES] if change.change > 0],
-            "queries that lost most": first.lost,
-            "queries that gained most": first.won,
-        }.items():
-            if changes:
-                notes.append(f"{where}, {first.metric}, {title}: {_list(changes)}")
-    return notes
+def _notes(title: str, comparisons: Sequence[Comparison]) -> list[str]:
+    """Whether a group is identical, or the classes and queries that changed most in its first metric."""
+    if not _changed(comparisons):
+        return [f"{title}: identical for every query"]
+    first = comparisons[0]
+    changes = {
+        "classes that lost most": [change for change in first.classes[:_MAX_CLASSES] if change.change < 0],
+        "classes that gained most": [change for change in first.classes[::-1][:_MAX_CLASSES] if change.change > 0],
+        "queries that lost most": first.lost,
+        "queries that gained most": first.won,
+    }
+    return [f"{first.metric}, {which}: {_list(most)}" for which, most in changes.items() if most]
 
 
 def _list(changes: Iterable[Change]) -> str:

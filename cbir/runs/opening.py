@@ -75,8 +75,8 @@ def revision_of(name: str) -> str:
 def _copy_files(name: str, files: Callable[[str], Sequence[Path]], out: Path) -> None:
     """Copy the files of each encoder of a git revision or DVC experiment, and its dvc.lock, to the same paths below `out`."""
     from dvc.api import DVCFileSystem  # takes seconds, and only revisions need it
-    from dvc.exceptions import DvcException
-    from dvc.scm import RevError
+    from dvc.exceptions import DvcException, NotDvcRepoError
+    from dvc.scm import RevError, SCMError
 
     try:
         revision = DVCFileSystem(rev=name)
@@ -95,6 +95,11 @@ def _copy_files(name: str, files: Callable[[str], Sequence[Path]], out: Path) ->
     except RevError as error:
         raise DataError(
             f"{name}: neither a folder nor a git revision nor an experiment; `dvc exp show` and `git log` list them"
+        ) from error
+    except (NotDvcRepoError, SCMError) as error:
+        raise DataError(
+            f"{name}: expected a folder of reports, found none, and no repository here that could have it as a revision or an "
+            "experiment: go to the repository's root, or name a folder"
         ) from error
     except (DvcException, OSError) as error:
         raise DataError(

@@ -2,7 +2,10 @@
 
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -19,6 +22,7 @@ from cbir.runs.compare import COMPARED_METRICS, IDENTICAL, Change, Comparison, c
 from cbir.runs.comparison_tables import as_markdown, print_tables
 from cbir.runs.opening import Run, open_run
 from tests.support.evaluated import rows_of_all
+from tests.support.imports import ROOT
 from tests.support.world import PARAMS, World, make_world, unit
 
 
@@ -303,10 +307,46 @@ def printed(comparisons: list[Comparison], width: int = 140) -> str:
 
 def test_the_table_shows_changes_and_names_identical_results(comparisons: list[Comparison]) -> None:
     text = printed(comparisons)
-    assert "cbir mobilenet, exact search: identical for every query" in text
+    assert "cbir mobilenet, exact search" in text
+    assert "identical for every query" in text
     (comparison,) = [each for each in comparisons if key_of(each) == ("cbir", "clip", "exact", "map_at_r")]
     assert f"{comparison.difference:+.4f}" in text
     assert "Holm" in text
+
+
+def test_eighty_columns_break_no_word(comparisons: list[Comparison]) -> None:
+    long = [
+        replace(comparison, encoder="mobilenet_v3_large", base="." * 60, run="x" * 60) for comparison in comparisons
+    ]
+    lines = printed(long, 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    words = {word for line in lines for word in line.split()}
+    for comparison in long:
+        if comparison.verdict != "identical":
+            verdict = comparison.verdict.replace(comparison.run, "other").replace(comparison.base, "first")
+            assert {comparison.metric, f"{comparison.difference:+.4f}", *verdict.split()} <= words
+
+
+def test_an_index_that_changes_nothing_has_no_line(comparisons: list[Comparison]) -> None:
+    exact = [comparison for comparison in comparisons if comparison.search == "exact"]
+    flat = [
+        replace(each, search=search, is_repeated=search == "index") for search in ("exact", "index") for each in exact
+    ]
+    text = printed(flat)
+    titles = [line.strip() for line in text.splitlines() if line.startswith(("cbir ", "tbir "))]
+    assert titles
+    assert {title.partition(", ")[2].partition(":")[0] for title in titles} == {"exact search and index alike"}
+    assert len(titles) == len(set(titles))
+    assert as_markdown(flat).count("exact search and index alike") == len(titles)
+
+
+def test_outside_a_repository_a_revision_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cbir", "compare", "main", "."]  # DVC leaves files open
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: main: expected a folder of reports, found none, and no repository here")
+    assert ended.stderr.endswith("go to the repository's root, or name a folder\n")
 
 
 def test_markdown_escapes_names(comparisons: list[Comparison]) -> None:
