@@ -4,12 +4,13 @@ DVC empties an output before its stage runs.  `cbir compose` and the stage `scan
 paths, and files in the outputs that no stage has written.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatch
+from pathlib import Path
 
 from cbir.artifacts.left_out import reason_of
 from cbir.artifacts.outputs import check_apart
-from cbir.artifacts.paths import DataPaths
+from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.core.errors import ConfigError, DataError
 from cbir.core.text import listed
 from cbir.datasets.prompt_sets import user_files
@@ -30,24 +31,41 @@ def check_inputs(params: Params) -> None:
             check_apart(name, path)
 
 
-def check_outputs(data: DataPaths) -> None:
+def check_outputs(data: DataPaths, reports: ReportPaths) -> None:
     """Raise DataError if a folder that DVC empties holds files that no stage has written."""
-    own_files = {
+    own_names = {
         data.raw: (ARCHIVE, FOLDER),
         data.images("gallery"): ("part-*.parquet",),
         data.images("queries"): ("part-*.parquet",),
         data.queries: (data.query_list.name, data.qrels.name, data.prompts.name),
     }
-    for folder, patterns in own_files.items():
-        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-        foreign = [
-            name for name in names if reason_of(name) is None and not any(fnmatch(name, own) for own in patterns)
-        ]
-        if foreign:
-            raise DataError(
-                f"{folder}: expected only {listed(patterns)}, found {listed(foreign, 4)}, which the run would delete: move "
-                "your files out of it, then run again"
-            )
+    for folder, patterns in own_names.items():
+        _refuse_others(folder, patterns, folder.iterdir() if folder.is_dir() else ())
+    own_kinds = {
+        data.all_embeddings: ("*.npy", "*.parquet", "*.json"),
+        data.all_indexes: ("*.faiss", "*.json"),
+        reports.all_evaluations: ("*.parquet", "*.json"),
+        reports.plots: ("*.png", "*.json"),
+    }
+    for parent, patterns in own_kinds.items():
+        for folder in (path for path in sorted(parent.glob("*")) if path.is_dir()):  # of an encoder, or the galleries
+            _refuse_others(folder, patterns, (path for path in folder.rglob("*") if not path.is_dir()))
+
+
+def _refuse_others(folder: Path, patterns: Sequence[str], paths: Iterable[Path]) -> None:
+    """Raise DataError for paths in a folder whose names fit none of the patterns; hidden ones are no user's."""
+    names = sorted(path.relative_to(folder).as_posix() for path in paths)
+    others = [
+        name
+        for name in names
+        if all(reason_of(part) is None for part in name.split("/"))
+        and not any(fnmatch(name, pattern) for pattern in patterns)
+    ]
+    if others:
+        raise DataError(
+            f"{folder}: expected only {listed(patterns)}, found {listed(others, 4)}, which the run would delete: move your "
+            "files out of it, then run again"
+        )
 
 
 def _paths(params: Params) -> Iterator[tuple[str, str]]:

@@ -33,7 +33,7 @@ def main() -> None:
     check_inputs(params)
     check_device(params.device.name.value)
     data, reports, queries = DataPaths(), ReportPaths(), load_params("queries", QueriesParams, PARAMS)
-    check_outputs(data)
+    check_outputs(data, reports)
     data_set = (params.dataset.reader.value, params.dataset.url)
     if earlier := replaced_data_set(data, *data_set):
         print(replacement_note(earlier, data_set_name(*data_set)))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cbir.artifacts.outputs import check_apart
-from cbir.artifacts.paths import DataPaths
+from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.cli import main as cli
 from cbir.compose import write_params
 from cbir.core.errors import ConfigError, DataError
@@ -128,23 +128,38 @@ def test_scan_refuses_what_was_composed_without_a_check(repository: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "name", ["raw/cats", "raw/photos.zip", "images/queries/dogs", "images/gallery/1.jpg", "queries/my.csv"]
+    "name",
+    [
+        "data/raw/cats",
+        "data/raw/photos.zip",
+        "data/images/queries/dogs",
+        "data/images/gallery/1.jpg",
+        "data/queries/my.csv",
+        "data/embeddings/clip_demo/theirs.h5",
+        "data/index/clip_demo/x.txt",
+        "reports/evaluation/clip_demo/runs.txt",
+        "reports/plots/galleries/mine.jpg",
+    ],
 )
 def test_scan_refuses_files_that_no_stage_has_written(repository: Path, name: str) -> None:
-    data = DataPaths()
+    data, reports = DataPaths(), ReportPaths()
     for own in (
         data.raw / "archive.zip",
         data.images("gallery") / "part-00000.parquet",
         data.query_list,
         data.raw / ".DS_Store",
+        data.raw / "@eaDir" / "x",
+        data.vectors("clip_demo", "gallery") / "part-00000.npy",
+        reports.evaluation("clip_demo").run("cbir", "exact"),
+        reports.galleries / "1.png",
     ):
         own.parent.mkdir(parents=True, exist_ok=True)
         own.touch()
-    check_outputs(data)
-    path = data.root / name
+    check_outputs(data, reports)
+    path = Path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
-    write_params()
+    shutil.copy(ROOT / "params.yaml", PARAMS_FILE)
     with pytest.raises(
         DataError, match=f"^{path.parent}: expected only .*, found {path.name}, which the run would delete: move"
     ):
@@ -168,3 +183,12 @@ def test_listed_images_in_an_output_are_refused(repository: Path) -> None:
     (repository / "my.csv").write_text("query_id,task,image\na,cbir,data/raw/1.jpg\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"^my\.csv, column image: .* in data/raw, which a run empties"):
         images_state("my.csv")
+
+
+@pytest.mark.parametrize("name", ["--run", "--qrels"])
+def test_a_foreign_run_in_an_output_is_refused(repository: Path, name: str) -> None:
+    files = {"--run": "my.run", "--qrels": "my.qrels"} | {name: "reports/evaluation/clip_demo/mine.txt"}
+    with pytest.raises(
+        SystemExit, match=f"^error: {name}: expected a path outside the pipeline's outputs, found reports/"
+    ):
+        cli.main(["evaluate", *(text for pair in files.items() for text in pair)])

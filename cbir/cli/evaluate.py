@@ -4,6 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
+from cbir.artifacts.outputs import check_outside
 from cbir.cli.arguments import check_resampling
 from cbir.core.errors import ConfigError
 
@@ -41,6 +42,8 @@ def run(options: argparse.Namespace) -> None:
     from cbir.evaluation.trec import evaluate_run  # scipy takes a second
     from cbir.evaluation.trec_tables import as_markdown, print_table
 
+    check_outside("--run", options.run_file)
+    check_outside("--qrels", options.qrels)
     check_resampling(options)
     if not all(1 <= k <= _MOST_K for k in options.ks):
         raise ConfigError(f"--ks: expected numbers from 1 to {_MOST_K:,}, found {' '.join(map(str, options.ks))}")

@@ -105,9 +105,9 @@ class ImageFolder:
                 f"{several:,} class folder{' has' if several == 1 else 's have'} the name of another in a second form of "
                 "Unicode (NFC and NFD): they are one class."
             )
-
         classes = Counter(image.label for image in self._images() if image.label is not None)
-        if splits := sorted(label for label in classes if label.lower() in _SPLITS):
+        splits = sorted(label for label in classes if label.lower() in _SPLITS)
+        if splits and 2 * len(splits) >= len(classes):  # a train may also be one of many vehicles
             yield (
                 f"{listed([f'`{label}`' for label in splits])} {'is a class' if len(splits) == 1 else 'are classes'} here, but "
                 "also the usual names of parts of a data set: if the classes are the folders below, set "

@@ -229,6 +229,13 @@ def test_suspicious_classes_are_noted(tmp_path, names, note):
     assert any(re.fullmatch(note, text) for text in notes), notes
 
 
-@pytest.mark.parametrize("names", [["a/1.jpg", "a/2.jpg", "trains/1.jpg", "trains/2.jpg"], ["1.jpg", "2.jpg"]])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a/1.jpg", "a/2.jpg", "trains/1.jpg", "trains/2.jpg"],
+        ["1.jpg", "2.jpg"],
+        [f"{name}/{n}.jpg" for name in ("car", "plane", "train") for n in (1, 2)],
+    ],
+)
 def test_usual_classes_are_not_noted(tmp_path, names):
     assert image_folder(folder_of(tmp_path, dict.fromkeys(names, b"")), queries_per_class=1).notes() == []
