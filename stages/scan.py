@@ -22,6 +22,7 @@ from cbir.datasets.params import QueriesParams, QuerySource
 from cbir.datasets.prompt_sets import user_files
 from cbir.encoders.demo import demo_file, is_demo
 from cbir.fetching.params import SourceParams
+from cbir.fetching.views import is_image
 from cbir.inputs import check_inputs, check_outputs
 from cbir.schema import checked
 
@@ -39,7 +40,7 @@ def main() -> None:
         print(replacement_note(earlier, data_set_name(*data_set)))
     encoders = params.encoders
     source = load_params("dataset", SourceParams, PARAMS, whole_group=False)
-    write_json(data.local("dataset"), local_state([source.url]))
+    write_json(data.local("dataset"), local_state([source.url], is_content=is_image))
     lists = local_state([queries.path, queries.qrels, *user_files(queries.prompt_sets)])
     images = images_state(queries.path) if queries.source is QuerySource.file else {}
     write_json(data.local("queries"), lists | images)

@@ -13,7 +13,7 @@ from cbir.app.settings import MAX_UPLOAD_MB
 from cbir.app.state import CardImage, SharedGallery
 from cbir.core.errors import CbirError
 from cbir.core.text import printable
-from cbir.datasets.base import IMAGE_SUFFIXES
+from cbir.fetching.views import IMAGE_SUFFIXES
 from cbir.search.query import QueryPart
 from cbir.search.results import EXACT, Results
 

@@ -12,13 +12,6 @@ from cbir.artifacts.left_out import LeftOut
 if TYPE_CHECKING:  # it imports pyarrow, and `cbir --help` imports this module
     from cbir.artifacts.queries import Judgement
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp")
-# of images that are not decoded
-OTHER_IMAGE_SUFFIXES = (
-    ".ai", ".arw", ".avif", ".cr2", ".cr3", ".dng", ".eps", ".heic", ".heics", ".heif", ".hif", ".ico", ".jp2", ".jxl",
-    ".nef", ".orf", ".pdf", ".pgm", ".ppm", ".psd", ".raf", ".raw", ".rw2", ".svg", ".tga",
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
 class SourceImage:

@@ -20,8 +20,8 @@ from cbir.artifacts.left_out import LeftOut
 from cbir.artifacts.queries import Judgement
 from cbir.core.errors import ConfigError, DataError
 from cbir.core.text import listed, nfc
-from cbir.datasets.base import IMAGE_SUFFIXES, Query, SourceImage, choose
-from cbir.fetching.views import Files
+from cbir.datasets.base import Query, SourceImage, choose
+from cbir.fetching.views import IMAGE_SUFFIXES, Files, is_image
 
 # folders that are parts of a data set, as of ImageNet, rather than classes
 _SPLITS = frozenset(
@@ -48,7 +48,7 @@ class ImageFolder:
         gallery_folder: str | None = None,
     ) -> None:
         self._files = files
-        self._names = [name for name in files.names if _is_image(name)]
+        self._names = [name for name in files.names if is_image(name)]
         self._root = root
         self._outside: list[str] = []
         if not self._names:
@@ -87,13 +87,13 @@ class ImageFolder:
         return {label: [name] for label, name in self.class_names().items()}
 
     def ignored_files(self) -> dict[str, int]:
-        ignored = (name for name in self._files.names if not _is_image(name))
+        ignored = (name for name in self._files.names if not is_image(name))
         return dict(sorted(Counter(PurePosixPath(name).suffix.lower() for name in ignored).items()))
 
     def left_out(self) -> list[LeftOut]:
         folders = Counter(name.removeprefix(self._root).partition("/")[0] for name in self._outside)
         outside = [LeftOut(folder, "outside", count) for folder, count in folders.items()]
-        return sorted([*outside, *self._files.left_out(_is_image)], key=lambda folder: folder.folder)
+        return sorted([*outside, *self._files.left_out(is_image)], key=lambda folder: folder.folder)
 
     def notes(self) -> list[str]:
         return list(self._notes())
@@ -184,11 +184,7 @@ def common_folder(names: list[str]) -> str:
     >>> common_folder(["photos/cats/1.jpg", "photos/dogs/2.jpg"]), common_folder(["cats/1.jpg"])
     ('photos/', '')
     """
-    images = [name for name in names if _is_image(name)]
+    images = [name for name in names if is_image(name)]
     top_folders = {name.split("/", 1)[0] for name in images}
     all_nested = all(name.count("/") >= 2 for name in images)
     return f"{top_folders.pop()}/" if len(top_folders) == 1 and all_nested else ""
-
-
-def _is_image(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES

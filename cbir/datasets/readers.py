@@ -14,6 +14,7 @@ from cbir.datasets.tiny_imagenet import TinyImagenet
 from cbir.fetching.addresses import local_path
 from cbir.fetching.archives import ARCHIVE, FOLDER, Zip
 from cbir.fetching.folders import Folder
+from cbir.fetching.views import is_image
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,6 @@ def open_dataset(params: DatasetParams, raw: Path, hold_out: bool) -> Dataset:
     path = local_path(recorded["folder"])
     assert path is not None  # `fetch_dataset` records no other address
     folder = Folder(path)
-    if hash_ids(folder.fingerprint()) != recorded["fingerprint"]:
+    if hash_ids(folder.fingerprint(is_image)) != recorded["fingerprint"]:
         raise DataError(f"{folder.root} has changed since the stage download read it; run `dvc repro` again")
     return openers.folder(folder, params, held_out)

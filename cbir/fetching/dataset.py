@@ -10,6 +10,7 @@ from cbir.fetching.archives import ARCHIVE, FOLDER
 from cbir.fetching.fetch import fetch
 from cbir.fetching.folders import Folder
 from cbir.fetching.params import SourceParams
+from cbir.fetching.views import is_image
 
 
 def fetch_dataset(params: SourceParams, raw: Path, workers: int) -> None:
@@ -31,7 +32,7 @@ def fetch_dataset(params: SourceParams, raw: Path, workers: int) -> None:
     folder = local_path(params.url)
     if folder is not None and folder.is_dir():
         # as given, not resolved: the repository may be moved, or a link point elsewhere, without another `download`
-        write_json(raw / FOLDER, {"folder": params.url, "fingerprint": hash_ids(Folder(folder).fingerprint())})
+        write_json(raw / FOLDER, {"folder": params.url, "fingerprint": hash_ids(Folder(folder).fingerprint(is_image))})
     elif folder is not None and not folder.exists():
         raise ConfigError(f"dataset.url: expected a folder or a zip archive, found nothing at {folder.absolute()}")
     else:

@@ -40,10 +40,10 @@ class Folder:
         """Return the path of a file."""
         return self._paths[name]
 
-    def fingerprint(self) -> Iterator[str]:
-        """Yield the `stamp` of each file."""
+    def fingerprint(self, is_content: Callable[[str], bool] | None = None) -> Iterator[str]:
+        """Yield the `stamp` of each file; the name alone of those that are no content, such as a growing log."""
         for name in self.names:
-            yield stamp(name, self._paths[name])
+            yield stamp(name, self._paths[name]) if is_content is None or is_content(name) else name
 
     def left_out(self, is_image: Callable[[str], bool]) -> list[LeftOut]:
         folders = []

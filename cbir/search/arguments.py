@@ -9,7 +9,7 @@ from typing import Any
 
 from cbir.artifacts.names import check_encoder
 from cbir.core.errors import ConfigError
-from cbir.datasets.base import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES
+from cbir.fetching.views import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES
 
 _PATH_PREFIXES = ("/", "./", "../")
 _WORDS = "words"  # the part that is given without an option

@@ -8,11 +8,13 @@ import pytest
 
 from cbir.core.errors import ConfigError, DataError
 from cbir.core.files import read_json
+from cbir.datasets.local_state import local_state
 from cbir.datasets.params import Reader
 from cbir.datasets.readers import READERS, open_dataset
 from cbir.datasets.shapes import Shapes
 from cbir.datasets.tiny_imagenet import TinyImagenet
 from cbir.fetching.dataset import fetch_dataset
+from cbir.fetching.views import is_image
 from tests.support.image_files import CATS_AND_DOGS, TINY_IMAGENET, dataset_params, folder_of, ids, zip_of
 
 
@@ -100,3 +102,14 @@ def test_a_folder_in_the_repository_is_found_after_both_moved(tmp_path, monkeypa
     (tmp_path / "repository").rename(tmp_path / "moved")
     monkeypatch.chdir(tmp_path / "moved")
     assert len(ids(open_dataset(dataset_params(Reader.image_folder), Path("data/raw"), hold_out=False).gallery())) == 20
+
+
+def test_files_that_are_no_images_may_change_at_any_time(tmp_path):
+    photos = folder_of(tmp_path / "photos", {**CATS_AND_DOGS, "catalogue.db": b"1"})
+    fetch_dataset(dataset_params(Reader.image_folder, str(photos)), tmp_path / "raw", workers=1)
+    before = local_state([str(photos)], is_content=is_image)
+    (photos / "catalogue.db").write_bytes(b"22")
+    assert local_state([str(photos)], is_content=is_image) == before
+    assert len(ids(open_dataset(dataset_params(Reader.image_folder), tmp_path / "raw", hold_out=False).gallery())) == 20
+    (photos / "new.db").write_bytes(b"")  # counted in the report
+    assert local_state([str(photos)], is_content=is_image) != before
