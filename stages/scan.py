@@ -26,7 +26,15 @@ from cbir.fetching.views import is_image
 from cbir.inputs import check_inputs, check_outputs
 from cbir.schema import checked
 
-PARAMS = ("dataset.url", "queries.source", "queries.path", "queries.qrels", "queries.prompt_sets", "encoders")
+PARAMS = (
+    "dataset.reader",
+    "dataset.url",
+    "queries.source",
+    "queries.path",
+    "queries.qrels",
+    "queries.prompt_sets",
+    "encoders",
+)
 
 
 def main() -> None:
