@@ -22,7 +22,7 @@ from cbir.artifacts.images import PackedImage, write_shards
 from cbir.artifacts.names import write_encoder_names
 from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.artifacts.queries import QRELS_SCHEMA, QUERY_SCHEMA, write_qrels, write_query_list
-from cbir.artifacts.vectors import open_vectors, write_part, write_passport
+from cbir.artifacts.vectors import open_vectors, write_part, write_vectors_passport
 from cbir.compose import composed
 from cbir.core.files import hash_ids
 from cbir.core.parallel import cores
@@ -81,7 +81,7 @@ def write_vectors(folder: Path, encoder: str, kind: str, count: int, centres: np
         "versions": {"numpy": np.__version__},
         "rows": about_rows,
     }
-    write_passport(folder / kind, passport)
+    write_vectors_passport(folder / kind, passport)
 
 
 def prepare(

@@ -7,11 +7,12 @@ from cbir.artifacts.names import encoder_argument
 from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.queries import read_texts
 from cbir.artifacts.timings import timed
+from cbir.artifacts.vectors import write_vectors_passport
 from cbir.core.device import load_device
 from cbir.core.errors import one_line_errors
 from cbir.core.params import load_params
 from cbir.encoders.base import embeds_images
-from cbir.encoders.embedding import embed_queries, embed_shards, vector_settings, write_vectors_passport
+from cbir.encoders.embedding import embed_queries, embed_shards, vector_settings, vectors_passport
 from cbir.encoders.opening import open_encoder
 from cbir.encoders.options import refuse_options
 from cbir.encoders.params import EncoderParams
@@ -46,7 +47,7 @@ def main(name: str) -> dict[str, float]:
             out = data.vectors(name, kind)
             rows[kind] = embed_queries(ids, texts, out, encoder, batch, cache, f"{name} {kind}")
     for kind, embedded in rows.items():
-        write_vectors_passport(data.vectors(name, kind), name, encoder, embedded)
+        write_vectors_passport(data.vectors(name, kind), vectors_passport(name, encoder, embedded))
     return {**figures, "rows_from_cache": cache.rows_from_cache}
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cbir.core.errors import DataError
+from cbir.core.errors import REPAIR, DataError
 from cbir.core.files import read_json, write_json
 
 
@@ -121,8 +121,7 @@ def read_comparison(path: Path) -> EncoderComparison:
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"{path}: expected the comparison that report writes, found something else ({error!r}): "
-            "run `dvc repro --force report`"
+            f"{path}: expected the comparison that report writes, found something else ({error!r}): {REPAIR}"
         ) from error
 
 

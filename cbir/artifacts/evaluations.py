@@ -12,7 +12,7 @@ from cbir.artifacts.names import read_encoder_names
 from cbir.artifacts.paths import EvaluationPaths, ReportPaths
 from cbir.artifacts.prompt_metrics import PromptSetMetrics, read_prompt_metrics
 from cbir.artifacts.runs import read_confusions, read_duplicates, read_open_table
-from cbir.core.errors import DataError
+from cbir.core.errors import REPAIR, DataError
 from cbir.core.files import read_json
 
 _PER_QUERY_COLUMNS = ("query_id", "task", "encoder", "search", "subset", "label")  # the others are metrics
@@ -52,8 +52,7 @@ def read_per_query(reports: ReportPaths) -> pa.Table:
         missing = [column for column in _PER_QUERY_COLUMNS if column not in table.column_names]
         if missing:
             raise DataError(
-                f"{path}: expected a column '{missing[0]}', found {', '.join(table.column_names)}: "
-                "run `dvc repro --force evaluate`"
+                f"{path}: expected a column '{missing[0]}', found {', '.join(table.column_names)}: {REPAIR}"
             )
     return _stacked(tables)
 
@@ -92,10 +91,7 @@ def read_collection(reports: ReportPaths) -> dict[str, Any]:
     (first, collection), *others = collections.items()
     for path, value in collections.items():
         if not is_identity(value.get("gallery")):
-            raise DataError(
-                f"{path}: expected the gallery's rows and hash, found {value.get('gallery')!r}: "
-                "run `dvc repro --force evaluate`"
-            )
+            raise DataError(f"{path}: expected the gallery's rows and hash, found {value.get('gallery')!r}: {REPAIR}")
     for path, value in others:
         if value != collection:
             raise DataError(f"{path}: expected the data that {first} names, found other data: run `dvc repro`")

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cbir.artifacts.tables import read_table, shard_paths, write_table
-from cbir.core.errors import DataError
+from cbir.core.errors import REPAIR, DataError
 from cbir.core.files import fresh_folder
 
 FINGERPRINT_SIDE = 16  # pixels
@@ -123,7 +123,7 @@ def read_image(path: Path, row: int) -> tuple[str, bytes] | None:
                 return None
             table = file.read_row_group(row // _GROUP_ROWS, columns=["image_id", "image"])
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path} is not readable as Parquet ({error}): run `dvc repro --force preprocess`") from error
+        raise DataError(f"{path} is not readable as Parquet ({error}): {REPAIR}") from error
     return str(table["image_id"][row % _GROUP_ROWS]), table["image"][row % _GROUP_ROWS].as_py()
 
 
@@ -142,7 +142,7 @@ def read_images(folder: Path, image_ids: Collection[str]) -> Iterator[tuple[str,
                     for row in rows[rows // _GROUP_ROWS == group] % _GROUP_ROWS:
                         yield table["image_id"][row].as_py(), table["image"][row].as_py()
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise DataError(f"{path} is not readable as Parquet ({error}): run `dvc repro --force`") from error
+            raise DataError(f"{path} is not readable as Parquet ({error}): {REPAIR}") from error
 
 
 def write_quarantine(path: Path, rows: Iterable[Quarantined]) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from cbir.core.errors import DataError
+from cbir.core.errors import REPAIR, DataError
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,5 @@ class Latency:
             return cls(encoders, value["k"], value["threads"])
         except (AttributeError, KeyError, TypeError) as error:
             raise DataError(
-                f"{path}: expected the times that latency writes, found something else ({error!r}): "
-                "run `dvc repro --force latency`"
+                f"{path}: expected the times that latency writes, found something else ({error!r}): {REPAIR}"
             ) from error

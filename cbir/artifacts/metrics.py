@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
 from cbir.artifacts.names import TASKS
-from cbir.core.errors import DataError
+from cbir.core.errors import REPAIR, DataError
 from cbir.core.files import write_json
 
 Means = dict[str, float]  # metric -> mean over the queries that have a value
@@ -57,7 +57,7 @@ class Groups(Generic[V]):
             if not isinstance(value.get(name.name), Mapping):
                 raise DataError(
                     f"{path}: expected the group '{name.name}' that evaluate writes, found "
-                    f"{type(value.get(name.name)).__name__}: run `dvc repro --force evaluate`"
+                    f"{type(value.get(name.name)).__name__}: {REPAIR}"
                 )
         return cls(**{name.name: value[name.name] for name in fields(cls)})
 
@@ -94,9 +94,7 @@ class Metrics(Groups[Means]):
         try:
             metrics.data = Counts(**value["data"])
         except TypeError as error:
-            raise DataError(
-                f"{path}: data: not what this version writes ({error}): run `dvc repro --force evaluate`"
-            ) from error
+            raise DataError(f"{path}: data: not what this version writes ({error}): {REPAIR}") from error
         return metrics
 
 

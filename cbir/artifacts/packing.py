@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cbir.core.errors import DataError
+from cbir.core.errors import REPAIR, DataError
 from cbir.core.files import read_json, write_json
 
 
@@ -15,9 +15,7 @@ def read_packing(path: Path) -> int:
     """Read the limit of the shorter side of packed images, in pixels.  Raises DataError when there is none."""
     max_side_px = read_json(path).get("max_side_px")
     if not isinstance(max_side_px, int) or max_side_px < 1:
-        raise DataError(
-            f"{path}: expected max_side_px, a number >= 1, found {max_side_px!r}: run `dvc repro --force packing`"
-        )
+        raise DataError(f"{path}: expected max_side_px, a number >= 1, found {max_side_px!r}: {REPAIR}")
     return max_side_px
 
 
@@ -33,7 +31,5 @@ def read_resize_px(weights: Path) -> int | None:
         return None
     resize_px = preprocessing.get("resize_px") if isinstance(preprocessing, dict) else None
     if not isinstance(resize_px, int):
-        raise DataError(
-            f"{path}: expected preprocessing.resize_px, found {resize_px!r}: run `dvc repro --force weights`"
-        )
+        raise DataError(f"{path}: expected preprocessing.resize_px, found {resize_px!r}: {REPAIR}")
     return resize_px

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from cbir.artifacts.metrics import Bounds, Means
-from cbir.core.errors import DataError
+from cbir.core.errors import REPAIR, DataError
 from cbir.core.files import read_json
 
 
@@ -52,6 +52,5 @@ def read_prompt_metrics(path: Path) -> dict[str, PromptSetMetrics]:
         return {prompt_set: PromptSetMetrics.from_json(value) for prompt_set, value in read_json(path).items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"{path}: expected the metrics that evaluate writes, found something else ({error!r}): "
-            "run `dvc repro --force evaluate`"
+            f"{path}: expected the metrics that evaluate writes, found something else ({error!r}): {REPAIR}"
         ) from error

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cbir.artifacts.tables import read_table, write_table
-from cbir.core.errors import DataError
+from cbir.core.errors import REPAIR, DataError
 from cbir.core.files import replacing
 
 RUN_SCHEMA = pa.schema(
@@ -85,7 +85,7 @@ def read_open_table(path: Path) -> pa.Table:
     except FileNotFoundError:
         raise DataError(f"{path} is not here: run `dvc repro`") from None
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not readable as Parquet ({error}): run `dvc repro --force evaluate`") from error
+        raise DataError(f"{path} is not readable as Parquet ({error}): {REPAIR}") from error
 
 
 def _write_open_table(path: Path, table: pa.Table) -> None:

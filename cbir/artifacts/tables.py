@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cbir.core.errors import DataError
+from cbir.core.errors import REPAIR, DataError
 from cbir.core.files import replacing
 
 
@@ -35,7 +35,7 @@ def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) 
     except FileNotFoundError:
         raise DataError(f"{path} is not here: run `dvc repro`") from None
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path} is not readable as Parquet ({error}): run `dvc repro --force`") from error
+        raise DataError(f"{path} is not readable as Parquet ({error}): {REPAIR}") from error
 
 
 def shard_paths(folder: Path, pattern: str) -> list[Path]:

@@ -2,11 +2,14 @@
 
 A set of vectors is a folder of `part-*.npy`, float32 (n, dim) with unit rows, and `part-*.parquet` of the same names, whose
 column `id` has one row per vector.  A passport describes how the vectors were computed; code that joins two artifacts
-compares their passports first.
+compares their passports first.  A passport also holds the hash of what it describes, which is checked when that is opened.
 """
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +19,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cbir.artifacts.tables import read_table, shard_paths, write_table
-from cbir.core.errors import DataError, PassportError
+from cbir.core.errors import REPAIR, DataError, PassportError
 from cbir.core.files import hash_ids, read_json, replacing, write_json
+from cbir.core.parallel import cores
 
 IDS_SCHEMA = pa.schema([pa.field("id", pa.string(), nullable=False)])
 
+NORM_TOLERANCE = 1e-3  # of a unit vector
+_BLOCK_ROWS = 4096
 MISSING = -1  # position of an image that is not in the gallery
 
 Vectors = npt.NDArray[np.float32]
@@ -52,7 +58,7 @@ def read_parts(folder: Path) -> tuple[list[str], list[Vectors]]:
         try:
             part = np.lib.format.open_memmap(path.with_suffix(".npy"), mode="r")  # accepts neither a pickle nor an .npz
         except (OSError, ValueError) as error:
-            raise DataError(f"{path.with_suffix('.npy')} is not readable: {error}; run `dvc repro --force`") from error
+            raise DataError(f"{path.with_suffix('.npy')} is not readable: {error}; {REPAIR}") from error
         if part.dtype != np.float32 or part.ndim != 2 or len(part) != len(names):
             raise DataError(
                 f"{path}: expected float32 ({len(names)}, dim) vectors, one per id, found {part.dtype} {part.shape}"
@@ -65,6 +71,12 @@ def read_parts(folder: Path) -> tuple[list[str], list[Vectors]]:
 def write_passport(folder: Path, passport: Mapping[str, Any]) -> None:
     """Write `passport.json`."""
     write_json(folder / "passport.json", passport)
+
+
+def write_vectors_passport(folder: Path, passport: Mapping[str, Any]) -> None:
+    """Write the passport of the set of vectors in `folder`; `rows` also gets `vectors_sha256`, the hash of all parts."""
+    rows = {**passport["rows"], "vectors_sha256": _hash_parts(folder)}
+    write_passport(folder, {**passport, "rows": rows})
 
 
 def read_passport(folder: Path) -> dict[str, Any]:
@@ -82,10 +94,7 @@ def check_passport(passport: Mapping[str, Any], expected: Mapping[str, Any], whe
         if isinstance(value, Mapping) and isinstance(actual, Mapping):
             check_passport(actual, value, f"{where}: {name}")
         elif actual != value:
-            raise PassportError(
-                f"{where}: passport field '{name}': expected {value!r}, found {actual!r}; "
-                "run `dvc repro` to rebuild both"
-            )
+            raise PassportError(f"{where}: passport field '{name}': expected {value!r}, found {actual!r}; {REPAIR}")
 
 
 @dataclass(frozen=True)
@@ -104,7 +113,7 @@ class VectorSet:
         positions = positions_of(ids, self.ids)
         if (positions == MISSING).any():
             absent = ids[int((positions == MISSING).argmax())]
-            raise DataError(f"{what}: no vector for {absent!r}; run `dvc repro --force embed`")
+            raise DataError(f"{what}: no vector for {absent!r}; {REPAIR}")
         return rows_at(self.parts, positions, self.passport["dim"])
 
 
@@ -123,18 +132,49 @@ def rows_at(parts: Sequence[Vectors], positions: Positions, dim: int) -> Vectors
 def open_vectors(folder: Path, encoder: str, kind: str) -> VectorSet:
     """Open the vectors in `folder`/`kind` (gallery, queries, texts or prompts).
 
-    Raises PassportError if they are of another encoder, or if the ids, their number or the dimension differ from the
-    passport.
+    Raises PassportError if they are of another encoder, or if the vectors, the ids, their number or the dimension differ from
+    the passport; DataError where a vector is not of norm 1.
     """
     passport = read_passport(folder / kind)
     check_passport(passport, {"encoder": encoder}, str(folder / kind))
     ids, parts = read_parts(folder / kind)
     for part in parts:
         check_passport({"dim": part.shape[1]}, {"dim": passport.get("dim")}, f"{folder / kind}")
-    rows = {"count": len(ids), "ids_sha256": hash_ids(ids)}
+    rows = {"count": len(ids), "ids_sha256": hash_ids(ids), "vectors_sha256": _hash_parts(folder / kind)}
     claimed = passport.get("rows", {})
     check_passport(rows, {name: claimed.get(name) for name in rows}, f"{folder / kind}")
     return VectorSet(pa.array(ids, pa.string()), parts, passport)
+
+
+def _hash_parts(folder: Path) -> str:
+    """The sha256 of the hashes of the parts, in order.  A part that has not changed since is read once in a process.
+
+    Raises DataError for a vector that is not of norm 1.
+    """
+    paths = [path.with_suffix(".npy") for path in shard_paths(folder, "part-*.parquet")]
+    stamps = [(path, stat.st_size, stat.st_mtime_ns) for path in paths for stat in [path.stat()]]
+    with ThreadPoolExecutor(cores()) as pool:
+        hashes = list(pool.map(lambda stamp: _hash_unit_rows(*stamp), stamps))
+    return sha256("".join(hashes).encode()).hexdigest()
+
+
+@lru_cache(maxsize=65_536)  # each a few hundred bytes
+def _hash_unit_rows(path: Path, size: int, mtime_ns: int) -> str:
+    """The sha256 of a part.  size, mtime_ns : of the file, for the cache."""
+    digest, rows = sha256(), np.lib.format.open_memmap(path, mode="r")
+    for start in range(0, len(rows), _BLOCK_ROWS):
+        block = np.ascontiguousarray(rows[start : start + _BLOCK_ROWS])
+        digest.update(block.data)
+        with np.errstate(over="ignore", invalid="ignore"):
+            norms = np.sqrt(np.einsum("ij,ij->i", block, block))
+        wrong = ~(np.abs(norms - 1) <= NORM_TOLERANCE)  # True for NaN
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise DataError(
+                f"{path}: expected vectors of norm 1 (within {NORM_TOLERANCE}), found {norms[row]:.6g} in row {start + row}: "
+                f"{REPAIR}"
+            )
+    return digest.hexdigest()
 
 
 def positions_of(ids: Sequence[str | None] | pa.Array, gallery_ids: pa.Array) -> Positions:

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cbir.core.errors import DataError
+from cbir.core.errors import REPAIR, DataError
 from cbir.core.files import read_json, write_json
 
 
@@ -85,6 +85,5 @@ def _from_json(cls: type[Verification], value: dict[str, Any], path: Path) -> Ve
         return cls(**{**value, **parts})
     except (KeyError, TypeError) as error:
         raise DataError(
-            f"{path}: expected the comparison that verify writes, found something else ({error!r}): "
-            "run `dvc repro --force verify`"
+            f"{path}: expected the comparison that verify writes, found something else ({error!r}): {REPAIR}"
         ) from error

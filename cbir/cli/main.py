@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 
-from cbir.cli import app, cache, compare, compose, drift, evaluate, export, report, search, sweep, trec, verify
+from cbir.cli import app, cache, compare, compose, drift, evaluate, export, repair, report, search, sweep, trec, verify
 from cbir.core.errors import one_line_errors
 
 _COMMANDS = {
@@ -23,6 +23,7 @@ _COMMANDS = {
     "trec": trec,
     "evaluate": evaluate,
     "export": export,
+    "repair": repair,
     "cache": cache,
 }
 

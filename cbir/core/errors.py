@@ -12,6 +12,9 @@ from contextlib import contextmanager
 
 from cbir.core.text import printable
 
+# for a damaged artifact: `dvc repro` alone, even with --force, brings a damaged copy in DVC's cache back
+REPAIR = "run `cbir repair`, then `dvc repro`"
+
 
 class CbirError(Exception):
     """Base class of all errors that a user can fix."""

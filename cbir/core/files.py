@@ -6,10 +6,11 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from cbir.core.errors import DataError
+from cbir.core.errors import REPAIR, DataError
 
 
 @contextmanager
@@ -47,10 +48,27 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise DataError(f"{path} is not here: run `dvc repro`") from None
     except ValueError as error:
-        raise DataError(f"{path} is not readable as JSON ({error}): run `dvc repro --force`") from error
+        raise DataError(f"{path} is not readable as JSON ({error}): {REPAIR}") from error
     if not isinstance(value, dict):
         raise DataError(f"{path}: expected a JSON object, found {type(value).__name__}")
     return value
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def unchanged_file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes, which are read once in a process unless size or time of the file change."""
+    stat = path.stat()
+    return _file_sha256(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=1024)
+def _file_sha256(path: Path, size: int, mtime_ns: int) -> str:
+    return file_sha256(path)
 
 
 def hash_ids(ids: Iterable[str]) -> str:

@@ -33,13 +33,12 @@ from torch.nn import functional
 
 from cbir.artifacts.outputs import check_apart
 from cbir.core.errors import ConfigError, one_line_errors
-from cbir.core.files import fresh_folder, write_json
+from cbir.core.files import file_sha256, fresh_folder, write_json
 from cbir.core.parallel import cores, ordered_map, process_pool
 from cbir.core.progress import progress
 from cbir.drawing.attributes import BACKGROUNDS, COLOURS, SHAPES, SIZES, TEXTURES, Attributes
 from cbir.drawing.draw import sample
 from cbir.drawing.unseen import UNSEEN_LABELS
-from cbir.encoders.base import file_sha256
 from cbir.encoders.demo import DEMO_MOBILENET_PX, DEMO_WEIGHTS
 from cbir.encoders.layers import Normalise
 from cbir.encoders.preprocessing import Pixels, Preprocessing

@@ -8,7 +8,6 @@ encoder.json records what a weights file does not: architecture, origin, hash, p
 other that a search imports needs torch, whose import takes seconds.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cbir.artifacts.vectors import Vectors
-from cbir.core.errors import ConfigError, DataError, WeightsError
-from cbir.core.files import hash_ids, read_json, write_json
+from cbir.core.errors import REPAIR, ConfigError, DataError, WeightsError
+from cbir.core.files import file_sha256, hash_ids, read_json, write_json
 from cbir.encoders.preprocessing import Pixels, Preprocessing
 from cbir.encoders.runtime import Runtime
 
@@ -86,9 +85,7 @@ class EncoderCard(Card):
         try:
             return cls(**{**value, "preprocessing": Preprocessing.from_json(value["preprocessing"])})
         except (KeyError, TypeError) as error:
-            raise DataError(
-                f"{folder / CARD_FILE} is not what this version writes ({error}): run `dvc repro --force weights`"
-            ) from error
+            raise DataError(f"{folder / CARD_FILE} is not what this version writes ({error}): {REPAIR}") from error
 
 
 def embeds_images(folder: Path) -> bool:
@@ -181,12 +178,6 @@ def checked_rows(rows: Vectors, precision: str) -> Vectors:
     return rows
 
 
-def file_sha256(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def hash_settings(folder: Path, weights: str) -> str | None:
     """sha256 of the names and contents of all files in `folder` except encoder.json and the weights; None if none is left."""
     excluded = (CARD_FILE, weights)
@@ -198,6 +189,4 @@ def check_weights(path: Path, card: EncoderCard) -> None:
     """Raise WeightsError when the hash of the stored weights is not the one in encoder.json."""
     sha256 = file_sha256(path)
     if sha256 != card.weights_sha256:
-        raise WeightsError(
-            f"{path}: expected sha256 {card.weights_sha256}, found {sha256}; run `dvc repro --force weights`"
-        )
+        raise WeightsError(f"{path}: expected sha256 {card.weights_sha256}, found {sha256}; {REPAIR}")

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from cbir.artifacts.images import read_shards
-from cbir.artifacts.vectors import Vectors, write_part, write_passport
+from cbir.artifacts.vectors import Vectors, write_part
 from cbir.core.errors import DataError
 from cbir.core.files import add_ids, fresh_folder, hash_ids
 from cbir.core.parallel import ordered_map
@@ -265,6 +265,6 @@ def vector_settings(encoder: Encoder) -> dict[str, Any]:
     }
 
 
-def write_vectors_passport(out: Path, name: str, encoder: Encoder, rows: EmbeddedRows) -> None:
-    """Write the passport of the set of vectors in `out` (see `cbir.artifacts.vectors`)."""
-    write_passport(out, {"encoder": name, **vector_settings(encoder), "rows": rows.to_json()})
+def vectors_passport(name: str, encoder: Encoder, rows: EmbeddedRows) -> dict[str, Any]:
+    """The passport of a set of vectors (see `cbir.artifacts.vectors`)."""
+    return {"encoder": name, **vector_settings(encoder), "rows": rows.to_json()}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cbir.core.device import DeviceParams
-from cbir.core.errors import ConfigError, WeightsError
+from cbir.core.errors import REPAIR, ConfigError, WeightsError
 from cbir.core.files import read_json
 from cbir.core.parallel import cores
 from cbir.encoders.base import Encoder, EncoderCard
@@ -79,8 +79,7 @@ def _read_towers(folder: Path, card: EncoderCard) -> tuple[dict[str, dict[str, s
     exported = read_json(path)
     if exported.get("made_of") != tower_sources(card) or "image" not in exported.get("towers", {}):
         raise WeightsError(
-            f"{path}: expected the towers of the weights beside it, found those of other weights; "
-            "run `dvc repro --force weights`"
+            f"{path}: expected the towers of the weights beside it, found those of other weights; {REPAIR}"
         )
     return exported["towers"], exported.get("tokenizer")
 

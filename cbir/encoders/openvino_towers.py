@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cbir.core.errors import WeightsError
+from cbir.core.errors import REPAIR, WeightsError
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 # OpenVINO's Python module fills its tables of types at first use and releases the interpreter's lock meanwhile: two threads
@@ -29,7 +29,7 @@ class OpenvinoTower:
         }
         actual = tower_sha256(path)
         if actual != sha256:
-            raise WeightsError(f"{path}: expected sha256 {sha256}, found {actual}; run `dvc repro --force weights`")
+            raise WeightsError(f"{path}: expected sha256 {sha256}, found {actual}; {REPAIR}")
         self._local = threading.local()
         with _TABLES:
             openvino = import_openvino()
@@ -53,7 +53,7 @@ def tower_sha256(path: Path) -> str:
             with name.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         except OSError as error:
-            raise WeightsError(f"{name}: {error.strerror}; run `dvc repro --force weights`") from error
+            raise WeightsError(f"{name}: {error.strerror}; {REPAIR}") from error
     return digest.hexdigest()
 
 

@@ -16,8 +16,8 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from transformers.utils import logging
 
 from cbir.core.errors import ConfigError, FetchError, WeightsError
+from cbir.core.files import file_sha256
 from cbir.core.params import first_line
-from cbir.encoders.base import file_sha256
 from cbir.encoders.checkpoints import State
 from cbir.encoders.hub import PRETRAINED, ModelFolder
 from cbir.encoders.options import is_random

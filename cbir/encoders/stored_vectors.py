@@ -20,7 +20,7 @@ from cbir.artifacts.vectors import (
     read_parts,
     rows_at,
     write_part,
-    write_passport,
+    write_vectors_passport,
 )
 from cbir.core.errors import DataError
 from cbir.core.files import add_ids, fresh_folder, hash_ids, read_json
@@ -78,7 +78,7 @@ def look_up_vectors(name: str, data: DataPaths) -> None:
             vectors = StoredVectors.open(folder / kind, card["origin"])
             rows[kind] = _look_up_texts(ids, texts, data.vectors(name, kind), vectors, kind, dim)
     for kind, looked_up in rows.items():
-        write_passport(data.vectors(name, kind), _passport(name, card, dim, looked_up))
+        write_vectors_passport(data.vectors(name, kind), _passport(name, card, dim, looked_up))
     counts = ", ".join(f"{looked_up.count:,} {kind}" for kind, looked_up in rows.items())
     print(f"{name}: looked up the vectors of {counts} in {card['origin']}", flush=True)
 

@@ -16,7 +16,7 @@ import numpy as np
 import regex
 from tokenizers import Tokenizer
 
-from cbir.core.errors import WeightsError
+from cbir.core.errors import REPAIR, WeightsError
 from cbir.core.files import read_json, write_json
 from cbir.encoders.base import Tokens
 
@@ -77,8 +77,7 @@ class TextTokenizer:
         actual = tokenizer_sha256(folder)
         if actual != expected:
             raise WeightsError(
-                f"{folder / FILES[0]}: expected the tokenizer of sha256 {expected}, found {actual}; "
-                "run `dvc repro --force weights`"
+                f"{folder / FILES[0]}: expected the tokenizer of sha256 {expected}, found {actual}; {REPAIR}"
             )
         tokenizer, settings = (folder / name for name in FILES)
         return cls(Tokenizer.from_file(str(tokenizer)), read_json(settings))

@@ -18,10 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from cbir.core.errors import ConfigError, FetchError, WeightsError
-from cbir.core.files import replacing
+from cbir.core.files import file_sha256, replacing
 from cbir.core.params import first_line
 from cbir.core.text import nearest
-from cbir.encoders.base import file_sha256
 from cbir.encoders.checkpoints import Convert, load_checkpoint
 from cbir.encoders.demo import demo_file, is_demo
 from cbir.encoders.options import has_no_tag, is_random

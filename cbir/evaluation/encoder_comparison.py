@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from cbir.artifacts.comparison import EncoderComparison, EncoderCost, MetricComparison, PairedTest, RankedEncoder
 from cbir.artifacts.names import TASKS
 from cbir.artifacts.vectors import MISSING, positions_of
-from cbir.core.errors import DataError
+from cbir.core.errors import REPAIR, DataError
 from cbir.evaluation.letters import letters_of
 from cbir.evaluation.metrics import headline_k
 from cbir.evaluation.statistics import (
@@ -196,7 +196,7 @@ def _compare_in(
         if table.num_rows != len(query_ids) or (rows == MISSING).any():
             raise DataError(
                 f"{task}: expected the same queries for each encoder, found {len(query_ids)} of {reference} and others, "
-                f"{table.num_rows}, of {encoder}: run `dvc repro --force evaluate`"
+                f"{table.num_rows}, of {encoder}: {REPAIR}"
             )
         columns.append(table[metric].to_numpy()[rows])
     classes = classes_of(tables[reference]["label"].to_pylist())

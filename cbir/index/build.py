@@ -14,7 +14,7 @@ import faiss
 import numpy as np
 
 from cbir.artifacts.vectors import Positions, Vectors, rows_at
-from cbir.core.errors import ConfigError, DataError
+from cbir.core.errors import REPAIR, ConfigError, DataError
 from cbir.index.checks import check_matrix, check_unit
 from cbir.index.kinds import check_applicable, kind_named
 from cbir.index.params import BuildParams
@@ -91,7 +91,7 @@ def build_index(
     if n_rows < 1 or n_vectors != n_rows:
         raise DataError(
             f"gallery: expected {max(1, n_rows)} rows, one for each image id, found {n_vectors} "
-            f"in {len(parts)} parts: embed again: dvc repro --force embed"
+            f"in {len(parts)} parts: {REPAIR}"
         )
     resolved = resolve_build_params(kind, params, n_rows, dim)
     index = faiss.index_factory(dim, factory_string(kind, resolved, n_rows, dim), faiss.METRIC_INNER_PRODUCT)

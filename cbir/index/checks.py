@@ -2,10 +2,8 @@
 
 import numpy as np
 
-from cbir.artifacts.vectors import Positions, Vectors
-from cbir.core.errors import ConfigError, DataError
-
-NORM_TOLERANCE = 1e-3  # of a unit vector
+from cbir.artifacts.vectors import NORM_TOLERANCE, Positions, Vectors
+from cbir.core.errors import REPAIR, ConfigError, DataError
 
 
 def check_matrix(rows: np.ndarray, dim: int, what: str) -> None:
@@ -16,7 +14,7 @@ def check_matrix(rows: np.ndarray, dim: int, what: str) -> None:
     if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != dim:
         raise DataError(
             f"{what}: expected float32 vectors of shape (n, {dim}), found {rows.dtype} of shape {rows.shape}: "
-            "queries and gallery must come from one encoder; embed them again: dvc repro --force embed"
+            f"queries and gallery must come from one encoder; {REPAIR}"
         )
 
 
@@ -35,9 +33,7 @@ def check_finite(rows: Vectors, what: str, first: int) -> None:
     finite = np.isfinite(rows).all(axis=1)
     if not finite.all():
         row = first + int(finite.argmin())
-        raise DataError(
-            f"{what} row {row}: expected finite values, found NaN or infinity: embed again: dvc repro --force embed"
-        )
+        raise DataError(f"{what} row {row}: expected finite values, found NaN or infinity: {REPAIR}")
 
 
 def check_unit(rows: Vectors, what: str, positions: Positions) -> None:
@@ -48,6 +44,5 @@ def check_unit(rows: Vectors, what: str, positions: Positions) -> None:
     if not unit.all():
         row = int(unit.argmin())
         raise DataError(
-            f"{what} row {positions[row]}: expected norm 1 (within {NORM_TOLERANCE}), found {norms[row]:.6g}: "
-            "embed again: dvc repro --force embed"
+            f"{what} row {positions[row]}: expected norm 1 (within {NORM_TOLERANCE}), found {norms[row]:.6g}: {REPAIR}"
         )

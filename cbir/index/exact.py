@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cbir.artifacts.vectors import MISSING, Positions, Scores, Vectors, rows_at
-from cbir.index.checks import NORM_TOLERANCE, check_finite, check_k, check_matrix
+from cbir.artifacts.vectors import MISSING, NORM_TOLERANCE, Positions, Scores, Vectors, rows_at
+from cbir.index.checks import check_finite, check_k, check_matrix
 from cbir.index.ordinals import ordinals, scores_of
 
 Floats = NDArray[np.float64]

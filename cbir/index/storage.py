@@ -7,8 +7,8 @@ from time import perf_counter
 import faiss
 
 from cbir.artifacts.vectors import VectorSet, check_passport, read_passport, write_passport
-from cbir.core.errors import DataError
-from cbir.core.files import replacing, write_json
+from cbir.core.errors import REPAIR, DataError, PassportError
+from cbir.core.files import replacing, unchanged_file_sha256, write_json
 from cbir.index.build import build_index, factory_string, resolve_build_params
 from cbir.index.kinds import kind_of
 from cbir.index.params import IndexParams
@@ -32,6 +32,7 @@ def index_vectors(vectors: VectorSet, params: IndexParams, out: Path, threads: i
             "factory": factory_string(kind, params.build, n_rows, dim),
             "build": {"kind": kind, **asdict(resolve_build_params(kind, params.build, n_rows, dim))},
             "faiss": faiss.__version__,
+            "sha256": unchanged_file_sha256(out / _INDEX),
             "vectors": vectors.passport,
         },
     )
@@ -48,9 +49,24 @@ def index_vectors(vectors: VectorSet, params: IndexParams, out: Path, threads: i
 
 
 def open_index(folder: Path, vectors: VectorSet) -> faiss.Index:
-    """Read the index in `folder`.  Raises PassportError unless it was built from these vectors."""
-    check_passport(read_passport(folder)["vectors"], vectors.passport, str(folder))
-    return read_index(folder / _INDEX)
+    """Read the index in `folder`.
+
+    Raises PassportError unless it is the one that was built from these vectors; DataError when it cannot be read.
+    """
+    passport = read_passport(folder)
+    check_passport(passport, {"vectors": vectors.passport}, str(folder))
+    path = folder / _INDEX
+    _check_exists(path)
+    if (sha256 := unchanged_file_sha256(path)) != passport.get("sha256"):
+        raise PassportError(f"{path}: expected sha256 {passport.get('sha256')}, found {sha256}; {REPAIR}")
+    index = read_index(path)
+    kind, rows = kind_of(index).name, len(vectors.ids)
+    if (kind, index.ntotal, index.d) != (passport["kind"], rows, vectors.passport["dim"]):
+        raise PassportError(
+            f"{path}: expected {passport['kind']} of {rows:,} x {vectors.passport['dim']}, found {kind} of "
+            f"{index.ntotal:,} x {index.d}; {REPAIR}"
+        )
+    return index
 
 
 def index_bytes(folder: Path) -> int:
@@ -69,14 +85,18 @@ def read_index(path: Path) -> faiss.Index:
 
     Raises DataError when the file does not exist, FAISS cannot read it, or it holds an index of another kind.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: expected a FAISS index, found no such file: build it: dvc repro index")
+    _check_exists(path)
     try:
         index = faiss.read_index(str(path))
         kind_of(index)
     except (RuntimeError, DataError) as error:
         raise DataError(
-            f"{path}: expected a whole index that FAISS {faiss.__version__} can read, found something else ({error}): "
-            "build it again: dvc repro --force index"
+            f"{path}: expected a whole index that FAISS {faiss.__version__} can read, found something else ({error}); "
+            f"{REPAIR}"
         ) from error
     return index
+
+
+def _check_exists(path: Path) -> None:
+    if not path.is_file():
+        raise DataError(f"{path}: expected a FAISS index, found no such file; {REPAIR}")

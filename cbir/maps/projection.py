@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from cbir.artifacts.maps import MAP_SCHEMA
 from cbir.artifacts.vectors import Positions, Vectors, VectorSet, positions_of
-from cbir.core.errors import DataError
+from cbir.core.errors import REPAIR, DataError
 
 COMPONENTS: Final = 50  # before t-SNE, as scikit-learn's manual advises; van der Maaten and Hinton 2008 used 30
 MIN_FOR_TSNE: Final = 4  # fewer points have no neighbourhoods to preserve
@@ -66,7 +66,7 @@ def project(vectors: Vectors, perplexity: int) -> Vectors:
     principal components, as Kobak and Berens 2019 advise.
     """
     if not np.isfinite(vectors).all():
-        raise DataError("map: expected finite vectors, found NaN or infinity: run `dvc repro --force embed`")
+        raise DataError(f"map: expected finite vectors, found NaN or infinity: {REPAIR}")
     if len(vectors) == 0 or (vectors == vectors[0]).all():
         return np.zeros((len(vectors), 2), np.float32)
     # One thread: several add up in another order, and t-SNE turns a difference in the last digit into another map.

@@ -8,7 +8,7 @@ from typing import Any, Final
 from safetensors import SafetensorError, safe_open
 
 from cbir.artifacts.comparison import EncoderCost
-from cbir.core.errors import DataError
+from cbir.core.errors import REPAIR, DataError
 
 MIN_TIMED_IMAGES: Final = 100  # the speed of fewer is that of starting
 
@@ -57,5 +57,5 @@ def _size(path: Path) -> tuple[int, int]:
             tensors = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 - it is no mapping
             values = sum(prod(tensor.get_shape()) for tensor in tensors if "F" in tensor.get_dtype())
     except (SafetensorError, OSError) as error:
-        raise DataError(f"{path} is not readable as safetensors ({error}): run `dvc repro --force weights`") from error
+        raise DataError(f"{path} is not readable as safetensors ({error}): {REPAIR}") from error
     return path.stat().st_size, values

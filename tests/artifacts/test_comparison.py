@@ -44,7 +44,7 @@ def test_what_is_written_is_read(tmp_path: Path, comparison: EncoderComparison) 
 def test_another_version_is_refused(tmp_path: Path, damaged: Any) -> None:
     path = tmp_path / "comparison.json"
     path.write_text(json.dumps(damaged), encoding="utf-8")
-    with pytest.raises(DataError, match=r"comparison that report writes, found .*run `dvc repro --force report`"):
+    with pytest.raises(DataError, match=r"comparison that report writes, found .*run `cbir repair`, then `dvc repro`"):
         read_comparison(path)
 
 

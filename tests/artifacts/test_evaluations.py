@@ -239,7 +239,7 @@ def test_a_file_of_another_version_is_named(
     read_all(spoiled)
     path = spoiled.root / name.format(encoder)
     write_json(path, {key: value for key, value in read_json(path).items() if key != group})
-    with pytest.raises(DataError, match=rf"^{path}: expected .*{group}.*: run `dvc repro --force"):
+    with pytest.raises(DataError, match=rf"^{path}: expected .*{group}.*: run `cbir repair`, then `dvc repro`"):
         read_all(spoiled)
 
 

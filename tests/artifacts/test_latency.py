@@ -25,11 +25,13 @@ def test_each_time_is_read_under_its_name() -> None:
 @pytest.mark.parametrize("key", ["encoders", "k", "threads"])
 def test_an_absent_key_is_named(key: str) -> None:
     value = {name: entry for name, entry in LATENCY.items() if name != key}
-    with pytest.raises(DataError, match=rf"^reports/latency/clip\.json: .*{key}.*: run `dvc repro --force latency`"):
+    with pytest.raises(
+        DataError, match=rf"^reports/latency/clip\.json: .*{key}.*: run `cbir repair`, then `dvc repro`"
+    ):
         Latency.from_json(value, PATH)
 
 
 @pytest.mark.parametrize("encoders", [[], {"clip": []}, {"clip": {"text": {"index": {**TIMES, "single_ms": None}}}}])
 def test_other_values_are_refused(encoders: Any) -> None:
-    with pytest.raises(DataError, match=r"^reports/latency/clip\.json: .*: run `dvc repro --force latency`"):
+    with pytest.raises(DataError, match=r"^reports/latency/clip\.json: .*: run `cbir repair`, then `dvc repro`"):
         Latency.from_json({**LATENCY, "encoders": encoders}, PATH)

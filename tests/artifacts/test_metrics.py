@@ -94,7 +94,7 @@ def test_every_task_with_each_encoder_is_listed(
 def test_an_absent_group_is_named(values: dict[str, Any], group: str) -> None:
     del values[group]
     with pytest.raises(
-        DataError, match=rf"metrics\.json: expected the group '{group}' .*: run `dvc repro --force evaluate`"
+        DataError, match=rf"metrics\.json: expected the group '{group}' .*: run `cbir repair`, then `dvc repro`"
     ):
         Metrics.from_json(values, PATH)
 

@@ -17,7 +17,7 @@ def test_the_limit_is_read_as_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [{}, {"max_side_px": None}, {"max_side_px": "512"}, {"max_side_px": 0}])
 def test_a_file_without_a_limit_is_refused(tmp_path: Path, value: dict[str, object]) -> None:
     write_json(tmp_path / "packing.json", value)
-    with pytest.raises(DataError, match=r"packing.json: expected max_side_px, a number >= 1, found .*--force packing`"):
+    with pytest.raises(DataError, match=r"packing.json: expected max_side_px, a number >= 1, found .*`cbir repair`"):
         read_packing(tmp_path / "packing.json")
 
 
@@ -29,7 +29,5 @@ def test_the_resize_of_an_encoder_is_read_from_its_card(tmp_path: Path) -> None:
 @pytest.mark.parametrize("card", [{}, {"preprocessing": 5}, {"preprocessing": {"resize_px": None}}])
 def test_a_card_without_a_resize_is_refused(tmp_path: Path, card: dict[str, object]) -> None:
     write_json(tmp_path / "encoder.json", card)
-    with pytest.raises(
-        DataError, match=r"encoder.json: expected preprocessing.resize_px, found None: .*--force weights"
-    ):
+    with pytest.raises(DataError, match=r"encoder.json: expected preprocessing.resize_px, found None: .*`cbir repair`"):
         read_resize_px(tmp_path)

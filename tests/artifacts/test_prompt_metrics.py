@@ -48,7 +48,7 @@ def test_without_prompts_there_are_no_metrics(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", [{"wordings": [1]}, {"worst_class": {}}, {"intervals": None}])
 def test_other_values_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match=r"prompts\.json: .*: run `dvc repro --force evaluate`"):
+    with pytest.raises(DataError, match=r"prompts\.json: .*: run `cbir repair`, then `dvc repro`"):
         read_prompt_metrics(written(tmp_path, {"photo": {**PHOTO, **change}}))
 
 

@@ -92,7 +92,7 @@ def test_a_relevance_that_does_not_fit_is_refused_not_wrapped(tmp_path):
 def test_a_truncated_table_names_the_command(tmp_path, keep):
     write_query_list(tmp_path / "x.parquet", QUERIES)
     (tmp_path / "x.parquet").write_bytes((tmp_path / "x.parquet").read_bytes()[:keep])
-    with pytest.raises(DataError, match=r"x\.parquet is not readable as Parquet \((.|\n)*\): run `dvc repro --force`"):
+    with pytest.raises(DataError, match=r"x\.parquet is not readable as Parquet \((.|\n)*\): run `cbir repair`, then"):
         read_query_list(tmp_path / "x.parquet")
 
 

@@ -1,5 +1,6 @@
 """Vectors with their ids and passports."""
 
+import os
 import re
 
 import numpy as np
@@ -16,13 +17,15 @@ from cbir.artifacts.vectors import (
     read_passport,
     write_part,
     write_passport,
+    write_vectors_passport,
 )
 from cbir.core.errors import DataError, PassportError
 from cbir.core.files import hash_ids
 
 
 def vectors(rows, dim=3, seed=0):
-    return np.random.default_rng(seed).standard_normal((rows, dim)).astype(np.float32)
+    rows = np.random.default_rng(seed).standard_normal((rows, dim))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def written_set(path, ids=("a", "b", "c", "d"), **changes):
@@ -30,7 +33,7 @@ def written_set(path, ids=("a", "b", "c", "d"), **changes):
     write_part(path / "gallery", "part-00000", list(ids[:3]), vectors(3))
     write_part(path / "gallery", "part-00001", list(ids[3:]), vectors(len(ids) - 3, seed=1))
     rows = {"count": len(ids), "ids_sha256": hash_ids(ids), "content_sha256": ""}
-    write_passport(path / "gallery", {"encoder": "clip", "dim": 3, "rows": rows, **changes})
+    write_vectors_passport(path / "gallery", {"encoder": "clip", "dim": 3, "rows": rows, **changes})
     return path
 
 
@@ -60,7 +63,7 @@ def test_a_part_without_ids_is_not_read(tmp_path):
     written_set(tmp_path)
     (tmp_path / "gallery" / "part-00001.parquet").unlink()
     assert read_parts(tmp_path / "gallery")[0] == ["a", "b", "c"]
-    with pytest.raises(PassportError, match="passport field 'count': expected 4, found 3; run `dvc repro`"):
+    with pytest.raises(PassportError, match="passport field 'count': expected 4, found 3; run `cbir repair`"):
         open_vectors(tmp_path, "clip", "gallery")
 
 
@@ -68,7 +71,7 @@ def test_a_part_without_ids_is_not_read(tmp_path):
 def test_damaged_vectors_name_the_command(tmp_path, body):
     path = written_set(tmp_path) / "gallery" / "part-00000.npy"
     path.write_bytes(path.read_bytes()[:-1] if body is None else body)
-    with pytest.raises(DataError, match=r"part-00000.npy is not readable: .*; run `dvc repro --force`"):
+    with pytest.raises(DataError, match=r"part-00000.npy is not readable: .*; run `cbir repair`, then `dvc repro`"):
         read_parts(tmp_path / "gallery")
 
 
@@ -81,7 +84,7 @@ def test_pickled_vectors_are_not_unpickled(tmp_path):
 
 def test_absent_vectors_beside_their_ids_name_the_command(tmp_path):
     (written_set(tmp_path) / "gallery" / "part-00000.npy").unlink()
-    with pytest.raises(DataError, match=r"part-00000.npy is not readable: .*No such file.*; run `dvc repro --force`"):
+    with pytest.raises(DataError, match=r"part-00000.npy is not readable: .*No such file.*; run `cbir repair`"):
         read_parts(tmp_path / "gallery")
 
 
@@ -95,19 +98,53 @@ def test_ids_that_do_not_fit_their_vectors_are_refused(tmp_path, array, found):
         read_parts(tmp_path / "gallery")
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_other_vectors_of_the_same_shape_are_refused(tmp_path, number):
+    """Also in a process that has opened the vectors before."""
+    folder = written_set(tmp_path) / "gallery"
+    assert len(open_vectors(tmp_path, "clip", "gallery").ids) == 4
+    path = folder / f"part-0000{number}.npy"
+    rows = np.load(path)
+    np.save(path, vectors(len(rows), seed=9))
+    os.utime(path, ns=(1, 1 + number))  # a clock may be too coarse to tell the two apart
+    with pytest.raises(
+        PassportError, match=r"field 'vectors_sha256': expected '.{64}', found '.{64}'; run `cbir repair`"
+    ):
+        open_vectors(tmp_path, "clip", "gallery")
+
+
+@pytest.mark.parametrize(
+    ("change", "norm"), [(0.0, "0"), (10.0, "10"), (np.nan, "nan"), (np.inf, "inf"), (1.01, "1.01")]
+)
+def test_vectors_of_another_norm_are_refused_by_row(tmp_path, change, norm):
+    """Even beside a passport that has their hash."""
+    rows = vectors(5000)
+    rows[4321] *= change
+    write_part(tmp_path / "gallery", "part-00000", [str(number) for number in range(5000)], rows)
+    with pytest.raises(
+        DataError, match=rf"part-00000.npy: expected vectors of norm 1 .*, found {norm} in row 4321: run"
+    ):
+        write_vectors_passport(tmp_path / "gallery", {"encoder": "clip", "dim": 3, "rows": {}})
+    write_passport(tmp_path / "gallery", {"encoder": "clip", "dim": 3, "rows": {}})
+    with pytest.raises(
+        DataError, match=rf"part-00000.npy: expected vectors of norm 1 .*, found {norm} in row 4321: run"
+    ):
+        open_vectors(tmp_path, "clip", "gallery")
+
+
 def test_vectors_are_opened_by_id_in_any_order(tmp_path):
     opened = open_vectors(written_set(tmp_path), "clip", "gallery")
     every = np.concatenate([vectors(3), vectors(1, seed=1)])
     assert np.array_equal(opened.rows(["d", "a", "d", "c"], "queries"), every[[3, 0, 3, 2]])
     assert opened.rows([], "queries").shape == (0, 3)
-    with pytest.raises(DataError, match="queries: no vector for 'x'; run `dvc repro --force embed`"):
+    with pytest.raises(DataError, match="queries: no vector for 'x'; run `cbir repair`, then `dvc repro`"):
         opened.rows(["a", "x"], "queries")
 
 
 def test_vectors_of_another_encoder_or_with_other_ids_are_refused(tmp_path):
     written_set(tmp_path)
     with pytest.raises(
-        PassportError, match="passport field 'encoder': expected 'mobilenet', found 'clip'; run `dvc repro`"
+        PassportError, match="passport field 'encoder': expected 'mobilenet', found 'clip'; run `cbir repair`"
     ):
         open_vectors(tmp_path, "mobilenet", "gallery")
     write_part(tmp_path / "gallery", "part-00001", ["e"], vectors(1, seed=1))

@@ -53,7 +53,9 @@ def test_missing_or_damaged_json_names_the_command(tmp_path):
         read_json(tmp_path / "x.json")
     for body in (b"", b'{"a": 1', b"\xff\xfe", b"a: 1"):
         (tmp_path / "x.json").write_bytes(body)
-        with pytest.raises(DataError, match=r"x\.json is not readable as JSON \(.*\): run `dvc repro --force`"):
+        with pytest.raises(
+            DataError, match=r"x\.json is not readable as JSON \(.*\): run `cbir repair`, then `dvc repro`"
+        ):
             read_json(tmp_path / "x.json")
     (tmp_path / "x.json").write_text("[1]")
     with pytest.raises(DataError, match=r"x\.json: expected a JSON object, found list"):

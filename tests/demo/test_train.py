@@ -19,7 +19,7 @@ from cbir.artifacts.metrics import Counts, Metrics
 from cbir.artifacts.paths import ReportPaths
 from cbir.compose import composed
 from cbir.core.errors import ConfigError, DataError
-from cbir.core.files import read_json
+from cbir.core.files import file_sha256, read_json
 from cbir.demo import train as module
 from cbir.demo.card import (
     ENCODERS,
@@ -45,7 +45,6 @@ from cbir.demo.train import (
 )
 from cbir.drawing.attributes import COLOURS, SHAPES, Attributes
 from cbir.drawing.unseen import UNSEEN_LABELS
-from cbir.encoders.base import file_sha256
 from cbir.encoders.demo import DEMO_WEIGHTS
 from cbir.encoders.opening import load_encoder
 from cbir.encoders.params import Backend, EncoderParams, Family, Precision

@@ -12,12 +12,13 @@ from safetensors.torch import load_file, save_file
 
 from cbir.artifacts.images import write_shards
 from cbir.artifacts.names import write_encoder_names
-from cbir.artifacts.vectors import Vectors
+from cbir.artifacts.vectors import Vectors, write_vectors_passport
 from cbir.cli import main as cli
 from cbir.core.errors import DataError
-from cbir.encoders.base import Encoder, NotFiniteError, file_sha256
+from cbir.core.files import file_sha256
+from cbir.encoders.base import Encoder, NotFiniteError
 from cbir.encoders.drift import Drift, measure_drift
-from cbir.encoders.embedding import embed_shards, vector_settings, write_vectors_passport
+from cbir.encoders.embedding import embed_shards, vector_settings, vectors_passport
 from cbir.encoders.exporting import export_towers
 from cbir.encoders.families.torchvision import WEIGHTS
 from cbir.encoders.opening import load_encoder
@@ -43,7 +44,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
         out = root / "data/embeddings/mobilenet" / kind
         cache = VectorCache(root / "cache", vector_settings(encoder))
         rows = embed_shards(root / "data/images" / kind, out, encoder, 8, cache, kind)
-        write_vectors_passport(out, "mobilenet", encoder, rows)
+        write_vectors_passport(out, vectors_passport("mobilenet", encoder, rows))
     write_encoder_names(root / "data/encoders.json", ["mobilenet"])
     return root
 
@@ -107,7 +108,9 @@ def test_a_gallery_that_is_too_small_is_refused(embedded: Path, tmp_path: Path) 
     write_shards(tmp_path / "few", packed_images(10))
     out = data / "embeddings/mobilenet/gallery"
     cache = VectorCache(tmp_path / "cache", vector_settings(encoder))
-    write_vectors_passport(out, "mobilenet", encoder, embed_shards(tmp_path / "few", out, encoder, 8, cache, "few"))
+    write_vectors_passport(
+        out, vectors_passport("mobilenet", encoder, embed_shards(tmp_path / "few", out, encoder, 8, cache, "few"))
+    )
     with pytest.raises(DataError, match="expected more than 10 gallery images, found 10"):
         list(measure_drift(data, "mobilenet", 5, 0))
 

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from cbir.artifacts.images import PackedImage, write_shards
-from cbir.artifacts.vectors import open_vectors, positions_of, read_passport, write_part
+from cbir.artifacts.vectors import open_vectors, positions_of, read_passport, write_part, write_vectors_passport
 from cbir.core.errors import DataError, PassportError
 from cbir.encoders.base import Encoder
-from cbir.encoders.embedding import EmbeddedRows, embed_queries, embed_shards, vector_settings, write_vectors_passport
+from cbir.encoders.embedding import EmbeddedRows, embed_queries, embed_shards, vector_settings, vectors_passport
 from cbir.encoders.opening import load_encoder
 from cbir.encoders.params import Family
 from cbir.encoders.preprocessing import Pixels
@@ -200,7 +200,7 @@ def finished(tiny: Encoder, shards: Path, tmp_path_factory: pytest.TempPathFacto
         "texts": embedded_texts(["t1", "t2"], ["a red star", "a blue ring"], folder / "texts", tiny),
     }
     for kind, embedded_rows in rows.items():
-        write_vectors_passport(folder / kind, "clip", tiny, embedded_rows)
+        write_vectors_passport(folder / kind, vectors_passport("clip", tiny, embedded_rows))
     return folder
 
 
@@ -235,7 +235,7 @@ def test_the_same_inputs_give_the_same_bytes(finished: Path, tiny: Encoder, shar
         "texts": embedded_texts(["t1", "t2"], ["a red star", "a blue ring"], tmp_path / "texts", tiny),
     }
     for kind, embedded_rows in rows.items():
-        write_vectors_passport(tmp_path / kind, "clip", tiny, embedded_rows)
+        write_vectors_passport(tmp_path / kind, vectors_passport("clip", tiny, embedded_rows))
     files = [path.relative_to(finished) for path in finished.rglob("*") if path.is_file()]
     assert len(files) == 10
     assert all((finished / name).read_bytes() == (tmp_path / name).read_bytes() for name in files)
@@ -253,7 +253,7 @@ def test_vectors_are_read_by_id_across_the_parts(finished: Path, images: list[Pa
 
 def test_an_id_without_a_vector_is_refused_by_name(finished: Path, images: list[PackedImage]) -> None:
     opened = open_vectors(finished, "clip", "gallery")
-    with pytest.raises(DataError, match=r"^the queries: no vector for 'nobody'; run `dvc repro --force embed`$"):
+    with pytest.raises(DataError, match=r"^the queries: no vector for 'nobody'; run `cbir repair`, then `dvc repro`$"):
         opened.rows([images[3].image_id, "nobody", "no one"], "the queries")
 
 
@@ -358,7 +358,9 @@ def test_vectors_that_cannot_be_read_are_refused_and_never_unpickled(
     vectors_folder: Path, tmp_path: Path, spoil: Any
 ) -> None:
     spoil(vectors_folder / "gallery" / "part-00001.npy", tmp_path / "sprung")
-    with pytest.raises(DataError, match=r"part-00001\.npy is not readable: .*; run `dvc repro --force`$") as caught:
+    with pytest.raises(
+        DataError, match=r"part-00001\.npy is not readable: .*; run `cbir repair`, then `dvc repro`$"
+    ) as caught:
         open_vectors(vectors_folder, "clip", "gallery")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "sprung").exists()

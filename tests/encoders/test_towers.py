@@ -98,11 +98,11 @@ def test_a_changed_tower_is_refused(name: str, demo: Path, tmp_path: Path) -> No
     body[len(body) // 2] ^= 1
     path.write_bytes(body)
     encoder = load_encoder(folder, Family.open_clip, OPENVINO)
-    message = r"towers/text.xml: expected sha256 \w{64}, found \w{64}; run `dvc repro --force weights`"
+    message = r"towers/text.xml: expected sha256 \w{64}, found \w{64}; run `cbir repair`, then `dvc repro`"
     with pytest.raises(WeightsError, match=message):
         encoder.embed_texts(["a"])
     path.unlink()
-    with pytest.raises(WeightsError, match=f"{name}: No such file or directory; run `dvc repro --force weights`"):
+    with pytest.raises(WeightsError, match=f"{name}: No such file or directory; run `cbir repair`, then `dvc repro`"):
         load_encoder(folder, Family.open_clip, OPENVINO).embed_texts(["a"])
 
 
@@ -116,7 +116,7 @@ def test_a_changed_tokenizer_is_refused(name: str, demo: Path, tmp_path: Path) -
     ):
         load_encoder(folder, Family.open_clip, OPENVINO)
     path.unlink()
-    with pytest.raises(WeightsError, match="found None; run `dvc repro --force weights`"):
+    with pytest.raises(WeightsError, match="found None; run `cbir repair`, then `dvc repro`"):
         load_encoder(folder, Family.open_clip, OPENVINO)
 
 

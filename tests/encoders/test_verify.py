@@ -20,11 +20,11 @@ from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.verification import Agreement, Verification, read_verification, write_verification
 from cbir.cli.main import main as cbir
 from cbir.core.errors import DataError
-from cbir.core.files import read_json, write_json
+from cbir.core.files import file_sha256, read_json, write_json
 from cbir.core.params import load_params
 from cbir.datasets.params import DatasetParams
 from cbir.datasets.readers import open_dataset
-from cbir.encoders.base import EncoderCard, file_sha256
+from cbir.encoders.base import EncoderCard
 from cbir.encoders.exporting import export_towers
 from cbir.encoders.params import EncoderParams, Family
 from cbir.encoders.tokens import TextTokenizer

@@ -889,6 +889,6 @@ def test_a_query_without_a_vector_is_refused(fresh: World, tmp_path: Path) -> No
     fresh.queries.append(Query("extra", "cbir", "never-embedded", None, None))
     fresh.write()
     with pytest.raises(
-        DataError, match=r"mobilenet cbir: no vector for 'never-embedded'; run `dvc repro --force embed`"
+        DataError, match=r"mobilenet cbir: no vector for 'never-embedded'; run `cbir repair`, then `dvc repro`"
     ):
         fresh.evaluate(tmp_path / "out")

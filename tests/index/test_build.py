@@ -110,9 +110,9 @@ def test_build_parameters_that_faiss_would_reject_or_ignore_are_refused(
 )
 def test_a_row_that_is_no_unit_vector_is_refused(kind: str, value: float, norm: str) -> None:
     bad = with_last_row_scaled(value)
-    with pytest.raises(DataError, match=f"gallery row 2999: expected norm 1 .* found {norm}: embed again"):
+    with pytest.raises(DataError, match=f"gallery row 2999: expected norm 1 .* found {norm}: run `cbir repair`"):
         build_index(split(bad, 1000), 3000, DIM, kind, BuildParams(), threads=1)
-    with pytest.raises(DataError, match=f"query row 1: expected norm 1 .* found {norm}: embed again"):
+    with pytest.raises(DataError, match=f"query row 1: expected norm 1 .* found {norm}: run `cbir repair`"):
         search(build_index(PARTS, 3000, DIM, "flat", BuildParams(), 1), bad[2998:], 3, SearchParams(), threads=1)
 
 

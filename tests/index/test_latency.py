@@ -188,6 +188,6 @@ def test_an_index_of_other_weights_is_refused(tmp_path: Path) -> None:
     world = make_world(tmp_path).write()
     passport = world.embeddings / "clip" / "gallery" / "passport.json"
     write_json(passport, read_json(passport) | {"weights_sha256": "0" * 64})
-    with pytest.raises(PassportError, match=r"index/clip: passport field 'weights_sha256'"):
+    with pytest.raises(PassportError, match=r"index/clip: vectors: passport field 'weights_sha256'"):
         measured(world, tmp_path / "latency")
     assert not (tmp_path / "latency" / "clip.json").exists()

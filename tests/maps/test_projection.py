@@ -105,7 +105,7 @@ def test_the_longer_side_of_the_map_has_length_two() -> None:
 def test_vectors_that_are_not_finite_are_refused(bad: float) -> None:
     rows = clusters(10)[0]
     rows[3, 3] = bad
-    with pytest.raises(DataError, match=r"map: expected finite vectors, found NaN or infinity: run `dvc repro --force"):
+    with pytest.raises(DataError, match=r"map: expected finite vectors, found NaN or infinity: run `cbir repair`"):
         project(rows, 30)
 
 
@@ -188,7 +188,7 @@ def test_images_and_vectors_meet_by_id(opened: tuple[VectorSet, pa.Table]) -> No
     gallery, images = opened
     backwards = VectorSet(gallery.ids[::-1], [part[::-1] for part in reversed(gallery.parts)], gallery.passport)
     assert draw_map(backwards, images, 100, 30, 0).equals(draw_map(gallery, images, 100, 30, 0))
-    with pytest.raises(DataError, match=r"map: no vector for 'img000'; run `dvc repro --force embed`"):
+    with pytest.raises(DataError, match=r"map: no vector for 'img000'; run `cbir repair`, then `dvc repro`"):
         draw_map(VectorSet(gallery.ids[1:], [gallery.parts[0][1:]], gallery.passport), images, 300, 30, 0)
 
 

@@ -30,7 +30,7 @@ from cbir.artifacts.queries import (
     write_qrels,
     write_query_list,
 )
-from cbir.artifacts.vectors import open_vectors, write_part, write_passport
+from cbir.artifacts.vectors import open_vectors, write_part, write_vectors_passport
 from cbir.core.files import hash_ids, read_json, write_json
 from cbir.datasets.base import Query
 from cbir.datasets.prompt_sets import prompt_table
@@ -222,7 +222,7 @@ class World:
                 chosen = ids[start : start + 70]
                 stacked = np.stack([rows[row] for row in chosen])
                 write_part(self.embeddings / encoder / kind, f"part-{number:05d}", chosen, stacked)
-            write_passport(self.embeddings / encoder / kind, self.passport(encoder, kind))
+            write_vectors_passport(self.embeddings / encoder / kind, self.passport(encoder, kind))
         card = {name: self.passport(encoder)[name] for name in ("family", "architecture", "origin", "preprocessing")}
         write_json(DataPaths(self.data).weights(encoder) / "encoder.json", card)
 

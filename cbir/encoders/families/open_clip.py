@@ -19,11 +19,11 @@ from safetensors.torch import load_file
 from transformers import AutoConfig
 
 from cbir.core.errors import ConfigError, FetchError, WeightsError
-from cbir.core.files import write_json
+from cbir.core.files import file_sha256, write_json
 from cbir.core.params import first_line
 from cbir.core.text import nearest
 from cbir.encoders import pretrained_tokenizers
-from cbir.encoders.base import EncoderCard, check_weights, file_sha256, hash_settings
+from cbir.encoders.base import EncoderCard, check_weights, hash_settings
 from cbir.encoders.checkpoints import State
 from cbir.encoders.hub import PRETRAINED, model_folder
 from cbir.encoders.layers import ChannelsFirst, Modules, Normalise, UnitRows

@@ -13,10 +13,11 @@ import torch
 from transformers import AutoModel
 
 from cbir.core.errors import ConfigError
+from cbir.core.files import file_sha256
 from cbir.core.params import first_line
 from cbir.core.text import nearest
 from cbir.encoders import image_processors, pretrained_models, pretrained_tokenizers
-from cbir.encoders.base import EncoderCard, check_weights, file_sha256, hash_settings
+from cbir.encoders.base import EncoderCard, check_weights, hash_settings
 from cbir.encoders.hub import PRETRAINED, model_folder
 from cbir.encoders.layers import ChannelsFirst, Modules, Normalise, UnitRows, check_image_tower
 from cbir.encoders.options import is_random, refuse_options

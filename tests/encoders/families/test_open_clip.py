@@ -14,7 +14,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from cbir.core.errors import ConfigError, FetchError, WeightsError
-from cbir.encoders.base import EncoderCard, file_sha256
+from cbir.core.files import file_sha256
+from cbir.encoders.base import EncoderCard
 from cbir.encoders.exporting import export_towers
 from cbir.encoders.opening import load_encoder
 from cbir.encoders.params import EncoderParams, Family

@@ -21,7 +21,8 @@ from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 from cbir.artifacts.vectors import Vectors
 from cbir.core.errors import ConfigError, FetchError, WeightsError
-from cbir.encoders.base import Encoder, EncoderCard, file_sha256
+from cbir.core.files import file_sha256
+from cbir.encoders.base import Encoder, EncoderCard
 from cbir.encoders.exporting import export_towers
 from cbir.encoders.image_processors import load_image_processor, preprocessing_of
 from cbir.encoders.opening import load_encoder
