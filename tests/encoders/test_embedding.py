@@ -224,7 +224,7 @@ def test_the_passport_names_encoder_settings_and_rows(finished: Path, tiny: Enco
         "dim": 32,
     }
     for rows, count in ((said["rows"], ROWS), (read_passport(finished / "texts")["rows"], 2)):
-        assert (rows["count"], set(rows)) == (count, {"count", "ids_sha256", "content_sha256"})
+        assert (rows["count"], set(rows)) == (count, {"count", "ids_sha256", "content_sha256", "vectors_sha256"})
     libraries = ("torch", "torchvision", "open_clip_torch", "timm", "transformers", "openvino", "pillow", "numpy")
     assert said["versions"] == {library: version(library) for library in libraries}
 
@@ -264,7 +264,7 @@ def test_positions_are_those_of_the_gallery_or_missing() -> None:
 
 
 def test_vectors_of_another_encoder_are_refused(finished: Path) -> None:
-    with pytest.raises(PassportError, match="passport field 'encoder': expected 'mobilenet', found 'clip'; run `dvc "):
+    with pytest.raises(PassportError, match="passport field 'encoder': expected 'mobilenet', found 'clip'; run `cbir "):
         open_vectors(finished, "mobilenet", "gallery")
 
 
@@ -297,7 +297,7 @@ def test_ids_that_were_changed_are_refused(vectors_folder: Path, change: Any) ->
 def test_a_part_that_is_gone_is_refused(vectors_folder: Path) -> None:
     for kind in ("npy", "parquet"):
         (vectors_folder / "gallery" / f"part-00001.{kind}").unlink()
-    with pytest.raises(PassportError, match="clip/gallery: passport field 'count': expected 43, found 27; run `dvc"):
+    with pytest.raises(PassportError, match="clip/gallery: passport field 'count': expected 43, found 27; run `cbir"):
         open_vectors(vectors_folder, "clip", "gallery")
 
 

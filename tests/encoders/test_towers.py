@@ -129,7 +129,8 @@ def test_the_towers_of_other_weights_are_refused(spoil: dict[str, Any], demo: Pa
     else:
         write_json(folder / "encoder.json", {**read_json(folder / "encoder.json"), "weights_sha256": "0" * 64})
     with pytest.raises(
-        WeightsError, match="expected the towers of the weights beside it, found those of other weights; run `dvc repro"
+        WeightsError,
+        match="expected the towers of the weights beside it, found those of other weights; run `cbir repair",
     ):
         load_encoder(folder, Family.open_clip, OPENVINO)
 

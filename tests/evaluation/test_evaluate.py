@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from cbir.artifacts.paths import EvaluationPaths, ReportPaths
 from cbir.artifacts.queries import QRELS_SCHEMA, QUERY_SCHEMA
 from cbir.artifacts.runs import read_run
-from cbir.artifacts.vectors import MISSING, open_vectors, write_part
+from cbir.artifacts.vectors import MISSING, open_vectors, write_part, write_vectors_passport
 from cbir.core.errors import DataError, PassportError
 from cbir.core.files import hash_ids, read_json, write_json
 from cbir.datasets.base import Query
@@ -595,7 +595,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Collection, TaskQue
     rows = unit(rng.normal(size=(60_000, 32)))
     write_part(folder / "gallery", "part-00000", ids, rows)
     counted = {"count": 60_000, "ids_sha256": hash_ids(ids)}
-    write_json(folder / "gallery" / "passport.json", {"encoder": "clip", "dim": 32, "rows": counted})
+    write_vectors_passport(folder / "gallery", {"encoder": "clip", "dim": 32, "rows": counted})
     queries = [{"query_id": f"q{n}", "task": "cbir", "label": f"c{n % 400}"} for n in range(1000)]
     table = pa.Table.from_pylist(queries, QUERY_SCHEMA)
     labels = pa.array([f"c{number % 400}" for number in range(60_000)])
@@ -860,7 +860,9 @@ def test_an_index_of_another_encoder_is_refused(fresh: World, tmp_path: Path) ->
 
 def test_an_index_of_other_weights_is_refused(fresh: World, tmp_path: Path) -> None:
     rewrite_passport(fresh.embeddings / "clip" / "gallery", weights_sha256="0" * 64)
-    with pytest.raises(PassportError, match=r"index/clip: passport field 'weights_sha256': expected '000.*dvc repro"):
+    with pytest.raises(
+        PassportError, match=r"index/clip: vectors: passport field 'weights_sha256': expected '000.*dvc repro"
+    ):
         fresh.evaluate(tmp_path / "out", encoders=["clip"])
 
 

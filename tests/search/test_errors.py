@@ -113,7 +113,11 @@ def change(path: Path, **values: Any) -> None:
             PassportError,
             "passport field 'torch': expected '0'",
         ),
-        (lambda data: (data / "index/clip_demo/index.faiss").write_bytes(b"x"), DataError, "expected a whole index"),
+        (
+            lambda data: (data / "index/clip_demo/index.faiss").write_bytes(b"x"),
+            PassportError,
+            "index.faiss: expected sha",
+        ),
         (lambda data: (data / "embeddings/clip_demo/gallery/passport.json").unlink(), DataError, "run `dvc repro`"),
         (lambda data: shutil.rmtree(data / "index"), DataError, "index holds no index: run `dvc repro`"),
         (
