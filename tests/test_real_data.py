@@ -106,7 +106,7 @@ def test_vectors_are_unit_rows_of_the_expected_dimension(ran: Path, encoders: li
 
 def test_the_report_warns_of_the_weights_in_its_first_line(ran: Path, encoders: list[str]) -> None:
     first = (ran / "reports/report.md").read_text().splitlines()[0]
-    assert ("random weights" if encoders == [*LARGE] else "demo weights") in first
+    assert ("are random, not trained" if encoders == [*LARGE] else "demo weights") in first
     metrics = read_metrics(ReportPaths(ran / "reports"))
     assert list(metrics.cbir) == encoders
     assert list(metrics.tbir) == encoders[1:]

@@ -57,7 +57,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
         own = {
             "tiny": {"architecture": str(root / "tiny.json"), "weights": str(root / "tiny.pth")},
-            "folder": {"architecture": "data/weights/tiny", "weights": "pretrained"},
+            "folder": {"architecture": str(root / "folder"), "weights": "pretrained"},
             "resnet": {"family": "torchvision", "architecture": "resnet18", "image_px": 64},
             "convnext": {"family": "torchvision", "architecture": "convnext_tiny", "image_px": 64},
             "vit": {"family": "timm", "architecture": "vit_tiny_patch16_224", "image_px": 64},
@@ -78,7 +78,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def ran(name: str) -> None:
     """Fetch and embed with an encoder, once."""
     if name == "folder":
-        ran("tiny")  # it reads the folder of that one
+        ran("tiny")
+        shutil.copytree(DataPaths().weights("tiny"), "folder")
     if not name.endswith("_demo"):
         weights.main(name)
         embed.main(name)
