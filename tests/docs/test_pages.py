@@ -99,7 +99,9 @@ def test_every_benchmark_is_documented() -> None:
 
 
 def test_every_named_file_exists() -> None:
-    names = set(re.findall(r"`((?:cbir|conf|stages|tests|benchmarks|docs)/[\w./-]*)`", MANUAL))
+    names = set(re.findall(r"`((?:cbir|conf|stages|tests|benchmarks|docs)/[\w./-]*)`", MANUAL)) - {
+        "conf/mine/"
+    }  # `cbir compose` writes it
     assert [name for name in sorted(names) if not (ROOT / name).exists()] == []
 
 
