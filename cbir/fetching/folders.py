@@ -95,7 +95,8 @@ class _Tree:
                 continue
             for entry in entries:
                 path = folder / entry.name
-                if os.path.isdir(path):
+                # a link may be one of a circle, for which entry.is_dir() raises; the others need no look at the disk
+                if os.path.isdir(path) if entry.is_symlink() else entry.is_dir():
                     reason = reason_of(entry.name)
                     if reason is not None:
                         self.left_out.append((path, reason))
