@@ -13,9 +13,10 @@ from cbir.app.settings import MAX_UPLOAD_MB
 from cbir.app.state import CardImage, SharedGallery
 from cbir.core.errors import CbirError
 from cbir.core.text import printable
+from cbir.encoders.demo import DEMO_NOTE
 from cbir.fetching.views import IMAGE_SUFFIXES
 from cbir.search.query import QueryPart
-from cbir.search.results import EXACT, Results
+from cbir.search.results import EXACT, Hit, Results
 
 LEFT = "left the search page"  # a key of the session state, set by the other pages
 _CONTROLS = ("encoder", "k", "exact")  # fields of SearchState that are keys of controls
@@ -295,7 +296,8 @@ def _show_results(gallery: SharedGallery, query: PageQuery, search: SearchState)
     except CbirError as error:
         _warn(str(error))
         return
-    st.caption(_summary(results, search))
+    demo = f" {search.encoder} {DEMO_NOTE}." if gallery.searcher.has_demo_weights(search.encoder) else ""
+    st.caption(_summary(results, search) + as_markdown(demo))
     if results.categories:
         st.markdown("**Nearest categories** and their distances")
         st.html(categories_html(results.categories))
@@ -304,6 +306,15 @@ def _show_results(gallery: SharedGallery, query: PageQuery, search: SearchState)
             with st.container(gap="xsmall"):
                 st.html(result_html(hit, gallery.thumbnail(hit.image_id)))
                 _like_button(search.encoder, hit.image_id)
+                key = f"enlarge {search.encoder} {hit.image_id}"
+                if st.button("Enlarge", key=key, type="tertiary", help="The image in its full size, and its file"):
+                    _show_large(gallery, hit)
+
+
+@st.dialog("Image", width="large")
+def _show_large(gallery: SharedGallery, hit: Hit) -> None:
+    st.image(gallery.searcher.image_bytes(hit.image_id))
+    st.code(printable(hit.file, max_characters=None), language=None, wrap_lines=True)
 
 
 def _summary(results: Results, search: SearchState) -> str:

@@ -5,6 +5,7 @@ from typing import Final
 
 DEMO_WEIGHTS = Path(__file__).parents[1] / "demo" / "weights"
 DEMO_MOBILENET_PX = 96  # side of the training images; the weights are of little use at other sizes
+DEMO_NOTE: Final = "has demo weights, trained on drawn shapes only"
 _PREFIX: Final = "demo:"
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
+from shlex import quote
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, JustifyMethod
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.core.errors import one_line_errors
+from cbir.core.text import printable
 from cbir.report.facts import Facts
 from cbir.report.figures import figure
 from cbir.report.filling import TASK_DESCRIPTIONS
@@ -34,9 +36,15 @@ def main() -> None:
     for line in (
         f"report   {reports.html}",
         f"metrics  {reports.all_headlines}/, all of them in {reports.all_evaluations}/",
-        "search   `make app` in a browser, `.venv/bin/cbir search a red star` in this terminal",
+        f"search   `make app` in a browser, `.venv/bin/cbir search {_example(facts)}` in this terminal",
     ):
         console.print(line, markup=False, highlight=False)
+
+
+def _example(facts: Facts) -> str:
+    """What to search for: the name of a class of this gallery, quoted for the shell; an image where no encoder reads text."""
+    names = sorted(name for name in facts.names.values() if printable(name) == name)
+    return quote(names[0]) if names and facts.metrics.tbir else "photo.jpg"
 
 
 def _tables(facts: Facts) -> Iterator[Table]:

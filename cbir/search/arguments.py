@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from cbir.artifacts.names import check_encoder
@@ -68,11 +69,14 @@ def add_arguments(parser: argparse.ArgumentParser, data: Path) -> None:
 
 
 def parse_query(
-    options: argparse.Namespace, encoders: Sequence[str], reads_text: Callable[[str], bool]
+    options: argparse.Namespace,
+    encoders: Sequence[str],
+    reads_text: Callable[[str], bool],
+    has_image: Callable[[str], bool],
 ) -> tuple[str, list[PartArgument]]:
     """The encoder and all parts of the query: `cbir search clip_demo photo.jpg` gives both without an option.
 
-    encoders : of the run; the first is the default.
+    encoders : of the run; the first is the default.  has_image : whether the gallery has an image_id.
     Raises ConfigError for an unknown encoder or two different ones, and for words that must be the path of an image and are
     not.
     """
@@ -91,6 +95,10 @@ def parse_query(
         path = os.path.expanduser(value)
         if os.path.isfile(path):
             parts.insert(0, PartArgument("image", path, weight))
+        elif has_image(value):
+            raise ConfigError(
+                f"{value} is an image of the gallery: to search for images like it, use --like {quote(value)}"
+            )
         elif not reads_text(encoder):
             raise ConfigError(f"{value}: expected an image file, found none there; the encoder {encoder} reads no text")
         elif path.startswith(_PATH_PREFIXES) or path.lower().endswith(IMAGE_SUFFIXES + OTHER_IMAGE_SUFFIXES):
@@ -106,7 +114,6 @@ def describe(part: PartArgument) -> str:
     """A part of the query in words.
 
     >>> describe(PartArgument("text", "a red star", -0.5)), describe(PartArgument("image", "a.jpg", 1.0))
-    ("-0.5 x 'a red star'", 'a.jpg')
+    ('-0.5 x a red star', 'a.jpg')
     """
-    weight = "" if part.weight == 1 else f"{part.weight:g} x "
-    return weight + (repr(part.value) if part.kind == "text" else part.value)
+    return part.value if part.weight == 1 else f"{part.weight:g} x {part.value}"

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from cbir.artifacts.paths import ReportPaths
 from cbir.core.text import printable
+from cbir.encoders.demo import DEMO_NOTE
 from cbir.search.arguments import PartArgument, describe, parse_query
 from cbir.search.contact_sheet import write_sheet
 from cbir.search.query import QueryPart, read_query_image
@@ -29,7 +30,7 @@ _IMAGE_CELLS = (10, 5)  # columns and lines of a terminal: about a square
 def run(options: argparse.Namespace, reports: Path) -> None:
     """Search, and print the results."""
     searcher = Searcher.open(options.data)
-    encoder, arguments = parse_query(options, searcher.encoders, searcher.takes_words)
+    encoder, arguments = parse_query(options, searcher.encoders, searcher.takes_words, searcher.has_image)
     parts = [_query_part(argument) for argument in arguments]
     results = searcher.search(parts, options.k, encoder=encoder, exact=options.exact, labels=options.labels)
     query = " + ".join(map(describe, arguments))
@@ -55,7 +56,8 @@ def _query_part(argument: PartArgument) -> QueryPart:
 def _print(results: Results, k: int, searcher: Searcher, console: Console) -> None:
     draw = _image_drawer(console)
     table = Table(box=box.SIMPLE)
-    for head in (*([""] if draw else []), "rank", "score", "class", "id"):
+    with_files = any(hit.source != hit.image_id for hit in results)
+    for head in (*([""] if draw else []), "rank", "score", "class", "id", *(["file"] if with_files else [])):
         table.add_column(head, justify="right" if head in ("rank", "score") else "left", overflow="fold")
     for hit in results:
         cells: list[Any] = [
@@ -63,9 +65,17 @@ def _print(results: Results, k: int, searcher: Searcher, console: Console) -> No
             f"{hit.score:.3f}",
             Text(printable(hit.label_name or "-")),
             Text(printable(hit.image_id)),
+            *([Text(printable(hit.source))] if with_files else []),
         ]
         table.add_row(*([draw(searcher.image_bytes(hit.image_id))] if draw else []), *cells)
     console.print(table)
+    if searcher.files is not None and any(hit.path for hit in results):
+        console.print(
+            f"files below {printable(searcher.files, max_characters=None)}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     if len(results) < k:
         console.print(
             f"{len(results)} {'result' if len(results) == 1 else 'results'}, fewer than -k {k}", highlight=False
@@ -76,6 +86,8 @@ def _print(results: Results, k: int, searcher: Searcher, console: Console) -> No
             console.print(f"  {category.distance:.3f}  {printable(category.label_name)}", markup=False, highlight=False)
     times = f"{results.encode_ms:.0f} ms to embed the query, {results.search_ms:.1f} ms to search"
     console.print(f"{results.encoder}, {results.by}: {times}", markup=False, highlight=False)
+    if searcher.has_demo_weights(results.encoder):
+        console.print(f"note: {results.encoder} {DEMO_NOTE}", markup=False, highlight=False)
 
 
 def _image_drawer(console: Console) -> Any:

@@ -18,6 +18,7 @@ from cbir.core.errors import ConfigError, DataError, UndecodableImage
 from cbir.core.files import read_json
 from cbir.datasets.decoding import encode_for_packing
 from cbir.evaluation.classes import Classes
+from cbir.fetching.archives import FOLDER
 from cbir.search.results import Hit
 
 
@@ -25,32 +26,34 @@ from cbir.search.results import Hit
 class PackedGallery:
     """The gallery as the stage preprocess packed it.
 
-    ids, labels, names : of all images, by position; ids ascend.  content_sha256 : hash of the images, as in passports.
+    ids, labels, names, sources : of all images, by position; ids ascend.  content_sha256 : hash of the images, as in passports.
     first_positions : (n_shards + 1,) the position of the first image in each shard, then the number of images.
-    limits : max_pixels and max_side_px of the packing.
+    limits : max_pixels and max_side_px of the packing.  files : the folder of the image files; None for those of an archive.
     """
 
     paths: DataPaths
     ids: pa.Array
     labels: pa.Array
     names: pa.Array
+    sources: pa.Array
     content_sha256: str
     first_positions: Positions
     limits: Mapping[str, Any]
+    files: Path | None
 
     @classmethod
     def open(cls, paths: DataPaths) -> "PackedGallery":
         """Read everything but the images.  Raises DataError if there are none."""
         limits = read_json(paths.summary).get("limits", {})
         folder = paths.images("gallery")
-        shards = [table for _, table in read_shards(folder, ["image_id", "label", "label_name", "sha256"])]
+        shards = [table for _, table in read_shards(folder, ["image_id", "label", "label_name", "source", "sha256"])]
         first_positions = np.cumsum([0, *(table.num_rows for table in shards)])
         if first_positions[-1] == 0:
             raise DataError(f"{folder} holds no images: run `dvc repro`")
         table = pa.concat_tables(shards)
-        ids, labels, names, digests = (table[name].combine_chunks() for name in table.column_names)
+        ids, labels, names, sources, digests = (table[name].combine_chunks() for name in table.column_names)
         content = sha256("".join(digests.to_pylist()).encode()).hexdigest()
-        return cls(paths, ids, labels, names, content, first_positions, limits)
+        return cls(paths, ids, labels, names, sources, content, first_positions, limits, _folder_of_files(paths))
 
     @property
     def folder(self) -> Path:
@@ -62,10 +65,17 @@ class PackedGallery:
         """The classes of the images."""
         return Classes.of(self.labels, self.names)
 
+    def __contains__(self, image_id: str) -> bool:
+        position = self._place(image_id)
+        return position < len(self.ids) and str(self.ids[position]) == image_id
+
+    def _place(self, image_id: str) -> int:
+        return bisect_left(range(len(self.ids)), image_id, key=lambda row: str(self.ids[row]))
+
     def position(self, image_id: str) -> int:
         """The position of an image.  Raises ConfigError for an unknown image_id."""
-        position = bisect_left(range(len(self.ids)), image_id, key=lambda row: str(self.ids[row]))
-        if position == len(self.ids) or str(self.ids[position]) != image_id:
+        position = self._place(image_id)
+        if image_id not in self:
             raise ConfigError(f"the gallery has no image {image_id!r}; `cbir search --json` prints the ids of images")
         return position
 
@@ -81,7 +91,10 @@ class PackedGallery:
     def hit(self, rank: int, score: float, position: int) -> Hit:
         """The hit for the image at this position."""
         label, name = self.labels[position].as_py(), self.names[position].as_py()
-        return Hit(rank, float(score), label, name or label, self.ids[position].as_py())
+        source = str(self.sources[position])
+        path = None if self.files is None else self.files / source
+        on_disk = str(path) if path is not None and path.is_file() else None
+        return Hit(rank, float(score), label, name or label, self.ids[position].as_py(), source, on_disk)
 
     def pack(self, image: bytes, name: str) -> bytes:
         """Pack the bytes of an image file exactly as the gallery images were packed.
@@ -94,3 +107,11 @@ class PackedGallery:
             raise DataError(f"{self.paths.summary} is of an older version: run `dvc repro preprocess`") from error
         except UndecodableImage as error:
             raise DataError(f"{name} cannot be decoded: {error}") from error
+
+
+def _folder_of_files(paths: DataPaths) -> Path | None:
+    """The folder of the data set, as the run recorded it: a relative one is beside the folder of the artifacts."""
+    record = paths.raw / FOLDER
+    if not record.is_file():
+        return None
+    return paths.root.absolute().parent / Path(read_json(record)["folder"]).expanduser()

@@ -17,6 +17,8 @@ RESULT_SCHEMA = pa.schema(
         pa.field("label", pa.string()),
         pa.field("label_name", pa.string()),
         pa.field("image_id", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("path", pa.string()),
     ]
 )
 
@@ -26,7 +28,8 @@ class Hit:
     """One gallery image in the ranked results.
 
     rank : from 1.  score : cosine similarity of query and image, higher is better; ivf_pq and sq8 estimate it.
-    label_name : the display name of the class, or its label where it has no name.
+    label_name : the display name of the class, or its label where it has no name.  source : the name of the file in the data
+    set.  path : the file on this machine; None where the data set is no folder, or the file is gone.
     """
 
     rank: int
@@ -34,6 +37,13 @@ class Hit:
     label: str | None
     label_name: str | None
     image_id: str
+    source: str
+    path: str | None
+
+    @property
+    def file(self) -> str:
+        """What to call the file: its path, or its name in the data set."""
+        return self.path or self.source
 
 
 @dataclass(frozen=True)

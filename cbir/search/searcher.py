@@ -25,6 +25,7 @@ from cbir.core.parallel import cores
 from cbir.core.params import PARAMS_FILE, load_params
 from cbir.core.text import nfc
 from cbir.encoders.base import EmbedsNothingError
+from cbir.encoders.demo import is_demo
 from cbir.index.exact import exact_neighbours
 from cbir.index.kinds import kind_of
 from cbir.index.params import IndexParams, SearchParams
@@ -84,6 +85,19 @@ class Searcher:
     def size(self) -> int:
         """The number of gallery images."""
         return len(self._gallery.ids)
+
+    @property
+    def files(self) -> Path | None:
+        """The folder of the gallery's image files; None where they are in an archive."""
+        return self._gallery.files
+
+    def has_image(self, image_id: str) -> bool:
+        """Whether the gallery has an image of this image_id."""
+        return image_id in self._gallery
+
+    def has_demo_weights(self, encoder: str) -> bool:
+        """Whether the encoder was trained on drawn shapes only.  Raises ConfigError for an unknown encoder."""
+        return is_demo(str(self._artifacts_of(encoder).vectors().passport["origin"]))
 
     @property
     def labels(self) -> dict[str, str]:

@@ -236,6 +236,15 @@ def test_an_example_a_class_and_both_encoders(wide: Page, server: str) -> None:
     expect(wide.locator(".cbir-card .id").filter(has_not_text=re.compile("^green/"))).to_have_count(0)
 
 
+def test_a_result_opens_large_and_names_its_file(wide: Page, server: str, root: Path) -> None:
+    wide.goto(f"{server}/?q=red&k=2")
+    first = wide.locator(".cbir-card .id").first.inner_text().strip()
+    wide.get_by_role("button", name="Enlarge", exact=True).first.click()
+    dialog = wide.get_by_role("dialog")
+    expect(dialog.locator("img")).to_be_visible()
+    expect(dialog).to_contain_text(str(root / "photos" / first))
+
+
 def test_invalid_link(wide: Page, server: str) -> None:
     wide.goto(f"{server}/?q=red&k=many&encoder=<b>x</b>&colour=1")
     alert = wide.get_by_role("alert")

@@ -1,5 +1,6 @@
 """The summary on the terminal."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,6 +57,8 @@ def test_notes_table_and_paths_are_printed(
     words = " ".join(capsys.readouterr().out.split())
     assert words.startswith("note: The weights of mobilenet and clip are random, not trained")
     assert "image_folder: 280 gallery images" in words
+    first = shlex.quote(min(facts.names.values()))
+    assert f"`.venv/bin/cbir search {first}` in this terminal" in words
     assert (
         "report reports/report.html metrics reports/metrics/, all of them in reports/evaluation/ search `make app` in a"
         in words

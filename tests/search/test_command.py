@@ -139,6 +139,34 @@ def test_the_table_has_rank_score_label_and_id(searchable: Path, capsys: pytest.
     assert "clip_demo, hnsw: " in printed
 
 
+def test_results_name_their_files_where_they_are_in_a_folder(
+    searchable: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = copy_run(searchable, tmp_path)
+    first = Searcher.open(data).text("a red star", 1).hits[0]
+    assert (first.source, first.path, first.file) == (first.image_id, None, first.image_id)
+    files = tmp_path / "my photos"  # a relative folder is beside the folder of the artifacts
+    (files / first.source).parent.mkdir(parents=True)
+    (files / first.source).touch()
+    (data / "raw").mkdir(exist_ok=True)
+    (data / "raw" / "folder.json").write_text('{"folder": "my photos"}')
+    printed = printed_json(capsys, "a red star", "-k", "2", "--data", str(data))
+    assert [hit["path"] for hit in printed["hits"]] == [str(files / first.source), None]
+    assert printed["query"] == "a red star"
+    run("a red star", "-k", "2", "--data", str(data))
+    assert f"files below {files}\n" in capsys.readouterr().out
+
+
+def test_demo_weights_are_noted(searchable: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("a red star", "-k", "1")
+    assert "note: clip_demo has demo weights, trained on drawn shapes only" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_id_of_a_gallery_image_suggests_like(searchable: Path) -> None:
+    with pytest.raises(SystemExit, match=r"^error: gallery/gallery-000001\.jpg is an image of .* use --like gallery/"):
+        run("gallery/gallery-000001.jpg")
+
+
 def test_hostile_labels_are_text_in_terminal_and_contact_sheet(searchable: Path, tmp_path: Path) -> None:
     hostile = "\x1b[2J<script>alert(1)</script>[bold]\u202egnp"
     searcher = Searcher.open("data")
