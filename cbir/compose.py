@@ -46,6 +46,7 @@ _PATH_KEY = re.compile(
     r"dataset\.(url|query_folder|gallery_folder)|queries\.(path|qrels)|encoders\.\w+\.(architecture|weights|tokenizer)"
 )
 _NO_GROUPS = ("hydra_plugins", starting_point.FOLDER)  # folders of conf/
+_MEANT = {"gpu": "cuda", "nvidia": "cuda", "apple": "mps"}  # what people write -> the option
 _LISTED_GROUPS = ("encoders",)  # several of their options are selected, as in encoders=[a,b]
 _FORMER_GROUPS = {  # before `encoders`: group -> option -> its name now
     "mobilenet": {"demo": "mobilenet_demo", "large": "mobilenet_v3_large", "small": "mobilenet_v3_small"},
@@ -184,9 +185,8 @@ def check_overrides(overrides: Sequence[str], conf_dir: Path = CONF_DIR) -> None
         if name not in options or override.is_delete() or isinstance(value, dict) or value in options[name]:
             continue
         given = text.partition("=")[2]
-        raise ConfigError(
-            f"{name} has no option '{given}'; {nearest(given, options[name])} (files of {conf_dir}/{name}/)"
-        )
+        hint = f"nearest: {_MEANT[given]}" if _MEANT.get(given) in options[name] else nearest(given, options[name])
+        raise ConfigError(f"{name} has no option '{given}'; {hint} (files of {conf_dir}/{name}/)")
 
 
 def _check_entry(text: str, override: Override, options: Mapping[str, Sequence[str]], conf_dir: Path) -> None:

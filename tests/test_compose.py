@@ -222,6 +222,7 @@ def test_the_check_command_fails_with_one_line(repository: Path) -> None:
             "unknown parameter 'encoders.mobilenet_demo.wieghts'; nearest: encoders.mobilenet_demo.weights",
         ),
         ("encodrs=[clip_demo]", "unknown parameter 'encodrs'; nearest: encoders"),
+        ("device=gpu", r"device has no option 'gpu'; nearest: cuda \(files of conf/device/\)"),
         ("encoders=clip_dmo", r"encoders has no option 'clip_dmo'; nearest: clip_demo \(files of conf/encoders/\)"),
         ("encoders=[clip_demo,siglip]", "encoders has no option 'siglip'; nearest: siglip_b_16"),
         ("encoders=null", "encoders has no option 'null'; expected one of clip_demo, clip_multilingual, "),

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 
 from cbir.cli import app, cache, compare, compose, drift, evaluate, export, repair, report, search, sweep, trec, verify
-from cbir.core.errors import one_line_errors
+from cbir.core.errors import ConfigError, one_line_errors
+from cbir.core.text import nearest
 
 _COMMANDS = {
     "compose": compose,
@@ -30,9 +31,17 @@ _COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command."""
+    with one_line_errors():  # from the first moment: an interrupt is one line as well
+        _run(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(arguments: list[str]) -> None:
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
+        raise ConfigError(f"cbir has no command '{arguments[0]}'; {nearest(arguments[0], _COMMANDS)}")
     parser = argparse.ArgumentParser(
         prog="cbir", description="Image retrieval: everything except the pipeline, which `dvc repro` runs."
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version, and exit")
     commands = parser.add_subparsers(required=True, metavar="command")
     for name, command in _COMMANDS.items():
         subparser = commands.add_parser(name, help=command.HELP)
@@ -47,5 +56,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, TextIOWrapper):  # a name may contain what the terminal's encoding cannot show
             stream.reconfigure(errors="backslashreplace")
     run: Callable[[argparse.Namespace], None] = options.run
-    with one_line_errors():
-        run(options)
+    run(options)
+
+
+class _Version(argparse.Action):
+    """Print the version of the package, or of the working tree where it is not installed."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"cbir {version('cbir')}")
+        except PackageNotFoundError:
+            print("cbir, not installed: the modules of this folder")
+        parser.exit()

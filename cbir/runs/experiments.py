@@ -28,7 +28,7 @@ from cbir.artifacts.metrics import Intervals, Metrics
 from cbir.artifacts.paths import ReportPaths
 from cbir.core.errors import ConfigError
 from cbir.core.params import CONF_DIR
-from cbir.runs.opening import open_reports
+from cbir.runs.opening import check_owner, open_reports
 
 FOLDER = Path(".dvc/tmp/sweep")
 _NEEDED = ("conf", "cbir", "stages", "dvc.yaml")
@@ -81,6 +81,12 @@ class ExperimentRunner:
     def __enter__(self) -> Self:
         if not Path(".dvc").is_dir():
             raise ConfigError(".dvc/ is not here: run this in the repository's root")
+        check_owner()
+        if not _has_identity():
+            raise ConfigError(
+                "each job is a commit, and git does not know of whom: "
+                "`git config user.name NAME && git config user.email ADDRESS`"
+            )
         FOLDER.mkdir(parents=True, exist_ok=True)
         self._clone = FOLDER / "clone"
         self._lock = (FOLDER / "lock").open("w")
@@ -279,6 +285,15 @@ def _git(*arguments: str, folder: Path | None = None) -> str:
         command = next(word for word in arguments if not word.startswith("-"))
         raise ConfigError(f"`git {command}` failed: {messages[-1]}")
     return ended.stdout.strip()
+
+
+def _has_identity() -> bool:
+    """Whether git has a name and an address for commits, in its settings or in the environment."""
+    given = {
+        key: [os.environ.get(f"GIT_{who}_{key.upper()}") for who in ("AUTHOR", "COMMITTER")]
+        for key in ("name", "email")
+    }
+    return all(_git_config(f"user.{key}") or all(values) for key, values in given.items())
 
 
 def _git_config(key: str) -> str:

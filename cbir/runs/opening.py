@@ -1,10 +1,12 @@
 """Open a run by name: a folder of reports, a git revision or a DVC experiment."""
 
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import pyarrow as pa
@@ -12,9 +14,10 @@ import pyarrow as pa
 from cbir.artifacts.evaluations import read_collection, read_per_query
 from cbir.artifacts.names import read_encoder_names
 from cbir.artifacts.paths import ReportPaths
-from cbir.core.errors import DataError
+from cbir.core.errors import ConfigError, DataError
 
 LOCK = Path("dvc.lock")
+_OF_ANOTHER_USER = "safe.directory"  # in git's message
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +75,23 @@ def revision_of(name: str) -> str:
     return str(DVCFileSystem(rev=name).repo.get_rev())
 
 
+def check_owner() -> None:
+    """Raise ConfigError where git refuses the repository here because it belongs to another user, as in a container."""
+    ended = subprocess.run(["git", "rev-parse", "--git-dir"], capture_output=True, text=True, check=False)
+    if _OF_ANOTHER_USER in ended.stderr:
+        raise ConfigError(
+            "the repository belongs to another user, so git refuses it; if you trust its files: "
+            f"`git config --global --add {_OF_ANOTHER_USER} {quote(str(Path.cwd()))}`"
+        )
+
+
 def _copy_files(name: str, files: Callable[[str], Sequence[Path]], out: Path) -> None:
     """Copy the files of each encoder of a git revision or DVC experiment, and its dvc.lock, to the same paths below `out`."""
     from dvc.api import DVCFileSystem  # takes seconds, and only revisions need it
     from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.scm import RevError, SCMError
 
+    check_owner()
     try:
         revision = DVCFileSystem(rev=name)
 

@@ -66,7 +66,11 @@ class Searcher:
         """
         folder = Path(data)
         if not DataPaths(folder).all_images.is_dir():
-            raise DataError(f"{folder}: expected the artifacts of a pipeline that has run, found none: run `dvc repro`")
+            is_in_root = (folder.absolute().parent / "dvc.yaml").is_file()
+            advice = (
+                "run `dvc repro`" if is_in_root else "go to the root of the repository, or name the folder (--data)"
+            )
+            raise DataError(f"{folder}: expected the artifacts of a pipeline that has run, found none: {advice}")
         beside = folder.absolute().parent / PARAMS_FILE
         path = beside if beside.is_file() else folder.resolve().parent / PARAMS_FILE
         return cls(folder, load_params("index", IndexParams, ["index.search"], path).search)

@@ -27,7 +27,7 @@ def test_help_imports_nothing_heavy() -> None:
         f"    print(sorted({HEAVY!r} & set(sys.modules)))"
     )
     ended = run_python("-c", code)
-    assert ended.stdout.startswith("usage: cbir [-h] command")
+    assert ended.stdout.startswith("usage: cbir [-h] [--version] command")
     assert ended.stdout.splitlines()[-1] == "[]", ended.stderr
 
 
@@ -54,3 +54,27 @@ def test_unknown_arguments_are_refused(arguments: list[str], capsys: pytest.Capt
         main(arguments)
     assert ended.value.code == 2
     assert f"unrecognized arguments: {arguments[-1]}" in capsys.readouterr().err
+
+
+def test_an_unknown_command_is_refused_with_the_nearest() -> None:
+    with pytest.raises(SystemExit, match=r"^error: cbir has no command 'serch'; nearest: search$"):
+        main(["serch", "a star"])
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("cbir")
+
+
+def test_an_interrupt_before_the_command_runs_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cbir.cli.search.add_arguments", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main(["search", "a star"])
+    assert (ended.value.code, capsys.readouterr().err) == (130, "interrupted\n")

@@ -380,6 +380,26 @@ def test_outside_a_repository_the_message_says_where_to_go(tmp_path: Path) -> No
     assert (ended.returncode, ended.stderr) == (1, "error: .dvc/ is not here: run this in the repository's root\n")
 
 
+@pytest.mark.parametrize("command", [("sweep", "index=flat"), ("compare", "HEAD", "HEAD")], ids=" ".join)
+def test_a_repository_of_another_user_is_named(small: Small, command: tuple[str, ...]) -> None:
+    environment = {**small.environment, "GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
+    arguments = [sys.executable, "-m", "cbir", *command]
+    ended = subprocess.run(arguments, cwd=small.root, env=environment, capture_output=True, text=True, check=False)
+    remedy = f"`git config --global --add safe.directory {small.root}`"
+    expected = f"error: the repository belongs to another user, so git refuses it; if you trust its files: {remedy}\n"
+    assert (ended.returncode, ended.stderr) == (1, expected)
+
+
+def test_without_a_git_user_no_job_starts(small: Small, tmp_path: Path) -> None:
+    environment = {name: value for name, value in small.environment.items() if not name.startswith("GIT_")}
+    environment |= {"HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1", "XDG_CONFIG_HOME": str(tmp_path)}
+    arguments = [sys.executable, "-m", "cbir", "sweep", "index=sq8"]
+    ended = subprocess.run(arguments, cwd=small.root, env=environment, capture_output=True, text=True, check=False)
+    remedy = "`git config user.name NAME && git config user.email ADDRESS`"
+    expected = f"error: each job is a commit, and git does not know of whom: {remedy}\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", expected)
+
+
 def wait_for(condition: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
     until = time.monotonic() + seconds
     while not condition():

@@ -80,7 +80,7 @@ def test_the_command_prints_the_results_of_the_searcher(
         ),
         (
             ["x", "--data", "elsewhere"],
-            "error: elsewhere: expected the artifacts of a pipeline that has run, found none: run `dvc repro`",
+            "error: elsewhere: expected the artifacts of a pipeline that has run, found none: go to the root of the repository",
         ),
     ],
 )
