@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from cbir.artifacts.vectors import Vectors
 from cbir.core.errors import ConfigError, DataError, UndecodableImage
@@ -14,7 +16,10 @@ from cbir.fetching.folders import read_file
 # of the greatest length that the weighted sum can have; a shorter sum has no meaningful direction
 _SMALLEST_SHARE = 1e-3
 
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")  # others, as CMYK, become RGB
+
 Floats = npt.NDArray[np.float64]
+ImageInput = str | Path | bytes | Image.Image | npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,10 @@ class QueryPart:
     name: str = "the image"
 
     def __post_init__(self) -> None:
+        for name, kind in (("text", str), ("image", bytes), ("image_id", str)):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kind):
+                raise ConfigError(f"{name}: expected {kind.__name__}, found {type(value).__name__}")
         if [self.text, self.image, self.image_id].count(None) != 2:
             raise ConfigError("a part of a query: expected one of a text, an image and the id of a gallery image")
         if self.text is not None and not self.text.strip():
@@ -71,3 +80,31 @@ def read_query_image(path: Path) -> bytes:
         return read_file(path)
     except UndecodableImage as error:
         raise DataError(f"{path}: expected an image file, found: {error}") from error
+
+
+def image_part(image: ImageInput) -> QueryPart:
+    """The part of a query for an image.
+
+    image : the path or the bytes of an image file, a PIL image, or its pixels: an array of uint8 and shape (height, width),
+    (height, width, 3) or (height, width, 4).
+    Raises ConfigError for anything else, DataError if the file cannot be read.
+    """
+    if isinstance(image, str | Path):
+        return QueryPart(image=read_query_image(Path(image)), name=str(image))
+    if isinstance(image, bytes):
+        return QueryPart(image=image)
+    if isinstance(image, np.ndarray):
+        is_image = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))
+        if image.dtype != np.uint8 or not is_image or not image.size:
+            raise ConfigError(
+                "image: expected pixels of uint8 and shape (height, width), (height, width, 3) or (height, width, 4), "
+                f"found {image.dtype} of shape {image.shape}"
+            )
+        image = Image.fromarray(image)
+    if not isinstance(image, Image.Image):
+        raise ConfigError(
+            f"image: expected a path, the bytes of a file, a PIL image or an array, found {type(image).__name__}"
+        )
+    file = BytesIO()
+    (image if image.mode in _PNG_MODES else image.convert("RGB")).save(file, "PNG")
+    return QueryPart(image=file.getvalue())

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +31,7 @@ from cbir.index.params import IndexParams, SearchParams
 from cbir.index.search import search
 from cbir.search.encoder_artifacts import EncoderArtifacts
 from cbir.search.gallery import PackedGallery
-from cbir.search.query import QueryPart, read_query_image, relative_weights, weighted_sum
+from cbir.search.query import ImageInput, QueryPart, image_part, relative_weights, weighted_sum
 from cbir.search.results import EXACT, Category, Results
 
 CATEGORIES = 5
@@ -122,22 +121,69 @@ class Searcher:
         artifacts = self._artifacts_of(encoder)
         return artifacts.reads_text or not artifacts.embeds_images
 
-    def text(self, text: str, k: int = 10, *, encoder: str | None = None, **options: Any) -> Results:
-        """Search for a text; see `search` for the options."""
-        return self.search([QueryPart(text=text)], k, encoder=encoder, **options)
+    def text(
+        self,
+        text: str,
+        k: int = 10,
+        *,
+        encoder: str | None = None,
+        exact: bool = False,
+        labels: Sequence[str] = (),
+        categories: int = CATEGORIES,
+    ) -> Results:
+        """Search for a text; see `search` for the parameters."""
+        part = QueryPart(text=text)
+        return self.search([part], k, encoder=encoder, exact=exact, labels=labels, categories=categories)
 
-    def image(self, image: str | Path | bytes, k: int = 10, *, encoder: str | None = None, **options: Any) -> Results:
-        """Search for an image file, given as a path or as bytes; see `search` for the options."""
-        part = (
-            QueryPart(image=image)
-            if isinstance(image, bytes)
-            else QueryPart(image=read_query_image(Path(image)), name=str(image))
-        )
-        return self.search([part], k, encoder=encoder, **options)
+    def image(
+        self,
+        image: ImageInput,
+        k: int = 10,
+        *,
+        encoder: str | None = None,
+        exact: bool = False,
+        labels: Sequence[str] = (),
+        categories: int = CATEGORIES,
+    ) -> Results:
+        """Search for an image: a path, the bytes of a file, a PIL image or an array of pixels; see `search` for the others."""
+        part = image_part(image)
+        return self.search([part], k, encoder=encoder, exact=exact, labels=labels, categories=categories)
 
-    def like(self, image_id: str, k: int = 10, *, encoder: str | None = None, **options: Any) -> Results:
-        """Search for images like a gallery image, which is left out of the results; see `search` for the options."""
-        return self.search([QueryPart(image_id=image_id)], k, encoder=encoder, **options)
+    def like(
+        self,
+        image_id: str,
+        k: int = 10,
+        *,
+        encoder: str | None = None,
+        exact: bool = False,
+        labels: Sequence[str] = (),
+        categories: int = CATEGORIES,
+    ) -> Results:
+        """Search for images like a gallery image, which is left out of the results; see `search` for the parameters."""
+        part = QueryPart(image_id=image_id)
+        return self.search([part], k, encoder=encoder, exact=exact, labels=labels, categories=categories)
+
+    def embed_texts(self, texts: Sequence[str], *, encoder: str | None = None) -> Vectors:
+        """The unit vectors of texts, (n, dim) float32, by default by the first encoder that reads text.
+
+        Raises ConfigError as `search` does, and for a single text in place of a list.
+        """
+        if isinstance(texts, str):
+            raise ConfigError(f"texts: expected a list of them, found the text {texts!r}")
+        return self._embed_all([QueryPart(text=text) for text in texts], encoder)
+
+    def embed_images(self, images: Sequence[ImageInput], *, encoder: str | None = None) -> Vectors:
+        """The unit vectors of images, (n, dim) float32; each as `image` takes it.  Raises as `search` does."""
+        if isinstance(images, str | bytes | Path):
+            raise ConfigError(f"images: expected a list of them, found one {type(images).__name__}")
+        return self._embed_all([image_part(image) for image in images], encoder)
+
+    def _embed_all(self, parts: Sequence[QueryPart], encoder: str | None) -> Vectors:
+        artifacts = self._artifacts_of(self.default_encoder if encoder is None else encoder)
+        self._check_modalities(artifacts, parts)
+        dim = artifacts.vectors().passport["dim"]
+        rows = [self._embed(artifacts, part) for part in parts]
+        return np.stack(rows) if rows else np.empty((0, dim), np.float32)
 
     def search(
         self,
@@ -159,8 +205,8 @@ class Searcher:
         or image_id, and parts that cancel each other out; DataError for an image that cannot be decoded; PassportError if
         artifacts come from different encoders or galleries.
         """
-        if k < 1:
-            raise ConfigError(f"k: expected 1 or more, found {k}")
+        if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+            raise ConfigError(f"k: expected a whole number, 1 or more, found {k!r}")
         artifacts = self._artifacts_of(self.default_encoder if encoder is None else encoder)
         weights, excluded = relative_weights(parts), self._gallery_positions(parts)
         candidates = self._candidates(labels, excluded) if labels else None

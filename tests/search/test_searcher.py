@@ -310,3 +310,32 @@ def test_first_searches_of_many_threads_do_not_deadlock(searchable: Path) -> Non
             timeout=600,
             check=True,
         )
+
+
+def test_an_image_may_be_a_file_bytes_pil_or_pixels(searcher: Searcher, photo: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    path.write_bytes(photo)
+    opened = Image.open(BytesIO(photo))
+    expected = searcher.image(photo, 5).hits
+    for image in (
+        path,
+        str(path),
+        opened,
+        np.asarray(opened),
+        opened.convert("RGBA"),
+        np.asarray(opened.convert("RGBA")),
+    ):
+        assert searcher.image(image, 5).hits == expected
+
+
+def test_texts_and_images_are_embedded_without_a_search(searcher: Searcher, photo: bytes) -> None:
+    texts = searcher.embed_texts(["a red star", "a blue cross"])
+    images = searcher.embed_images([photo, Image.open(BytesIO(photo))], encoder="clip_demo")
+    for vectors in (texts, images):
+        assert (vectors.shape, vectors.dtype) == ((2, 128), np.float32)
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert (images[0] == images[1]).all()
+    assert searcher.embed_texts([]).shape == (0, 128)
+    first = searcher.text("a red star", 1, exact=True).hits[0]
+    gallery = searcher.embed_images([searcher.image_bytes(first.image_id)])
+    assert float(texts[0] @ gallery[0]) == pytest.approx(first.score, abs=1e-3)
