@@ -296,8 +296,8 @@ def _show_results(gallery: SharedGallery, query: PageQuery, search: SearchState)
     except CbirError as error:
         _warn(str(error))
         return
-    demo = f" {search.encoder} {DEMO_NOTE}." if gallery.searcher.has_demo_weights(search.encoder) else ""
-    st.caption(_summary(results, search) + as_markdown(demo))
+    demo = f"{search.encoder} {DEMO_NOTE}." if gallery.searcher.has_demo_weights(search.encoder) else ""
+    st.caption(f"{_summary(results, search)} {as_markdown(demo)}".rstrip())
     if results.categories:
         st.markdown("**Nearest categories** and their distances")
         st.html(categories_html(results.categories))
@@ -305,9 +305,13 @@ def _show_results(gallery: SharedGallery, query: PageQuery, search: SearchState)
         for hit in results:
             with st.container(gap="xsmall"):
                 st.html(result_html(hit, gallery.thumbnail(hit.image_id)))
-                _like_button(search.encoder, hit.image_id)
-                key = f"enlarge {search.encoder} {hit.image_id}"
-                if st.button("Enlarge", key=key, type="tertiary", help="The image in its full size, and its file"):
+                with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                    _like_button(search.encoder, hit.image_id)
+                    key = f"enlarge {search.encoder} {hit.image_id}"
+                    is_clicked = st.button(
+                        "Enlarge", key=key, type="tertiary", help="The image in its full size, and its file"
+                    )
+                if is_clicked:
                     _show_large(gallery, hit)
 
 
