@@ -508,7 +508,7 @@ def test_another_configuration_under_the_same_name_is_another_encoder(tmp_path: 
 
 
 def there_is(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool) -> None:
-    monkeypatch.setattr("cbir.encoders.runtime._GPU_DRIVERS", (os.devnull,))
+    monkeypatch.setattr("cbir.core.device._GPU_DRIVERS", (os.devnull,))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
 

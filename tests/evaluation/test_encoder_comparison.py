@@ -258,7 +258,7 @@ def test_encoders_with_different_queries_are_refused() -> None:
     table = table_of(values, classes, names=NAMES[:2])
     short = table.slice(0, table.num_rows - 1)
     renamed = short.append_column("x", short["query_id"]).drop_columns("x")
-    with pytest.raises(DataError, match=r"cbir: .* found 100 of a and others, 99, of b: run `dvc repro"):
+    with pytest.raises(DataError, match=r"cbir: .* found 100 of a and others, 99, of b: run `cbir repair"):
         compare_encoders(renamed, NAMES[:2], 100, 0)
 
 
