@@ -63,5 +63,5 @@ def test_few_images_have_no_speed(images: int, from_cache: int, seconds: float, 
 
 def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0not json")
-    with pytest.raises(DataError, match=r"model\.safetensors is not readable as safetensors .*run `dvc repro"):
+    with pytest.raises(DataError, match=r"model\.safetensors is not readable as safetensors .*run `cbir repair"):
         cost_with({}, tmp_path)
