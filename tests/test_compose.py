@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -22,14 +21,9 @@ from cbir.evaluation.params import EvaluateParams
 from cbir.index.params import IndexParams
 from stages import scan
 from tests.support.imports import ROOT
+from tests.support.repository import copy_conf
 
 CONF = ROOT / "conf"
-
-
-def copy_conf(root: Path) -> None:
-    shutil.copytree(
-        CONF, root / "conf", ignore=shutil.ignore_patterns("__pycache__", "mine")
-    )  # a developer may have composed
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from cbir.inputs import check_inputs, check_outputs
 from cbir.schema import Params, checked
 from stages import scan
 from tests.support.imports import ROOT
+from tests.support.repository import copy_conf
 
 FOLDER = "dataset=image_folder"
 NAMES = [  # each parameter that names a user's file
@@ -45,7 +46,7 @@ APART = ["photos", "data/photos", "cbir/demo/clip_demo.json", "../photos", "expo
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with conf/, in a folder with photos, and the process in it."""
     root = tmp_path / "pictures" / "cbir"
-    shutil.copytree(ROOT / "conf", root / "conf", ignore=shutil.ignore_patterns("__pycache__"))
+    copy_conf(root)
     monkeypatch.chdir(root)
     return root
 

@@ -11,24 +11,11 @@ import pytest
 from cbir.artifacts.evaluations import read_metrics
 from cbir.artifacts.paths import ReportPaths
 from cbir.artifacts.vectors import read_parts
-from cbir.compose import composed
 from cbir.core.files import read_json
-from stages import (
-    build_index,
-    download,
-    draw_map,
-    embed,
-    evaluate,
-    latency,
-    packing,
-    preprocess,
-    report,
-    scan,
-    verify,
-    weights,
-)
+from stages import draw_map, evaluate, latency, report, verify
+from tests.support.imports import ROOT
+from tests.support.searchable import run_stages
 
-ROOT = Path(__file__).resolve().parents[1]
 ARCHIVE = ROOT.parent / "shared" / "data" / "tiny-imagenet-200-mini.zip"
 SHA256 = "dd2b9b08dfa6a2336f26c04ac74cf264b39d2ccbe9bb1844c51a004aecc4f8b0"
 
@@ -63,18 +50,9 @@ def ran(encoders: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterat
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        Path("cbir").symlink_to(ROOT / "cbir")  # conf/ names files in it
-        Path("params.yaml").write_text(composed(overrides, ROOT / "conf"))
-        scan.main()
-        download.main()
+        run_stages(folder, *overrides)
         for encoder in encoders:
-            weights.main(encoder)
-        packing.main()
-        preprocess.main()
-        for encoder in encoders:
-            embed.main(encoder)
             verify.main(encoder)
-            build_index.main(encoder)
             draw_map.main(encoder)
             evaluate.main(encoder)
             latency.main(encoder)

@@ -35,6 +35,7 @@ from stages import (
     weights,
 )
 from tests.support.imports import ROOT
+from tests.support.repository import copy_conf
 from tests.support.searchable import finished_run, photo  # noqa: F401  (fixtures)
 
 OPTIONS = (
@@ -59,7 +60,7 @@ def compose(*encoders: str) -> None:
 def both(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The working directory: a run of a CLIP, and of the vectors that were exported from it."""
     root = tmp_path_factory.mktemp("both")
-    shutil.copytree(ROOT / "conf", root / "conf")
+    copy_conf(root)
     (root / "cbir").symlink_to(ROOT / "cbir")  # conf/ names files in it
     text = f"{ELSEWHERE}:\n  family: vectors\n  architecture: {EMBEDDED}\n  weights: exports\n"
     (root / f"conf/encoders/{ELSEWHERE}.yaml").write_text(text)

@@ -66,18 +66,18 @@ class PackedGallery:
         return Classes.of(self.labels, self.names)
 
     def __contains__(self, image_id: str) -> bool:
-        position = self._place(image_id)
-        return position < len(self.ids) and str(self.ids[position]) == image_id
-
-    def _place(self, image_id: str) -> int:
-        return bisect_left(range(len(self.ids)), image_id, key=lambda row: str(self.ids[row]))
+        return self._find(image_id) is not None
 
     def position(self, image_id: str) -> int:
         """The position of an image.  Raises ConfigError for an unknown image_id."""
-        position = self._place(image_id)
-        if image_id not in self:
+        position = self._find(image_id)
+        if position is None:
             raise ConfigError(f"the gallery has no image {image_id!r}; `cbir search --json` prints the ids of images")
         return position
+
+    def _find(self, image_id: str) -> int | None:
+        position = bisect_left(range(len(self.ids)), image_id, key=lambda row: str(self.ids[row]))
+        return position if position < len(self.ids) and str(self.ids[position]) == image_id else None
 
     def image_bytes(self, position: int) -> bytes:
         """The packed bytes of an image.  Raises DataError if the gallery has changed since it was opened."""

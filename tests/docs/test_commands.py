@@ -15,7 +15,7 @@ import pytest
 from tests.docs.pages import PAGES, RUN, Block, all_blocks, blocks_of
 from tests.support import repository
 from tests.support.imports import ROOT
-from tests.support.repository import ENCODERS, TINY, Clone, copy_working_tree
+from tests.support.repository import ENCODERS, TINY, Clone, copy_conf, copy_working_tree
 from tests.support.searchable import run_stages
 
 
@@ -25,7 +25,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         root = tmp_path_factory.mktemp("finished")
         patch.chdir(root)
-        shutil.copytree(ROOT / "conf", root / "conf", ignore=shutil.ignore_patterns("__pycache__", "mine"))
+        copy_conf(root)
         run_stages(root, "index=hnsw", "evaluate.resamples=100")
         for encoder in ENCODERS:
             import_module("stages.evaluate").main(encoder)

@@ -22,7 +22,7 @@ from cbir.core.errors import ConfigError
 from cbir.runs.experiments import ExperimentRunner
 from cbir.starting_point import write_starting_point
 from tests.support.imports import ROOT
-from tests.support.repository import ENCODERS, TINY, copy_working_tree
+from tests.support.repository import ENCODERS, TINY, copy_conf, copy_working_tree
 
 CONF = ROOT / "conf"
 PATIENCE_S = 1200  # of a test on a busy machine
@@ -89,7 +89,7 @@ class Small:
 
     def __init__(self, base: Path) -> None:
         self.root, self.log = base / "small", base / "log.txt"
-        shutil.copytree(CONF, self.root / "conf", ignore=shutil.ignore_patterns("__pycache__", "mine"))
+        copy_conf(self.root)
         for name, text in {
             "tool.py": TOOL,
             "dvc.yaml": DVC_YAML,

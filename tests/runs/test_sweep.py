@@ -1,7 +1,6 @@
 """Sweeps without DVC: the jobs that Hydra makes of overrides, refusals before any job runs, and finished jobs."""
 
 import re
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from cbir.core.errors import ConfigError, DataError
 from cbir.runs.experiments import Experiment, JobError, Results
 from cbir.runs.sweep import Outcome, Sweep, sweep_name
 from tests.support.imports import ROOT
+from tests.support.repository import copy_conf
 
 CONF = Path("conf")  # a copy, in the working directory of each test
 
@@ -67,7 +67,7 @@ def results_of(revision: str) -> Results:
 @pytest.fixture
 def runner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeRunner:
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(ROOT / "conf", CONF, ignore=shutil.ignore_patterns("__pycache__", "mine"))
+    copy_conf(tmp_path)
     return FakeRunner()
 
 

@@ -104,6 +104,11 @@ def copy_working_tree(out: Path) -> None:
             shutil.copy2(ROOT / name, out / name)
 
 
+def copy_conf(root: Path) -> None:
+    """Copy conf/ into a folder, without what a developer has composed."""
+    shutil.copytree(ROOT / "conf", root / "conf", ignore=shutil.ignore_patterns("__pycache__", "mine"))
+
+
 def copied(clone: Clone, base: Path) -> Iterator[Clone]:
     def link_or_copy(source: str, target: str) -> None:
         """DVC and the stages replace the files of data/ and of the cache, and never write into them."""
