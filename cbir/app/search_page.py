@@ -11,6 +11,7 @@ from cbir.app.address import MAX_SIDE_BY_SIDE, MAX_TEXT_CHARACTERS, SearchState,
 from cbir.app.cards import as_markdown, captioned_html, categories_html, result_html
 from cbir.app.settings import MAX_UPLOAD_MB
 from cbir.app.state import CardImage, SharedGallery
+from cbir.app.uploads import take_upload
 from cbir.core.errors import CbirError
 from cbir.core.text import printable
 from cbir.encoders.demo import DEMO_NOTE
@@ -177,12 +178,12 @@ def _search_text() -> None:
 
 def _search_upload(gallery: SharedGallery, key: str) -> None:
     file = st.session_state[key]
-    if file is None:
+    data = take_upload(file)
+    if data is None:
         return
-    # The next uploader has a new key, so it is empty and Streamlit drops the file; the packed image is kept as the query.
-    st.session_state["uploads"] = st.session_state.get("uploads", 0) + 1
+    st.session_state["uploads"] = st.session_state.get("uploads", 0) + 1  # the next uploader has a new key: it is empty
     try:
-        packed = gallery.searcher.query_image(QueryPart(image=file.getvalue(), name=f"'{printable(file.name)}'"))
+        packed = gallery.searcher.query_image(QueryPart(image=data, name=f"'{printable(file.name)}'"))
     except CbirError as error:
         _show_later(str(error))
     else:

@@ -22,6 +22,7 @@ from cbir import Searcher
 from tests.support.browser import WINDOW_PX, browser, needs_chromium, open_page  # noqa: F401  (browser is a fixture)
 from tests.support.imports import ROOT
 from tests.support.searchable import run_stages
+from tests.support.watched_app import asked_hosts, stored_bytes
 
 HOSTILE = ("<img src=x onerror=alert(1)>", "**bold** :smile: $x^2$", ":red[x] -> www.example.com", "[a](http:b) `c`")
 PLAIN = ("red", "green", "blue", "white")
@@ -63,8 +64,9 @@ def serving(folder: Path) -> Iterator[str]:
     """Run `cbir app` on a free port, over folder/data; yield its address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "cbir", "app", "--no-browser", "--port", str(port)]
-    log = folder / "server.log"
+    log, events = folder / "server.log", folder / "events.log"
+    watched = [sys.executable, "-m", "tests.support.watched_app", str(events)]
+    command = [*watched, "app", "--no-browser", "--port", str(port)]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     with log.open("w") as sink, subprocess.Popen(command, cwd=folder, env=env, stdout=sink, stderr=sink) as server:
         try:
@@ -74,6 +76,7 @@ def serving(folder: Path) -> Iterator[str]:
             server.terminate()
             server.wait(600)
     assert "Traceback" not in log.read_text(encoding="utf-8"), log.read_text(encoding="utf-8")
+    assert asked_hosts(events) == set()
 
 
 def wait_for(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
@@ -154,13 +157,14 @@ def test_text_then_click_then_back(page: Page, server: str, root: Path) -> None:
     expect(page.get_by_label("Search by text")).to_have_value("something red")
 
 
-def test_upload_then_broken_upload(page: Page, server: str) -> None:
+def test_upload_then_broken_upload(page: Page, server: str, root: Path) -> None:
     page.goto(server)
     upload(page, "mine.png", picture(1000))
     expect(page.get_by_text("Query: mine.png")).to_be_visible()
     expect(page.locator(".cbir-card .id")).to_have_count(20)
     upload(page, "broken.png", picture(1000)[:60])
     expect(page.get_by_role("alert")).to_contain_text("'broken.png' cannot be decoded")
+    assert stored_bytes(root / "events.log")[-4:] == [len(picture(1000)), 0, 60, 0]  # of the server's store of uploads
 
 
 def test_an_empty_text_and_two_hundred_emoji(wide: Page, server: str, root: Path) -> None:
