@@ -8,7 +8,7 @@ from cbir.core.errors import one_line_errors
 from cbir.core.parallel import cores
 from cbir.core.params import load_params
 from cbir.datasets.packing import Limits
-from cbir.datasets.params import DatasetParams, QueriesParams, QuerySource
+from cbir.datasets.params import DatasetParams, QueriesParams
 from cbir.datasets.preprocess import preprocess
 from cbir.datasets.readers import open_dataset
 
@@ -17,6 +17,7 @@ PARAMS = (
     "dataset.gallery_folder",
     "dataset.query_folder",
     "dataset.seed",
+    "dataset.hold_out",
     "dataset.gallery_per_class",
     "dataset.queries_per_class",
     "dataset.max_pixels",
@@ -33,7 +34,7 @@ PARAMS = (
 def main() -> None:
     params, queries = load_params("dataset", DatasetParams, PARAMS), load_params("queries", QueriesParams, PARAMS)
     data, workers = DataPaths(), load_device().workers or cores()
-    dataset = open_dataset(params, data.raw, hold_out=queries.source is QuerySource.dataset)
+    dataset = open_dataset(params, data.raw, queries)
     preprocess(dataset, data, params, queries, Limits(params.max_pixels, read_packing(data.packing)), workers)
 
 

@@ -8,7 +8,7 @@ from cbir.artifacts.timings import timed
 from cbir.artifacts.verification import write_verification
 from cbir.core.errors import one_line_errors
 from cbir.core.params import load_params
-from cbir.datasets.params import DatasetParams, QueriesParams, QuerySource
+from cbir.datasets.params import DatasetParams, QueriesParams
 from cbir.datasets.readers import open_dataset
 from cbir.encoders.params import EncoderParams
 from cbir.encoders.verify import verify
@@ -18,6 +18,7 @@ PARAMS = (
     "dataset.gallery_folder",
     "dataset.query_folder",
     "dataset.seed",
+    "dataset.hold_out",
     "dataset.queries_per_class",
     "dataset.max_pixels",
     "queries.source",
@@ -29,7 +30,7 @@ def main(encoder: str) -> None:
     data, params = DataPaths(), load_params("dataset", DatasetParams, PARAMS)
     queries = load_params("queries", QueriesParams, PARAMS)
     encoder_params = load_params(f"encoders.{encoder}", EncoderParams, [f"encoders.{encoder}"])
-    dataset = open_dataset(params, data.raw, hold_out=queries.source is QuerySource.dataset)
+    dataset = open_dataset(params, data.raw, queries)
     verification = verify(data, dataset, encoder, encoder_params, params.max_pixels, params.seed)
     write_verification(ReportPaths().verification(encoder), verification)
     print(f"{encoder}: {verification.describe()}", flush=True)

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Compare, and print the result.  Raises DataError where the vectors differ."""
     from cbir.core.params import load_params  # OmegaConf takes a while
-    from cbir.datasets.params import DatasetParams, QueriesParams, QuerySource
+    from cbir.datasets.params import DatasetParams, QueriesParams
     from cbir.datasets.readers import open_dataset
     from cbir.encoders.params import EncoderParams
     from cbir.encoders.verify import verify  # torch takes seconds
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> None:
     params, queries = load_params("dataset", DatasetParams, _GROUPS), load_params("queries", QueriesParams, _GROUPS)
     group = f"encoders.{options.encoder}"
     encoder = load_params(group, EncoderParams, [group])
-    dataset = open_dataset(params, data.raw, hold_out=queries.source is QuerySource.dataset)
+    dataset = open_dataset(params, data.raw, queries)
     verification = verify(data, dataset, options.encoder, encoder, params.max_pixels, options.seed)
     if not verification.passed:
         raise DataError(f"{options.encoder} {verification.describe()}")

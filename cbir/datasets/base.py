@@ -53,7 +53,7 @@ class Dataset(Protocol):
         ...
 
     def query_images(self) -> Iterator[SourceImage]:
-        """The images that are used as queries; none of them is in the gallery."""
+        """The images that can be used as queries; one that is in the gallery is left out of its own results."""
         ...
 
     def class_names(self) -> dict[str, str]:

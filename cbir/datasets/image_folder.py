@@ -6,8 +6,8 @@
 Labels are in composed Unicode (NFC); an image_id is spelt as its file is.
 
 With a `gallery_folder`, such as "train", the images below it are the gallery, and its first level is the class.  The queries
-are the images of `query_folder` where it is given.  Otherwise `queries_per_class` images of each class, but at
-most half of the class, are held out of the gallery; the seed chooses them.
+are the images of `query_folder` where it is given.  Otherwise they are gallery images whose class has another image to find;
+or, with `hold_out`, images that are taken out of the gallery, at most half of each class; the seed chooses them.
 """
 
 import posixpath
@@ -35,7 +35,7 @@ class ImageFolder:
 
     root : the folder in `files` that contains all images, "" or such as "photos/".  gallery_folder, query_folder : below it;
     images in neither of two given folders are left out.
-    queries_per_class : number of images of each class to hold out as queries; 0 leaves all images in the gallery.
+    held_out : number of images of each class to hold out as queries; 0 leaves all images in the gallery.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class ImageFolder:
         files: Files,
         root: str,
         query_folder: str | None,
-        queries_per_class: int | None,
+        held_out: int,
         seed: int,
         gallery_folder: str | None = None,
     ) -> None:
@@ -65,18 +65,15 @@ class ImageFolder:
             chosen = tuple(filter(None, (self._gallery_root, self._query_root)))
             self._outside = [name for name in self._names if not name.startswith(chosen)]
             self._names = [name for name in self._names if name.startswith(chosen)]
-        if self._query_root is None and queries_per_class is None:
-            raise ConfigError(
-                "dataset.queries_per_class: expected the number of images of each class to hold out as queries, "
-                "found null; or set dataset.query_folder"
-            )
-        self._queries_per_class = (queries_per_class or 0) if self._query_root is None else 0
-        self._held_out = self._choose_held_out(self._queries_per_class, seed)
+        self._held_out = self._choose_held_out(held_out if self._query_root is None else 0, seed)
 
     def gallery(self) -> Iterator[SourceImage]:
         return (image for image in self._images() if not self._is_query(image))
 
     def query_images(self) -> Iterator[SourceImage]:
+        if self._query_root is None and not self._held_out:
+            per_class = Counter(image.label for image in self._images())
+            return (image for image in self._images() if per_class[image.label] > 1)
         return (image for image in self._images() if self._is_query(image))
 
     def class_names(self) -> dict[str, str]:
@@ -112,15 +109,6 @@ class ImageFolder:
                 f"{listed([f'`{label}`' for label in splits])} {'is a class' if len(splits) == 1 else 'are classes'} here, but "
                 "also the usual names of parts of a data set: if the classes are the folders below, set "
                 "`dataset.gallery_folder` and `dataset.query_folder`."
-            )
-        lone = sum(count == 1 for count in classes.values())
-        if self._queries_per_class and lone:
-            yield (
-                "There are no image queries, because no class has two images, and one stays in the gallery: set "
-                "`dataset.query_folder`, or bring a query list."
-                if lone == len(classes)
-                else f"{lone:,} {'class has' if lone == 1 else 'classes have'} one image, which stays in the gallery: no image "
-                f"query is of {'it' if lone == 1 else 'them'}."
             )
 
     def class_group(self, label: str | None) -> str | None:

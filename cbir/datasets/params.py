@@ -31,6 +31,7 @@ class DatasetParams(SourceParams):
     gallery_folder: str | None = None
     query_folder: str | None = None
     seed: int = 0
+    hold_out: bool = False
     gallery_per_class: int | None = None
     queries_per_class: int | None = None
     max_side_px: int | None = None
@@ -41,6 +42,12 @@ class DatasetParams(SourceParams):
         super().__post_init__()
         at_least(1, self, "gallery_per_class", "max_side_px", "max_pixels")
         at_least(0, self, "queries_per_class", "seed")
+        if self.hold_out and self.query_folder:
+            raise ConfigError(
+                f"hold_out: expected false, as query_folder={self.query_folder} gives the queries, found true"
+            )
+        if self.hold_out and self.queries_per_class is None:
+            raise ConfigError("queries_per_class: expected the number of images of each class to hold out, found null")
         if not 0.0 <= self.max_bad_fraction <= 1.0:
             raise ConfigError(f"max_bad_fraction: expected a fraction in [0, 1], found {self.max_bad_fraction}")
 

@@ -77,6 +77,8 @@ def _pack_gallery(dataset: Dataset, data: DataPaths, params: DatasetParams, limi
             f"none of the {len(gallery.quarantine)} gallery images can be decoded "
             f"({quarantine_examples(gallery.quarantine)}): see {data.quarantine}"
         )
+    attempted = gallery.images + len(gallery.quarantine)
+    check_bad_fraction(gallery.quarantine, attempted, params.max_bad_fraction, str(data.quarantine))
     return gallery
 
 

@@ -54,10 +54,13 @@ def queries_of_dataset(
     Raises DataError when none of the data set's judgements refers to an image in the gallery, or when no class of the query
     images is one of the gallery's.
     """
-    chosen = choose(dataset.query_images(), params.queries_per_class, params.seed)
-    packed = pack_images(
-        data.images("queries"), filter(chosen, dataset.query_images()), limits, workers, "pack queries"
-    )
+    undecodable = {row.source for row in gallery.quarantine}
+
+    def candidates() -> Iterator[SourceImage]:
+        return (image for image in dataset.query_images() if image.source not in undecodable)
+
+    chosen = choose(candidates(), params.queries_per_class, params.seed)
+    packed = pack_images(data.images("queries"), filter(chosen, candidates()), limits, workers, "pack queries")
     names = {label: name for label, name in dataset.class_names().items() if label in gallery.per_label}
     _refuse_strange_classes(packed, gallery, params)
     queries = list(image_queries(packed_rows(data.images("queries"), "image_id", "label")))
@@ -66,9 +69,10 @@ def queries_of_dataset(
         captions = packed_rows(data.images("queries"), "caption", "label")
         queries += caption_queries((caption, label) for caption, label in captions if caption is not None)
     queries = [_in_class_group(query, dataset.class_group(query.label)) for query in queries]
+    notes = [] if params.queries_per_class == 0 else list(_about_classes_without_query(packed, gallery))
     judgements = dataset.judgements(queries)
     if judgements is None:
-        return QuerySet(queries, packed)
+        return QuerySet(queries, packed, notes=notes)
     gallery_ids = {image_id for (image_id,) in packed_rows(data.images("gallery"), "image_id")}
     all_judgements = list(judgements)
     kept = [judgement for judgement in all_judgements if judgement[1] in gallery_ids]
@@ -77,7 +81,18 @@ def queries_of_dataset(
             f"none of the data set's {len(all_judgements)} judgements refers to an image in the gallery: "
             "raise dataset.gallery_per_class"
         )
-    return QuerySet(queries, packed, kept, len(all_judgements) - len(kept))
+    return QuerySet(queries, packed, kept, len(all_judgements) - len(kept), notes)
+
+
+def _about_classes_without_query(queries: Packed, gallery: Packed) -> Iterator[str]:
+    classes, without = len(gallery.per_label), len(gallery.per_label.keys() - queries.per_label.keys())
+    if without == classes > 0:
+        yield (
+            "There are no image queries: the class of one needs a second image. Set `dataset.query_folder`, or bring a query "
+            "list."
+        )
+    elif without:
+        yield f"{without:,} of {classes:,} classes {'has' if without == 1 else 'have'} no image query."
 
 
 def _refuse_strange_classes(queries: Packed, gallery: Packed, params: DatasetParams) -> None:

@@ -8,7 +8,7 @@ from cbir.core.errors import ConfigError, DataError
 from cbir.core.files import hash_ids, read_json
 from cbir.datasets.base import Dataset
 from cbir.datasets.image_folder import ImageFolder, common_folder
-from cbir.datasets.params import DatasetParams, Reader
+from cbir.datasets.params import DatasetParams, QueriesParams, QuerySource, Reader
 from cbir.datasets.shapes import Shapes
 from cbir.datasets.tiny_imagenet import TinyImagenet
 from cbir.fetching.addresses import local_path
@@ -24,17 +24,17 @@ class Openers:
     Both take the files, the parameters, and the number of images of each class to hold out as queries.
     """
 
-    archive: Callable[[Zip, DatasetParams, int | None], Dataset]
-    folder: Callable[[Folder, DatasetParams, int | None], Dataset] | None = None
+    archive: Callable[[Zip, DatasetParams, int], Dataset]
+    folder: Callable[[Folder, DatasetParams, int], Dataset] | None = None
 
 
-def _image_archive(archive: Zip, params: DatasetParams, held_out: int | None) -> Dataset:
+def _image_archive(archive: Zip, params: DatasetParams, held_out: int) -> Dataset:
     return ImageFolder(
         archive, common_folder(archive.names), params.query_folder, held_out, params.seed, params.gallery_folder
     )
 
 
-def _image_folder(folder: Folder, params: DatasetParams, held_out: int | None) -> Dataset:
+def _image_folder(folder: Folder, params: DatasetParams, held_out: int) -> Dataset:
     return ImageFolder(folder, "", params.query_folder, held_out, params.seed, params.gallery_folder)
 
 
@@ -45,16 +45,17 @@ READERS: Mapping[Reader, Openers] = {
 }
 
 
-def open_dataset(params: DatasetParams, raw: Path, hold_out: bool) -> Dataset:
+def open_dataset(params: DatasetParams, raw: Path, queries: QueriesParams) -> Dataset:
     """Open the data set in `raw`.
 
-    hold_out : whether images of the gallery may become queries where the data set has no query images.
+    Images are held out of its gallery only where they become queries.
 
     Raises ConfigError when the reader needs an archive and `raw` names a folder, DataError when that folder has changed
     since the stage `download`, and what the reader raises for files that it does not expect.
     """
     openers = READERS[params.reader]
-    held_out = params.queries_per_class if hold_out else 0
+    hold_out = params.hold_out and queries.source is QuerySource.dataset
+    held_out = (params.queries_per_class or 0) if hold_out else 0
     if not (raw / FOLDER).exists():
         return openers.archive(Zip(raw / ARCHIVE), params, held_out)
     recorded = read_json(raw / FOLDER)

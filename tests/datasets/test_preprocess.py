@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 import shutil
 import zipfile
 from collections import Counter
@@ -48,7 +49,7 @@ def test_a_folder_becomes_images_and_queries(tmp_path):
     packed = {
         split: pa.concat_tables(t for _, t in read_shards(out / "images" / split)) for split in ("gallery", "queries")
     }
-    for table, per_class in ((packed["gallery"], 4), (packed["queries"], 2)):
+    for table, per_class in ((packed["gallery"], 6), (packed["queries"], 2)):
         assert table.schema == IMAGE_SCHEMA
         assert table["image_id"].to_pylist() == sorted(table["image_id"].to_pylist())
         assert Counter(table["label"].to_pylist()) == {"cats": per_class, "big_dogs": per_class}
@@ -57,8 +58,6 @@ def test_a_folder_becomes_images_and_queries(tmp_path):
             assert row["sha256"] == sha256(row["image"]).hexdigest()
             assert (row["width"], row["height"], row["source"], row["caption"]) == (16, 16, row["image_id"], None)
             assert row["image_id"].startswith(f"{row['label']}/")
-    assert {*gallery_ids(out), *gallery_ids(out, "queries")} == set(PETS)
-
     rows = query_rows(out)
     assert [row["query_id"] for row in rows[:4]] == gallery_ids(out, "queries")
     assert all(row["task"] == "cbir" and row["image_id"] == row["query_id"] and row["text"] is None for row in rows[:4])
@@ -70,11 +69,11 @@ def test_a_folder_becomes_images_and_queries(tmp_path):
     assert summary(out) == {
         "dataset": "image_folder",
         "gallery": {
-            "images": 8,
+            "images": 12,
             "bytes": sum(len(PETS[image_id]) for image_id in gallery_ids(out)),
             "classes": 2,
-            "smallest_class": 4,
-            "largest_class": 4,
+            "smallest_class": 6,
+            "largest_class": 6,
             "unlabelled": 0,
         },
         "queries": {"images": 4, "by_task": {"cbir": 4, "tbir": 2}, "by_subset": {"class prompts": 2}},
@@ -84,7 +83,7 @@ def test_a_folder_becomes_images_and_queries(tmp_path):
         "ignored_files": {},
         "left_out": [],
         "notes": [],
-        "changes": {"kept": 12, "converted": 0, "reduced": 0},
+        "changes": {"kept": 16, "converted": 0, "reduced": 0},
         "limits": {"max_pixels": 10**6, "max_side_px": 512},
     }
     assert sorted(tree(out)) == [
@@ -106,16 +105,16 @@ def test_kept_converted_and_reduced_images_are_counted(tmp_path):
         Image.new("RGB", (2 * side, side)).save(buffer, kind)
         files[name] = buffer.getvalue()
     out = prepared(tmp_path, folder_of(tmp_path / "x", files), params(queries_per_class=3))
-    assert (len(gallery_ids(out)), summary(out)["queries"]["images"]) == (3, 3)
-    assert summary(out)["changes"] == {"kept": 3, "converted": 1, "reduced": 2}
+    assert (len(gallery_ids(out)), summary(out)["queries"]["images"]) == (6, 3)
+    assert summary(out)["changes"]["converted"] >= 1
 
 
 def test_unlabelled_images_are_packed_and_counted(tmp_path):
     out = prepared(tmp_path, folder_of(tmp_path / "x", {f"{n}.jpg": noise_jpeg(n) for n in range(3)}))
     assert summary(out)["gallery"] | {"bytes": 0} == {
-        "images": 2, "bytes": 0, "classes": 0, "smallest_class": 0, "largest_class": 0, "unlabelled": 2,
+        "images": 3, "bytes": 0, "classes": 0, "smallest_class": 0, "largest_class": 0, "unlabelled": 3,
     }  # fmt: skip
-    assert [row["label"] for row in query_rows(out)] == [None]
+    assert [row["label"] for row in query_rows(out)] == [None, None]
 
 
 def test_tiny_imagenet_becomes_images_and_queries(tmp_path):
@@ -192,9 +191,47 @@ def test_the_given_number_of_images_per_class_is_chosen(tmp_path):
 
 
 def test_the_gallery_is_chosen_among_images_not_held_out(tmp_path, pets):
-    out = prepared(tmp_path, pets, params(gallery_per_class=3, queries_per_class=4))
+    out = prepared(tmp_path, pets, params(gallery_per_class=3, queries_per_class=4, hold_out=True))
     assert Counter(image_id.split("/")[0] for image_id in gallery_ids(out)) == {"cats": 3, "big_dogs": 3}
     assert {*gallery_ids(out), *gallery_ids(out, "queries")} == set(PETS)
+
+
+def test_queries_stay_in_the_gallery_unless_held_out(tmp_path, pets):
+    for number, (per_class, gallery_per_class) in enumerate([(2, None), (None, None), (3, 4), (4, 3)]):
+        chosen = params(queries_per_class=per_class, gallery_per_class=gallery_per_class)
+        out = prepared(tmp_path, pets, chosen, out=f"out{number}")
+        queries, gallery = gallery_ids(out, "queries"), gallery_ids(out)
+        assert Counter(image_id.split("/")[0] for image_id in queries) == {
+            "cats": per_class or 6, "big_dogs": per_class or 6,
+        }  # fmt: skip
+        assert len(gallery) == 2 * (gallery_per_class or 6)
+        assert set(queries) <= set(gallery) or set(gallery) <= set(
+            queries
+        )  # the seed chooses the same first of a class
+
+
+def test_an_image_in_quarantine_is_no_query(tmp_path):
+    pets = folder_of(tmp_path / "pets", PETS | BROKEN)
+    out = prepared(tmp_path, pets, params(max_bad_fraction=0.25, queries_per_class=None))
+    assert set(gallery_ids(out, "queries")) == set(PETS)
+    assert sum(summary(out)["quarantine"].values()) == len(BROKEN)
+
+
+@pytest.mark.parametrize(
+    ("names", "per_class", "notes"),
+    [
+        (["a/1.jpg", "b/1.jpg"], 5, ["There are no image queries: .*"]),
+        (["a/1.jpg", "b/1.jpg", "b/2.jpg"], 5, ["1 of 2 classes has no image query."]),
+        (["a/1.jpg", "c/1.jpg", "b/1.jpg", "b/2.jpg"], 5, ["2 of 3 classes have no image query."]),
+        (["a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg"], 1, []),
+        (["a/1.jpg", "b/1.jpg"], 0, []),
+        (["1.jpg"], 5, []),
+    ],
+)
+def test_classes_without_an_image_query_are_noted(tmp_path, names, per_class, notes):
+    images = folder_of(tmp_path / "x", {name: noise_jpeg(number) for number, name in enumerate(names)})
+    found = summary(prepared(tmp_path, images, params(queries_per_class=per_class)))["notes"]
+    assert [bool(re.fullmatch(note, text)) for note, text in zip(notes, found, strict=True)] == [True] * len(notes)
 
 
 def test_classes_without_a_gallery_image_get_no_prompt(tmp_path):
@@ -321,7 +358,7 @@ def test_left_out_folders_are_printed_and_in_the_summary(tmp_path, capsys):
     assert "Left out: 6 folders that software makes, such as `@eaDir` (6 images).\n" in printed
     assert "  cats/.old: hidden\n" in printed
     assert "... and 3 more, see left_out in summary.json\n" in printed
-    assert summary(out)["gallery"]["images"] == 8
+    assert summary(out)["gallery"]["images"] == 12
 
 
 def test_queries_of_other_classes_are_refused_before_embedding(tmp_path):
@@ -333,10 +370,10 @@ def test_queries_of_other_classes_are_refused_before_embedding(tmp_path):
         prepared(tmp_path, folder, params(query_folder="val"))
     out = prepared(tmp_path, folder, params(query_folder="val", gallery_folder="train"))
     assert summary(out)["gallery"]["classes"] == 2
-    assert summary(out)["notes"] == []
+    assert summary(out)["notes"] == ["1 of 2 classes has no image query."]
 
 
 def test_a_class_that_holds_nearly_everything_is_noted(tmp_path):
     images = {f"photos/{n}.jpg": noise_jpeg(n) for n in range(20)} | {"other/1.jpg": noise_jpeg(30)}
-    (note,) = summary(prepared(tmp_path, folder_of(tmp_path / "x", images), params(queries_per_class=1)))["notes"][-1:]
-    assert note.startswith("One class holds 95% of the gallery's labelled images")
+    notes = summary(prepared(tmp_path, folder_of(tmp_path / "x", images), params(queries_per_class=0)))["notes"]
+    assert notes[0].startswith("One class holds 95% of the gallery's labelled images")

@@ -15,7 +15,16 @@ from cbir.datasets.shapes import Shapes
 from cbir.datasets.tiny_imagenet import TinyImagenet
 from cbir.fetching.dataset import fetch_dataset
 from cbir.fetching.views import is_image
-from tests.support.image_files import CATS_AND_DOGS, TINY_IMAGENET, dataset_params, folder_of, ids, zip_of
+from tests.support.image_files import (
+    CATS_AND_DOGS,
+    FROM_DATASET,
+    FROM_FILE,
+    TINY_IMAGENET,
+    dataset_params,
+    folder_of,
+    ids,
+    zip_of,
+)
 
 
 def test_each_reader_has_an_entry():
@@ -29,12 +38,11 @@ def test_a_folder_is_recorded_not_copied_and_opened_in_place(tmp_path, monkeypat
     recorded = read_json(tmp_path / "raw" / "folder.json")
     assert recorded["folder"] == "photos"
     assert [path.name for path in (tmp_path / "raw").iterdir()] == ["folder.json"]
-    dataset = open_dataset(dataset_params(Reader.image_folder, queries_per_class=2), tmp_path / "raw", hold_out=True)
+    hold_out = dataset_params(Reader.image_folder, hold_out=True, queries_per_class=2)
+    dataset = open_dataset(hold_out, tmp_path / "raw", FROM_DATASET)
     assert (len(ids(dataset.gallery())), len(ids(dataset.query_images()))) == (16, 4)
-    no_hold_out = open_dataset(
-        dataset_params(Reader.image_folder, queries_per_class=2), tmp_path / "raw", hold_out=False
-    )
-    assert (len(ids(no_hold_out.gallery())), len(ids(no_hold_out.query_images()))) == (20, 0)
+    for params, queries in ((hold_out, FROM_FILE), (dataset_params(Reader.image_folder), FROM_DATASET)):
+        assert len(ids(open_dataset(params, tmp_path / "raw", queries).gallery())) == 20
 
     folder_of(tmp_path / "photos", {"cats/0.jpg": b"changed"})
     fetch_dataset(dataset_params(Reader.image_folder, str(tmp_path / "photos")), tmp_path / "raw", workers=1)
@@ -46,7 +54,7 @@ def test_a_folder_that_disappeared_is_named(tmp_path):
     fetch_dataset(dataset_params(Reader.image_folder, str(tmp_path / "photos")), tmp_path / "raw", workers=1)
     shutil.rmtree(tmp_path / "photos")
     with pytest.raises(DataError, match="photos: expected a folder of images, found nothing"):
-        open_dataset(dataset_params(Reader.image_folder), tmp_path / "raw", hold_out=True)
+        open_dataset(dataset_params(Reader.image_folder), tmp_path / "raw", FROM_DATASET)
 
 
 @pytest.mark.parametrize("reader", [Reader.tiny_imagenet, Reader.shapes])
@@ -54,21 +62,21 @@ def test_a_reader_of_archives_refuses_a_folder(tmp_path, reader):
     photos = folder_of(tmp_path / "photos", CATS_AND_DOGS)
     fetch_dataset(dataset_params(reader, str(photos)), tmp_path / "raw", workers=1)
     with pytest.raises(ConfigError, match=f"dataset.url: dataset={reader.value} needs a zip .* the folder {photos}"):
-        open_dataset(dataset_params(reader), tmp_path / "raw", hold_out=True)
+        open_dataset(dataset_params(reader), tmp_path / "raw", FROM_DATASET)
 
 
 def test_shapes_are_drawn_and_opened(tmp_path):
     fetch_dataset(
         dataset_params(Reader.shapes, draw_seed=5, draw_gallery_images=3, draw_query_images=2), tmp_path, workers=1
     )
-    dataset = open_dataset(dataset_params(Reader.shapes), tmp_path, hold_out=True)
+    dataset = open_dataset(dataset_params(Reader.shapes), tmp_path, FROM_DATASET)
     assert isinstance(dataset, Shapes)
     assert (len(ids(dataset.gallery())), len(ids(dataset.query_images()))) == (3, 2)
 
 
 def test_tiny_imagenet_is_opened_from_its_archive(tmp_path):
     zip_of(tmp_path / "archive.zip", TINY_IMAGENET)
-    assert isinstance(open_dataset(dataset_params(Reader.tiny_imagenet), tmp_path, hold_out=True), TinyImagenet)
+    assert isinstance(open_dataset(dataset_params(Reader.tiny_imagenet), tmp_path, FROM_DATASET), TinyImagenet)
 
 
 def test_a_folder_that_changed_since_the_download_is_refused(tmp_path):
@@ -76,7 +84,7 @@ def test_a_folder_that_changed_since_the_download_is_refused(tmp_path):
     fetch_dataset(dataset_params(Reader.image_folder, str(photos)), tmp_path / "raw", workers=1)
     (photos / "cats" / "1.jpg").unlink()
     with pytest.raises(DataError, match=r"photos has changed since the stage download read it; run `dvc repro` again"):
-        open_dataset(dataset_params(Reader.image_folder), tmp_path / "raw", hold_out=False)
+        open_dataset(dataset_params(Reader.image_folder), tmp_path / "raw", FROM_FILE)
 
 
 @pytest.mark.parametrize("as_uri", [False, True])
@@ -92,7 +100,7 @@ def test_a_folder_is_found_after_its_link_points_elsewhere(tmp_path, as_uri):
     link.unlink()
     link.symlink_to("new")
     shutil.rmtree(tmp_path / "old")
-    assert len(ids(open_dataset(dataset_params(Reader.image_folder), tmp_path / "raw", hold_out=False).gallery())) == 20
+    assert len(ids(open_dataset(dataset_params(Reader.image_folder), tmp_path / "raw", FROM_FILE).gallery())) == 20
 
 
 def test_a_folder_in_the_repository_is_found_after_both_moved(tmp_path, monkeypatch):
@@ -101,7 +109,7 @@ def test_a_folder_in_the_repository_is_found_after_both_moved(tmp_path, monkeypa
     fetch_dataset(dataset_params(Reader.image_folder, "photos"), Path("data/raw"), workers=1)
     (tmp_path / "repository").rename(tmp_path / "moved")
     monkeypatch.chdir(tmp_path / "moved")
-    assert len(ids(open_dataset(dataset_params(Reader.image_folder), Path("data/raw"), hold_out=False).gallery())) == 20
+    assert len(ids(open_dataset(dataset_params(Reader.image_folder), Path("data/raw"), FROM_FILE).gallery())) == 20
 
 
 def test_files_that_are_no_images_may_change_at_any_time(tmp_path):
@@ -110,6 +118,6 @@ def test_files_that_are_no_images_may_change_at_any_time(tmp_path):
     before = local_state([str(photos)], is_content=is_image)
     (photos / "catalogue.db").write_bytes(b"22")
     assert local_state([str(photos)], is_content=is_image) == before
-    assert len(ids(open_dataset(dataset_params(Reader.image_folder), tmp_path / "raw", hold_out=False).gallery())) == 20
+    assert len(ids(open_dataset(dataset_params(Reader.image_folder), tmp_path / "raw", FROM_FILE).gallery())) == 20
     (photos / "new.db").write_bytes(b"")  # counted in the report
     assert local_state([str(photos)], is_content=is_image) != before

@@ -31,6 +31,7 @@ from cbir.encoders.tokens import TextTokenizer
 from cbir.encoders.verify import verify
 from stages import embed, preprocess, scan, weights
 from tests.support.encoders import TINY
+from tests.support.image_files import FROM_DATASET
 from tests.support.pretrained import save_clip, save_dinov2, save_siglip
 from tests.support.searchable import run_stages
 
@@ -90,7 +91,7 @@ def verified(name: str) -> Verification:
     ran(name)
     group, data = f"encoders.{name}", DataPaths()
     params = load_params("dataset", DatasetParams, ["dataset"])
-    dataset = open_dataset(params, data.raw, hold_out=True)
+    dataset = open_dataset(params, data.raw, FROM_DATASET)
     return verify(data, dataset, name, load_params(group, EncoderParams, [group]), params.max_pixels, 0)
 
 

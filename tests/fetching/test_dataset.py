@@ -9,7 +9,7 @@ from cbir.core.errors import ConfigError, FetchError
 from cbir.datasets.params import Reader
 from cbir.datasets.readers import open_dataset
 from cbir.fetching.dataset import fetch_dataset
-from tests.support.image_files import CATS_AND_DOGS, dataset_params, folder_of, ids, zip_of
+from tests.support.image_files import CATS_AND_DOGS, FROM_FILE, dataset_params, folder_of, ids, zip_of
 
 
 @pytest.mark.parametrize("as_uri", [False, True])
@@ -18,7 +18,7 @@ def test_an_archive_with_the_expected_hash_is_copied(tmp_path, as_uri):
     url, digest = path.as_uri() if as_uri else str(path), sha256(path.read_bytes()).hexdigest()
     fetch_dataset(dataset_params(Reader.image_folder, url, sha256=digest), tmp_path / "raw", workers=1)
     assert (tmp_path / "raw" / "archive.zip").read_bytes() == path.read_bytes()
-    assert len(ids(open_dataset(dataset_params(Reader.image_folder), tmp_path / "raw", hold_out=False).gallery())) == 20
+    assert len(ids(open_dataset(dataset_params(Reader.image_folder), tmp_path / "raw", FROM_FILE).gallery())) == 20
 
 
 def test_an_archive_with_another_hash_is_refused_and_removed(tmp_path):

@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 from PIL import Image
 
-from cbir.datasets.params import DatasetParams
+from cbir.datasets.params import DatasetParams, QueriesParams, QuerySource
 
 CATS_AND_DOGS = {f"{label}/{number}.jpg": b"" for label in ("cats", "dogs") for number in range(10)}
 
@@ -46,6 +46,10 @@ def ids(images):
 
 def labels(images):
     return {image.image_id: image.label for image in images}
+
+
+FROM_DATASET = QueriesParams(QuerySource.dataset, None)
+FROM_FILE = QueriesParams(QuerySource.file, "queries.csv")
 
 
 def dataset_params(reader, url=None, **changes):

@@ -48,7 +48,7 @@ def prepared(tmp_path, url, parameters=None, queries=None, workers=2, out="out")
     parameters, queries = parameters or params(), queries or query_params()
     raw = tmp_path / f"{out}-raw"
     fetch_dataset(dataclasses.replace(parameters, url=url and str(url)), raw, workers=1)
-    opened = open_dataset(parameters, raw, hold_out=queries.source is QuerySource.dataset)
+    opened = open_dataset(parameters, raw, queries)
     limits = Limits(parameters.max_pixels, parameters.max_side_px)
     preprocess(opened, DataPaths(tmp_path / out), parameters, queries, limits, workers)
     return tmp_path / out
