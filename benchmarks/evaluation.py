@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.embedding import machine
-from cbir.artifacts.images import PackedImage, write_shards
+from cbir.artifacts.images import PackedImage, read_columns, write_shards
 from cbir.artifacts.names import write_encoder_names
 from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.artifacts.queries import QRELS_SCHEMA, QUERY_SCHEMA, write_qrels, write_query_list
@@ -51,21 +51,21 @@ def images(kind: str, count: int, picture: Callable[[int], bytes]) -> Iterator[P
     for number in range(count):
         name = f"{kind}/{number:07d}"
         label = f"c{number % _CLASSES:03d}"
-        digest = hashlib.shake_256(name.encode())
-        yield PackedImage(
-            name, label, label, None, name, digest.hexdigest(32), 64, 64, digest.digest(256), picture(number)
-        )
+        encoded = picture(number) + name.encode()  # decoders ignore what follows the image
+        digest, fingerprint = hashlib.sha256(encoded).hexdigest(), hashlib.shake_256(name.encode()).digest(256)
+        yield PackedImage(name, label, label, None, name, digest, 64, 64, fingerprint, encoded)
 
 
-def write_vectors(folder: Path, encoder: str, kind: str, count: int, centres: np.ndarray, seed: int) -> None:
+def write_vectors(data: DataPaths, encoder: str, kind: str, count: int, centres: np.ndarray, seed: int) -> None:
     """Write unit vectors around the centres of their classes, one part at a time."""
+    folder = data.embeddings(encoder)
     rng, ids = np.random.default_rng(seed), [f"{kind}/{number:07d}" for number in range(count)]
     for start in range(0, count, _PART):
         classes = np.arange(start, min(start + _PART, count)) % _CLASSES
         rows = centres[classes] + _SPREAD * rng.normal(size=(len(classes), centres.shape[1]))
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         write_part(folder / kind, f"part-{start:07d}", ids[start : start + _PART], rows.astype(np.float32))
-    content = hashlib.sha256("".join(hashlib.shake_256(name.encode()).hexdigest(32) for name in ids).encode())
+    content = hashlib.sha256("".join(read_columns(data.images(kind), ["sha256"])["sha256"].to_pylist()).encode())
     about_rows = {"count": count, "ids_sha256": hash_ids(ids), "content_sha256": content.hexdigest()}
     passport = {
         "encoder": encoder,
@@ -108,10 +108,9 @@ def prepare(
     params = load_params("index", IndexParams, ["index.kind", "index.build"], root / "params.yaml")
     for encoder in ENCODERS:
         centres = np.random.default_rng(len(encoder)).normal(size=(_CLASSES, ENCODERS[encoder]))
-        folder = data.embeddings(encoder)
         for seed, (kind, count) in enumerate((("gallery", gallery), ("queries", queries))):
-            write_vectors(folder, encoder, kind, count, centres, seed)
-        index_vectors(open_vectors(folder, encoder, "gallery"), params, data.index(encoder), cores())
+            write_vectors(data, encoder, kind, count, centres, seed)
+        index_vectors(open_vectors(data.embeddings(encoder), encoder, "gallery"), params, data.index(encoder), cores())
 
 
 def main() -> None:

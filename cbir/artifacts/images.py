@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ QUARANTINE_SCHEMA = pa.schema(
     ]
 )
 SHARD_ROWS, SHARD_BYTES = 1024, 16 * 2**20  # of an average shard: rows, or bytes if images are large
+_CHECKED = ("image_id", "sha256", "image")  # read together, to check each image
 _GROUP_ROWS = 64  # read together when one image is needed
 MAX_SHARD_ROWS, MAX_SHARD_BYTES = 4 * SHARD_ROWS, 4 * SHARD_BYTES  # bounds memory; one shard in fifty would be larger
 
@@ -101,9 +103,18 @@ def shard_path(folder: Path, number: int) -> Path:
 
 
 def read_shards(folder: Path, columns: list[str] | None = None) -> Iterator[tuple[str, pa.Table]]:
-    """Yield (name of the shard, its table) in order, one in memory at a time."""
+    """Yield (name of the shard, its table) in order, one in memory at a time.
+
+    Raises DataError if a shard is damaged, or if `columns` has `image` and its bytes are not those that sha256 names.
+    """
+    columns = columns or IMAGE_SCHEMA.names
     for path in shard_paths(folder, "part-*.parquet"):
-        yield path.stem, read_table(path, IMAGE_SCHEMA, columns)
+        if "image" not in columns:
+            yield path.stem, read_table(path, IMAGE_SCHEMA, columns)
+            continue
+        table = read_table(path, IMAGE_SCHEMA, list(dict.fromkeys([*columns, *_CHECKED])))
+        _check_images(path, table)
+        yield path.stem, table.select(columns)
 
 
 def read_columns(folder: Path, columns: list[str]) -> pa.Table:
@@ -115,32 +126,35 @@ def read_columns(folder: Path, columns: list[str]) -> pa.Table:
 def read_image(path: Path, row: int) -> tuple[str, bytes] | None:
     """Return image_id and encoded bytes of a row of a shard, or None if there is no such row.
 
-    Reads the row group of the row, not the whole shard.  Raises DataError if the file is absent or not readable.
+    Reads the row group of the row, not the whole shard.  Raises DataError if the file is absent or damaged.
     """
     try:
-        with pq.ParquetFile(path, memory_map=True) as file:
+        with pq.ParquetFile(path, memory_map=True, page_checksum_verification=True) as file:
             if row >= file.metadata.num_rows:
                 return None
-            table = file.read_row_group(row // _GROUP_ROWS, columns=["image_id", "image"])
+            table = file.read_row_group(row // _GROUP_ROWS, columns=list(_CHECKED))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path} is not readable as Parquet ({error}): {REPAIR}") from error
-    return str(table["image_id"][row % _GROUP_ROWS]), table["image"][row % _GROUP_ROWS].as_py()
+    stored = table.slice(row % _GROUP_ROWS, 1)
+    _check_images(path, stored)
+    return str(stored["image_id"][0]), stored["image"][0].as_py()
 
 
 def read_images(folder: Path, image_ids: Collection[str]) -> Iterator[tuple[str, bytes]]:
     """Yield image_id and encoded bytes of each given image that the shards hold, in the order of the shards.
 
-    Reads only row groups that hold such an image, one at a time.  Raises DataError if a file is absent or not readable.
+    Reads only row groups that hold such an image, one at a time.  Raises DataError if a file is absent or damaged.
     """
     wanted = pa.array(sorted(set(image_ids)), pa.string())
     for path in shard_paths(folder, "part-*.parquet"):
         rows = np.flatnonzero(pc.is_in(read_table(path, IMAGE_SCHEMA, ["image_id"])["image_id"], wanted).to_numpy())
         try:
-            with pq.ParquetFile(path) as file:
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
                 for group in np.unique(rows // _GROUP_ROWS):
-                    table = file.read_row_group(group, columns=["image_id", "image"])
-                    for row in rows[rows // _GROUP_ROWS == group] % _GROUP_ROWS:
-                        yield table["image_id"][row].as_py(), table["image"][row].as_py()
+                    table = file.read_row_group(group, columns=list(_CHECKED))
+                    table = table.take(rows[rows // _GROUP_ROWS == group] % _GROUP_ROWS)
+                    _check_images(path, table)
+                    yield from zip(table["image_id"].to_pylist(), table["image"].to_pylist(), strict=True)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(f"{path} is not readable as Parquet ({error}): {REPAIR}") from error
 
@@ -154,6 +168,16 @@ def write_quarantine(path: Path, rows: Iterable[Quarantined]) -> None:
 def read_quarantine(path: Path) -> pa.Table:
     """Read the quarantine."""
     return read_table(path, QUARANTINE_SCHEMA)
+
+
+def _check_images(path: Path, table: pa.Table) -> None:
+    """Raise DataError unless the bytes of each image are those that sha256 names.  table : the columns in _CHECKED."""
+    for image_id, expected, image in zip(*(table[name] for name in _CHECKED), strict=True):
+        actual = sha256(image.as_buffer()).hexdigest()
+        if actual != expected.as_py():
+            raise DataError(
+                f"{path}: image {image_id.as_py()!r}: expected bytes whose sha256 is {expected}, found {actual}: {REPAIR}"
+            )
 
 
 def _ends_shard(image: PackedImage) -> bool:

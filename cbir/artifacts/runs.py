@@ -81,7 +81,7 @@ def write_per_query(path: Path, table: pa.Table) -> None:
 def read_open_table(path: Path) -> pa.Table:
     """Read the metrics per query or per class.  Raises DataError if the file is absent or damaged."""
     try:
-        return pq.read_table(path)
+        return pq.read_table(path, page_checksum_verification=True)
     except FileNotFoundError:
         raise DataError(f"{path} is not here: run `dvc repro`") from None
     except (pa.ArrowException, OSError) as error:
@@ -91,4 +91,4 @@ def read_open_table(path: Path) -> pa.Table:
 def _write_open_table(path: Path, table: pa.Table) -> None:
     """Write a table whose columns depend on the parameters."""
     with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)

@@ -1,4 +1,4 @@
-"""Parquet tables with a checked schema, written atomically."""
+"""Parquet tables with a checked schema, written atomically, with a checksum of each page that every reader verifies."""
 
 from pathlib import Path
 
@@ -24,6 +24,7 @@ def write_table(
             compression=compression,
             row_group_size=group_rows or max(1, table.num_rows),
             use_dictionary=[name for name in schema.names if name not in stored],
+            write_page_checksum=True,
         )
 
 
@@ -31,7 +32,7 @@ def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) 
     """Read a Parquet file and check its schema.  Raises DataError naming the column that differs."""
     try:
         _check_schema(path, pq.read_schema(path), schema)
-        return pq.read_table(path, columns=columns, schema=schema)
+        return pq.read_table(path, columns=columns, schema=schema, page_checksum_verification=True)
     except FileNotFoundError:
         raise DataError(f"{path} is not here: run `dvc repro`") from None
     except (pa.ArrowException, OSError, ValueError) as error:

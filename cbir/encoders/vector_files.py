@@ -131,7 +131,11 @@ def _open_parquet(path: Path) -> VectorFile:
     try:
         schema = pq.read_schema(path)
         _check_schema(path, schema)
-        ids = pq.read_table(path, columns=["id"])["id"].combine_chunks().cast(pa.string())
+        ids = (
+            pq.read_table(path, columns=["id"], page_checksum_verification=True)["id"]
+            .combine_chunks()
+            .cast(pa.string())
+        )
         if ids.null_count:
             raise DataError(
                 f"{path}: column id: expected a text in each row, found null in {ids.null_count:,}: name each"
@@ -164,7 +168,7 @@ def _is_vector(kind: pa.DataType) -> bool:
 
 def _parquet_blocks(path: Path, rows: int) -> Iterator[Block]:
     dim: int | None = None
-    with pq.ParquetFile(path, memory_map=True) as file:
+    with pq.ParquetFile(path, memory_map=True, page_checksum_verification=True) as file:
         for batch in file.iter_batches(rows, columns=["vector"]):
             column = batch["vector"]
             lengths = pc.unique(pc.list_value_length(column)).to_pylist()  # of a null: null

@@ -2,6 +2,8 @@
 
 import hashlib
 import random
+from dataclasses import replace
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -12,11 +14,15 @@ from cbir.artifacts.images import (
     PackedImage,
     Quarantined,
     read_columns,
+    read_image,
+    read_images,
     read_quarantine,
     read_shards,
+    shard_path,
     write_quarantine,
     write_shards,
 )
+from cbir.core.errors import DataError
 from tests.support.packed import packed_images
 
 
@@ -118,3 +124,36 @@ def test_the_quarantine_is_in_order_of_source(tmp_path):
     assert [Quarantined(**row) for row in read_quarantine(tmp_path / "x.parquet").to_pylist()] == rows[::-1]
     write_quarantine(tmp_path / "y.parquet", rows[::-1])
     assert (tmp_path / "x.parquet").read_bytes() == (tmp_path / "y.parquet").read_bytes()
+
+
+def readers_of_images(folder):
+    return {
+        "read_shards": lambda: list(read_shards(folder, ["image_id", "image"])),
+        "read_image": lambda: read_image(shard_path(folder, 0), 2),
+        "read_images": lambda: list(read_images(folder, ["00002"])),
+    }
+
+
+@pytest.mark.parametrize("reader", readers_of_images(Path()))
+def test_an_image_of_other_bytes_than_its_hash_is_refused(tmp_path, reader):
+    images = list(packed_images(5))
+    images[2] = replace(images[2], image=images[3].image)
+    write_shards(tmp_path, images)
+    expected = (
+        rf"part-00000.parquet: image '00002': expected bytes whose sha256 is {images[2].sha256}, found \w{{64}}: run"
+    )
+    with pytest.raises(DataError, match=expected):
+        readers_of_images(tmp_path)[reader]()
+    assert read_image(shard_path(tmp_path, 0), 1) == ("00001", images[1].image)
+
+
+@pytest.mark.parametrize("reader", readers_of_images(Path()))
+def test_a_flipped_bit_in_a_shard_is_noticed(tmp_path, reader):
+    write_shards(tmp_path, packed_images(5, size=100))
+    path = shard_path(tmp_path, 0)
+    whole = path.read_bytes()
+    median = sorted(image.image for image in packed_images(5, size=100))[2]  # the others may be in the statistics
+    place = whole.index(median) + 50
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    with pytest.raises(DataError, match=r"part-00000.parquet is not readable as Parquet .*CRC.*run `cbir repair`"):
+        readers_of_images(tmp_path)[reader]()

@@ -155,7 +155,9 @@ def test_query_images_may_be_none(tiny: Encoder, tmp_path: Path) -> None:
 def test_an_image_that_cannot_be_decoded_stops_the_work(
     tiny: Encoder, images: list[PackedImage], tmp_path: Path
 ) -> None:
-    broken = PackedImage("broken", None, None, None, "it", "0" * 64, 1, 1, bytes(256), b"no image")
+    broken = PackedImage(
+        "broken", None, None, None, "it", hashlib.sha256(b"no image").hexdigest(), 1, 1, bytes(256), b"no image"
+    )
     write_shards(tmp_path / "images", [*images[:3], broken, *images[3:6]])
     with pytest.raises(OSError, match="cannot identify image file"):
         embedded(tmp_path / "images", tmp_path / "out", tiny, 2)

@@ -1,5 +1,6 @@
 """Embedding on a device: processes prepare a few batches, whatever their number; the vectors are those of the CPU path."""
 
+import hashlib
 import os
 import signal
 import tempfile
@@ -149,7 +150,9 @@ def test_the_pixels_are_those_of_the_images_in_order(tiny: Encoder) -> None:
 def test_an_image_that_cannot_be_decoded_stops_the_work(
     tiny: Encoder, images: list[PackedImage], tmp_path: Path
 ) -> None:
-    broken = PackedImage("broken", None, None, None, "it", "0" * 64, 1, 1, bytes(256), b"no image")
+    broken = PackedImage(
+        "broken", None, None, None, "it", hashlib.sha256(b"no image").hexdigest(), 1, 1, bytes(256), b"no image"
+    )
     write_shards(tmp_path / "images", [*images[:30], broken, *images[30:]])
     with pytest.raises(OSError, match="cannot identify image file"):
         embedded(tmp_path / "images", tmp_path / "out", on_device(tiny, Device(tiny)))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from cbir.artifacts import images as image_artifacts
 from cbir.artifacts.images import PackedImage, write_shards
 from cbir.compose import composed
+from cbir.core.errors import DataError
 from cbir.encoders import embedding
 from cbir.encoders.base import Encoder
 from cbir.encoders.embedding import EmbeddedRows, embed_queries, embed_shards, vector_settings
@@ -171,6 +173,22 @@ def test_a_damaged_file_is_computed_anew(
     assert sum(seen) == 16
     assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
     assert np.load(victim).shape == (16, 32)
+
+
+def test_a_damaged_image_reaches_neither_cache_nor_vectors(
+    tiny: Encoder, images: list[PackedImage], shards: Path, tmp_path: Path
+) -> None:
+    damaged = [*images[:4], replace(images[4], image=images[5].image), *images[5:]]
+    write_shards(tmp_path / "damaged", damaged)
+    with pytest.raises(
+        DataError, match=f"image {images[4].image_id!r}: expected bytes whose sha256 is {images[4].sha256}"
+    ):
+        embedded(tmp_path / "damaged", tmp_path / "one", tiny, tmp_path / "cache")
+    embedded(shards, tmp_path / "two", tiny, tmp_path / "cache")
+    embedded(shards, tmp_path / "three", tiny, tmp_path / "another cache")
+    assert bytes_of(tmp_path / "two") == bytes_of(tmp_path / "three")
+    with pytest.raises(DataError, match="expected bytes whose sha256"):  # from the cache as well
+        embedded(tmp_path / "damaged", tmp_path / "one", tiny, tmp_path / "cache")
 
 
 def test_an_unwritable_cache_is_noted_once_and_stops_nothing(

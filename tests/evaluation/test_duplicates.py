@@ -175,9 +175,10 @@ def leaking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     packed = worlds._packed
 
     def copied(row: tuple[str, str | None]) -> PackedImage:
-        original = packed(("img003", row[1]) if row[0] == "ask00" else row)
+        original = packed(("img003", world.gallery["img003"]) if row[0] == "ask00" else row)
         brighter = bytes(min(255, grey + 40) for grey in packed(("img005", row[1])).fingerprint)
-        return replace(original, image_id=row[0], fingerprint=brighter if row[0] == "ask01" else original.fingerprint)
+        original = replace(original, image_id=row[0], label=row[1], label_name=row[1])
+        return replace(original, fingerprint=brighter) if row[0] == "ask01" else original
 
     monkeypatch.setattr(worlds, "_packed", copied)
     world.vectors["mobilenet"]["queries"]["ask01"] = world.vectors["mobilenet"]["gallery"]["img005"]

@@ -121,7 +121,7 @@ def test_only_needed_row_groups_are_read_once_and_lazily(shards: Path) -> None:
 
     def noted(file: pq.ParquetFile, group: int, **options: Any) -> Any:
         read.append(int(group))
-        assert options["columns"] == ["image_id", "image"]
+        assert options["columns"] == ["image_id", "sha256", "image"]
         return read_row_group(file, group, **options)
 
     with mock.patch.object(pq.ParquetFile, "read_row_group", noted):

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from hashlib import sha256
 
 from cbir.artifacts.images import PackedImage
 
@@ -11,5 +12,14 @@ def packed_images(count: int, size: int = 10) -> Iterator[PackedImage]:
     for number in range(count):
         body = random.Random(number).randbytes(size)
         yield PackedImage(
-            f"{number:05d}", "cats", None, f"n° {number}", f"cats/{number}.jpg", "1" * 64, 3, 4, bytes(256), body
+            f"{number:05d}",
+            "cats",
+            None,
+            f"n° {number}",
+            f"cats/{number}.jpg",
+            sha256(body).hexdigest(),
+            3,
+            4,
+            bytes(256),
+            body,
         )

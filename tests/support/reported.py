@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from hashlib import shake_256
+from hashlib import sha256, shake_256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -178,9 +178,10 @@ def _coloured(row: tuple[str, str | None]) -> PackedImage:
     image_id, label = row
     file = BytesIO()
     Image.new("RGB", (PICTURE_PX, PICTURE_PX), colour_of(image_id)).save(file, "PNG")
-    digest, fingerprint = hash_ids([image_id]), shake_256(image_id.encode()).digest(256)
+    encoded = file.getvalue() + image_id.encode()  # decoders ignore what follows the image
+    digest, fingerprint = sha256(encoded).hexdigest(), shake_256(image_id.encode()).digest(256)
     return PackedImage(
-        image_id, label, label, None, f"{image_id}.png", digest, PICTURE_PX, PICTURE_PX, fingerprint, file.getvalue()
+        image_id, label, label, None, f"{image_id}.png", digest, PICTURE_PX, PICTURE_PX, fingerprint, encoded
     )
 
 

@@ -3,7 +3,7 @@
 Relevance and rankings are computed here a second time, with plain loops, for comparison with the oracles.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -209,9 +209,16 @@ class World:
             "rows": {
                 "count": len(rows),
                 "ids_sha256": hash_ids(rows),
-                "content_sha256": sha256("".join(hash_ids([name]) for name in rows).encode()).hexdigest(),
+                "content_sha256": self._content_sha256(kind, rows),
             },
         }
+
+    def _content_sha256(self, kind: str, rows: Iterable[str]) -> str:
+        if kind in ("gallery", "queries"):
+            labels = self.gallery | self.held_out
+            return sha256("".join(_packed((name, labels[name])).sha256 for name in rows).encode()).hexdigest()
+        texts = {query.query_id: query.text for query in self.queries}
+        return hash_ids(texts.get(name) or name for name in rows)  # the id of a prompt is its text
 
     def _write_vectors(self, encoder: str) -> None:
         """In parts of 70 rows, whereas the shards hold 100."""
@@ -349,6 +356,6 @@ def _jpeg(label: str | None) -> bytes:
 
 def _packed(row: tuple[str, str | None]) -> PackedImage:
     image_id, label = row
-    encoded = _jpeg(label)
-    digest, fingerprint = hash_ids([image_id]), shake_256(image_id.encode()).digest(256)
+    encoded = _jpeg(label) + image_id.encode()  # decoders ignore what follows the image
+    digest, fingerprint = sha256(encoded).hexdigest(), shake_256(image_id.encode()).digest(256)
     return PackedImage(image_id, label, label, None, f"{image_id}.jpg", digest, 8, 8, fingerprint, encoded)
