@@ -3,36 +3,60 @@
 import errno
 import os
 import socket
-from ipaddress import ip_address
+import sys
+import webbrowser
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 from cbir.app.settings import DATA_VARIABLE, MAX_UPLOAD_MB
 from cbir.core.errors import ConfigError
 
 _SCRIPT = Path(__file__).with_name("main.py")
-_LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with what the user typed
 
 
-def run(data: Path, port: int, address: str, browser: bool) -> None:
+def run(data: Path, port: int, address: str, hosts: Sequence[str], browser: bool) -> None:
     """Serve the page until interrupted.
 
-    data : the folder of the artifacts; reports/ is next to it.  browser : open a browser if there is a screen.
-    Raises ConfigError if Streamlit is not installed, or if the server cannot listen at this address and port.
+    data : the folder of the artifacts; reports/ is next to it.  hosts : names under which users reach the server, besides
+    localhost and its addresses.  browser : open a browser if there is a screen.
+    Raises ConfigError if Streamlit is not installed, if the server cannot listen at this address and port, or if one of the
+    hosts is no name.
     """
     try:
-        from streamlit.web.cli import main as streamlit
+        import streamlit as st
+        from starlette.middleware import Middleware
     except ImportError as error:
         raise ConfigError("the page needs Streamlit: pip install .[app]") from error
     from cbir.app import map_page, report_page, search_page  # noqa: F401 - now, so that the first user does not wait
+    from cbir.app.guard import Guard, checked_host
 
+    hosts = [checked_host(host) for host in hosts]
     _check_free(address, port)
     os.environ[DATA_VARIABLE] = str(data.absolute())
-    streamlit(["run", str(_SCRIPT), *options(port, address, browser)], prog_name="cbir app")
+    url = f"http://{_public_host(address, hosts)}:{port}"
+
+    @asynccontextmanager
+    async def announced(_: Any) -> AsyncIterator[None]:
+        print(f"the page is at {url}; Ctrl-C stops the server", flush=True)
+        if not st.get_option("server.headless"):
+            Thread(
+                target=webbrowser.open, args=(url,), daemon=True
+            ).start()  # some browsers return when they are closed
+        yield
+
+    app = st.App(_SCRIPT, lifespan=announced, middleware=[Middleware(Guard, hosts=hosts)])
+    sys.argv = [str(_SCRIPT)]  # Streamlit adds the folder of this file to sys.path
+    with suppress(KeyboardInterrupt):
+        app.run(config=options(port, address, browser))
 
 
-def options(port: int, address: str, browser: bool) -> list[str]:
-    """Streamlit's options; on the command line they override the user's configuration files."""
-    values = {
+def options(port: int, address: str, browser: bool) -> dict[str, Any]:
+    """Streamlit's options, which override the user's configuration files."""
+    values: dict[str, Any] = {
         "server.address": address,
         "server.port": port,
         "server.maxUploadSize": MAX_UPLOAD_MB,
@@ -47,22 +71,15 @@ def options(port: int, address: str, browser: bool) -> list[str]:
         "client.toolbarMode": "minimal",
         "client.showErrorLinks": False,
         "client.showErrorDetails": "none",  # tracebacks go to the log of the server, not to the user
+        "logger.hideWelcomeMessage": True,  # which names this machine's address in the internet, for which it asks another host
     }
-    if not browser:
-        values["server.headless"] = True
-    # otherwise a web site whose name resolves to 127.0.0.1 could read the page through the user's browser
-    hosts = _LOOPBACK_HOSTS if _is_loopback(address) else ()
-    arguments = [
-        f"--{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in values.items()
-    ]
-    return arguments + [f"--server.allowedHosts={host}" for host in hosts]
+    return values if browser else values | {"server.headless": True}
 
 
-def _is_loopback(address: str) -> bool:
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"
+def _public_host(address: str, hosts: Sequence[str]) -> str:
+    """The host in the address that users open."""
+    host = hosts[0] if hosts else "localhost" if address in _WILDCARDS else address
+    return f"[{host}]" if ":" in host else host
 
 
 def _check_free(address: str, port: int) -> None:

@@ -15,6 +15,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--address", default="127.0.0.1", help="address to listen on; the default serves this machine only"
     )
+    parser.add_argument(
+        "--host",
+        dest="hosts",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name under which users reach the server; its addresses need none; may be repeated",
+    )
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
 
 
@@ -22,4 +30,4 @@ def run(options: argparse.Namespace) -> None:
     """Serve the page until it is interrupted."""
     from cbir.app.serving import run
 
-    run(options.data, options.port, options.address, not options.no_browser)
+    run(options.data, options.port, options.address, options.hosts, not options.no_browser)

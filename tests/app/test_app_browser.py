@@ -1,17 +1,10 @@
 """The page in headless Chromium: a real server over a small run of the real stages."""
 
-import os
 import re
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
-from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -20,9 +13,8 @@ from playwright.sync_api import Browser, Page, WebSocketRoute, expect
 
 from cbir import Searcher
 from tests.support.browser import WINDOW_PX, browser, needs_chromium, open_page  # noqa: F401  (browser is a fixture)
-from tests.support.imports import ROOT
 from tests.support.searchable import run_stages
-from tests.support.watched_app import asked_hosts, stored_bytes
+from tests.support.watched_app import serving, stored_bytes
 
 HOSTILE = ("<img src=x onerror=alert(1)>", "**bold** :smile: $x^2$", ":red[x] -> www.example.com", "[a](http:b) `c`")
 PLAIN = ("red", "green", "blue", "white")
@@ -57,38 +49,6 @@ def picture(seed: int) -> bytes:
     file = BytesIO()
     Image.fromarray(pixels).resize((72, 72), Image.Resampling.NEAREST).save(file, "PNG")
     return file.getvalue()
-
-
-@contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """Run `cbir app` on a free port, over folder/data; yield its address."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    log, events = folder / "server.log", folder / "events.log"
-    watched = [sys.executable, "-m", "tests.support.watched_app", str(events)]
-    command = [*watched, "app", "--no-browser", "--port", str(port)]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    with log.open("w") as sink, subprocess.Popen(command, cwd=folder, env=env, stdout=sink, stderr=sink) as server:
-        try:
-            wait_for(f"http://127.0.0.1:{port}/_stcore/health", server, log)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
-            server.wait(600)
-    assert "Traceback" not in log.read_text(encoding="utf-8"), log.read_text(encoding="utf-8")
-    assert asked_hosts(events) == set()
-
-
-def wait_for(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    until = time.monotonic() + 600
-    while time.monotonic() < until and server.poll() is None:
-        try:
-            urlopen(url, timeout=600).close()
-        except OSError:
-            time.sleep(0.2)
-        else:
-            return
-    pytest.fail(f"the server did not start: {log.read_text(encoding='utf-8')}")
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +124,7 @@ def test_upload_then_broken_upload(page: Page, server: str, root: Path) -> None:
     expect(page.locator(".cbir-card .id")).to_have_count(20)
     upload(page, "broken.png", picture(1000)[:60])
     expect(page.get_by_role("alert")).to_contain_text("'broken.png' cannot be decoded")
-    assert stored_bytes(root / "events.log")[-4:] == [len(picture(1000)), 0, 60, 0]  # of the server's store of uploads
+    assert stored_bytes(root)[-4:] == [len(picture(1000)), 0, 60, 0]  # of the server's store of uploads
 
 
 def test_an_empty_text_and_two_hundred_emoji(wide: Page, server: str, root: Path) -> None:

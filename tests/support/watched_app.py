@@ -1,58 +1,100 @@
-"""`cbir app`, watched from within: `python -m tests.support.watched_app LOG ARGUMENTS...`
+"""`cbir app`, watched from within: `python -m tests.support.watched_app EVENTS ARGUMENTS...`
 
-Each line of LOG is one event: "asks ADDRESS" for each host whose name or address the process looks up, connects to or sends
-to, and "stores BYTES", the size of all files in Streamlit's store of uploads, for each change of it.
+Each line of EVENTS is "asks HOST", for a name that the process looks up or an address that it connects or sends to, or
+"stores BYTES", the size of all files in Streamlit's store of uploads after a change of it.
 """
 
+import os
+import socket
+import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
-from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+import pytest
 
 from cbir.cli.main import main
+from tests.support.imports import ROOT
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost", "0.0.0.0")
+_ASKING = ("socket.connect", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo", "socket.gethostbyname")
+_THIS_MACHINE = {"127.0.0.1", "::1", "localhost", "0.0.0.0"}
 
 
-def watch(log: Path) -> None:
-    """Write each event of this process to `log`, from now on."""
-    events = log.open("a", encoding="utf-8", buffering=1)
+@contextmanager
+def serving(folder: Path, *options: str) -> Iterator[str]:
+    """Run `cbir app` on a free port, over folder/data; yield its address.  Afterwards, it must have asked no other host."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    log, events = folder / "server.log", _events_file(folder)
+    command = [sys.executable, "-m", "tests.support.watched_app", str(events)]
+    command += ["app", "--no-browser", "--port", str(port), *options]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    with log.open("w") as sink, subprocess.Popen(command, cwd=folder, env=env, stdout=sink, stderr=sink) as server:
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/_stcore/health", server, log)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait(600)
+    assert "Traceback" not in log.read_text(encoding="utf-8"), log.read_text(encoding="utf-8")
+    assert {host for kind, host in _read(events) if kind == "asks"} <= _THIS_MACHINE
+
+
+def stored_bytes(folder: Path) -> list[int]:
+    """The size of the store of uploads after each change, for the server of this folder."""
+    return [int(size) for kind, size in _read(_events_file(folder)) if kind == "stores"]
+
+
+def _wait_for(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
+    until = time.monotonic() + 600
+    while time.monotonic() < until and server.poll() is None:
+        try:
+            urlopen(url, timeout=600).close()
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return
+    pytest.fail(f"the server did not start: {log.read_text(encoding='utf-8')}")
+
+
+def _events_file(folder: Path) -> Path:
+    return folder / "events.log"
+
+
+def _read(events: Path) -> list[tuple[str, str]]:
+    lines = events.read_text(encoding="utf-8").splitlines()
+    return [(kind, value) for kind, _, value in (line.partition(" ") for line in lines)]
+
+
+# ---- in the server
+
+
+def watch(events: Path) -> None:
+    """Write each event of this process to a file, from now on."""
+    file = events.open("w", encoding="utf-8", buffering=1)
 
     def audit(event: str, arguments: tuple[Any, ...]) -> None:
-        if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
-            events.write(f"asks {arguments[1][0]}\n")
-        elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
-            events.write(f"asks {arguments[0]}\n")
+        if event in _ASKING:
+            target = arguments[0] if event.startswith("socket.get") else arguments[1]
+            file.write(f"asks {target[0] if isinstance(target, tuple) else target}\n")
 
     sys.addaudithook(audit)
+    from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager as Store
+
     for name in ("add_file", "remove_file", "remove_session_files"):
-        _watch_store(name, lambda size: events.write(f"stores {size}\n"))
+        setattr(Store, name, _watched(getattr(Store, name), file.write))
 
 
-def _watch_store(name: str, write: Any) -> None:
-    change = getattr(MemoryUploadedFileManager, name)
-
-    def watched(store: MemoryUploadedFileManager, *arguments: Any, **named: Any) -> None:
+def _watched(change: Callable[..., None], write: Callable[[str], object]) -> Callable[..., None]:
+    def watched(store: Any, *arguments: Any, **named: Any) -> None:
         change(store, *arguments, **named)
-        write(sum(len(file.data) for files in store.file_storage.values() for file in files.values()))
+        write(f"stores {sum(len(file.data) for files in store.file_storage.values() for file in files.values())}\n")
 
-    setattr(MemoryUploadedFileManager, name, watched)
-
-
-def asked_hosts(log: Path) -> set[str]:
-    """The hosts other than this machine that the process asked."""
-    return {host for kind, host in _events(log) if kind == "asks"} - {*LOOPBACK}
-
-
-def stored_bytes(log: Path) -> list[int]:
-    """The size of the store after each change."""
-    return [int(size) for kind, size in _events(log) if kind == "stores"]
-
-
-def _events(log: Path) -> list[tuple[str, str]]:
-    lines = log.read_text(encoding="utf-8").splitlines()
-    return [(kind, value) for kind, _, value in (line.partition(" ") for line in lines)]
+    return watched
 
 
 if __name__ == "__main__":
