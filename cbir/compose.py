@@ -19,7 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError, OmegaConfBaseException
 from yaml import YAMLError
 
 from cbir import starting_point
@@ -39,6 +39,7 @@ from cbir.core.params import (
 )
 from cbir.core.text import listed, nearest
 from cbir.encoders.demo import is_demo
+from cbir.fetching.addresses import check_address
 from cbir.inputs import check_inputs
 from cbir.schema import Params, checked
 
@@ -156,9 +157,10 @@ def _first_difference(text: str, expected: str) -> str:
 
 
 def parse_overrides(overrides: Sequence[str]) -> list[Override]:
-    """Parse overrides with Hydra's grammar.  Raises ConfigError for text that is not an override."""
+    """Parse overrides with Hydra's grammar.  Raises ConfigError for text that is not an override, or that holds a secret."""
     parser, parsed = OverridesParser.create(), []
     for text in overrides:
+        check_address(*text.partition("=")[::2])  # Hydra writes the overrides of a sweep into a file
         try:
             parsed.append(parser.parse_override(text))
         except HydraException as error:
@@ -261,6 +263,10 @@ def explain(error: BaseException, overrides: Sequence[str], conf_dir: Path) -> s
     if full_key is None:
         absent = re.search(r"Could not load '(\w+)/([^']*)'", str(cause))
         hint = f"; {nearest(absent[2], groups[absent[1]])}" if absent and absent[1] in groups else ""
+        if isinstance(cause, InterpolationResolutionError | InterpolationKeyError):
+            hint = (
+                "; parameters cannot refer to others; in an address, an environment variable is $NAME, without braces"
+            )
         return in_one_line(cause) + hint
     key = full_key.group(1)
     group, _, name = key.partition(".")

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from cbir.core.secrets import without_secrets
 from cbir.core.text import printable
 
 # for a damaged artifact: `dvc repro` alone, even with --force, brings a damaged copy in DVC's cache back
@@ -62,7 +63,7 @@ def one_line_errors() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except CbirError as error:
-        sys.exit(f"error: {printable(error, max_characters=None)}")
+        sys.exit(f"error: {_line(str(error))}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -71,4 +72,8 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
-        sys.exit(f"error: {printable(f'{where}{error.strerror or error}', max_characters=None)}")
+        sys.exit(f"error: {_line(f'{where}{error.strerror or error}')}")
+
+
+def _line(message: str) -> str:
+    return printable(without_secrets(message), max_characters=None)

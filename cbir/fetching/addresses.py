@@ -1,9 +1,12 @@
 """Addresses of files on this machine and elsewhere."""
 
+import os
+import re
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 from cbir.core.errors import ConfigError
+from cbir.core.secrets import ENVIRONMENT, without_secrets
 
 
 def local_path(url: str) -> Path | None:
@@ -27,3 +30,45 @@ def local_path(url: str) -> Path | None:
         raise ConfigError(
             f"{url}: expected a path, found ~ with no known user's name after it: write the whole path"
         ) from error
+
+
+def check_address(name: str, value: str) -> None:
+    """Raise ConfigError for an address with a secret, because parameters are written into params.yaml, dvc.lock and reports.
+
+    name : the parameter, for the message.
+    """
+    value = re.sub(r"\s", "%20", value)
+    public = without_secrets(value)
+    if public != value:
+        raise ConfigError(
+            f"{name}: expected an address without a secret, found {public}: name an environment variable in its place "
+            "('...?$QUERY' after `export QUERY=...`), or write user and password into ~/.netrc; see docs/your-images.md"
+        )
+
+
+def filled_in(url: str) -> str:
+    """Return an address with the values of the environment variables that it names, as in `https://host/a.zip?$QUERY`.
+
+    The result may hold secrets: nothing may show or store it.  A path on this machine stays as it is.
+    Raises ConfigError if a variable is not set.
+    """
+    if local_path(url) is not None:
+        return url
+
+    def value(match: re.Match[str]) -> str:
+        found = os.environ.get(match[1])
+        if not found:
+            raise ConfigError(
+                f"{url}: expected the environment variable {match[1]}, found none: `export {match[1]}=...`, then run again"
+            )
+        return found
+
+    return ENVIRONMENT.sub(value, url)
+
+
+def hidden(text: str, url: str) -> str:
+    """Return a text about fetching `url` without the values of its environment variables and without other secrets."""
+    for name in ENVIRONMENT.findall(url):
+        if value := os.environ.get(name):
+            text = text.replace(value, f"${name}")
+    return without_secrets(text)

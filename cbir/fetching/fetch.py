@@ -20,7 +20,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from cbir.core.errors import ConfigError, FetchError
 from cbir.core.files import replacing
 from cbir.core.progress import progress
-from cbir.fetching.addresses import local_path
+from cbir.fetching.addresses import check_address, filled_in, local_path
 from cbir.fetching.cache import cache_folder
 from cbir.fetching.sources import PassingFault, open_source, translated_faults
 
@@ -44,16 +44,20 @@ def fetch(
 ) -> Path:
     """Fetch url to out_path and return out_path; a failure leaves out_path as it was.
 
-    url : a path, file:///, http(s)://, s3://, gs://, hf:// or another address that fsspec reads.
+    url : a path, file:///, http(s)://, s3://, gs://, hf:// or another address that fsspec reads; `$NAME` in an address stands
+    for the environment variable NAME.
     sha256, md5 : hexadecimal; a file from the network needs at least one hash.
     sha256_prefix : the first 8 or more digits, as in the file names of torch's weights.
     partial_dir : folder for unfinished downloads, `partial/` in the cache folder by default.
     attempts : number of attempts against faults that may pass.  backoff_s : seconds before the second, doubled each time.
 
-    Raises ConfigError if a hash is malformed or missing; FetchError if the file cannot be read or written, or has another hash.
+    Raises ConfigError if a hash is malformed or missing, if the address holds a secret, or if a variable is not set; FetchError
+    if the file cannot be read or written, or has another hash.
     """
     hashes = _check_hashes(sha256=sha256, md5=md5, sha256_prefix=sha256_prefix)
     source = local_path(url)
+    check_address("address", url)
+    filled_in(url)  # a variable that is not set ends the run before anything is written
     if source is None and not hashes:
         raise ConfigError(
             f"{url}: expected a hash for a file from the network, found none: add its sha256 or md5 "

@@ -15,7 +15,7 @@ import fsspec
 from fsspec.registry import known_implementations
 
 from cbir.core.errors import FetchError
-from cbir.fetching.addresses import local_path
+from cbir.fetching.addresses import filled_in, hidden, local_path
 
 _CONNECT_S, _SILENCE_S = 10.0, 60.0  # longest wait for a connection, and for the next bytes
 _PASSING_STATUSES = {408, 429}  # and all from 500
@@ -29,6 +29,7 @@ def open_source(url: str, start: int) -> tuple[IO[bytes], int, int | None]:
     """Open a file at byte `start`, or at 0 where that is impossible; return it with its position and its size, if known."""
     if (path := local_path(url)) is not None:
         return path.open("rb"), 0, path.stat().st_size
+    url = filled_in(url)
     if re.match("https?:", url):
         return _open_http(url, start)
     file_system, name = fsspec.url_to_fs(url)
@@ -40,9 +41,10 @@ def open_source(url: str, start: int) -> tuple[IO[bytes], int, int | None]:
 def _open_http(url: str, start: int) -> tuple[IO[bytes], int, int | None]:
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_SILENCE_S)
     # auto_decompress would unpack a .tar.gz that a server labels as encoded; trust_env: proxies and ~/.netrc
-    client = {"timeout": timeout, "auto_decompress": False, "trust_env": True}
+    own = fsspec.config.conf.get("http", {}) | fsspec.config.conf.get("https", {})
+    client = own.get("client_kwargs", {}) | {"timeout": timeout, "auto_decompress": False, "trust_env": True}
     file_system = fsspec.filesystem("http", skip_instance_cache=True, ssl=_certificates(), client_kwargs=client)
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    headers = own.get("headers", {}) | {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     try:
         # block_size=0 opens a stream.  Without a size, which a stream ignores, fsspec would send a HEAD request first and
         # report each failure of it as a missing file.
@@ -76,11 +78,15 @@ def translated_faults(url: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # file systems share no base class of errors
-        reason, passing, remedy = _reason(error), _may_pass(error), "check the address"
+        reason, passing, remedy = hidden(_reason(error), url), _may_pass(error), "check the address"
         if isinstance(error, ImportError):
             scheme = url.partition(":")[0]
             package = known_implementations[scheme]["class"].partition(".")[0]
             reason, remedy = f"expected the package for {scheme}:// addresses, found none", f"`pip install {package}`"
+        if isinstance(error, aiohttp.ClientResponseError) and error.status in (401, 403):
+            remedy = (
+                "check the address, and the password in ~/.netrc or the secret in the address (docs/your-images.md)"
+            )
         if passing:
             raise PassingFault(reason) from error
         raise FetchError(f"{url}: {reason}: {remedy}") from error

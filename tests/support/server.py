@@ -34,6 +34,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     ranges: bool = True  # False: neither offered nor served
     content_range: str | None = None  # sent in place of the right one
+    authorization: str | None = None  # the header without which the answer is 401
     chunked: bool = False  # no Content-Length
     stop_after: int | None = None  # bytes of this answer, after which the connection is closed
     reset: bool = False  # closed with a reset
@@ -89,6 +90,8 @@ class _Handler(BaseHTTPRequestHandler):
         header = self.headers.get
         hit = Hit(self.path, header("Range"), header("Accept-Encoding"), began=time.monotonic())
         self.server.hits.append(hit)
+        if answer.authorization not in (None, header("Authorization")):
+            answer = Answer(status=401)
         with suppress(ConnectionError):  # the client may be killed in the middle
             self._send(answer, hit)
         hit.ended = time.monotonic()
