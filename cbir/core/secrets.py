@@ -41,8 +41,8 @@ def _without_secrets(scheme: str, address: str) -> str:
     place = place if has_path_in_password else address[len(user) + len(at) :]
     path, *query = re.split(r"([?&;#])", place)
     query = [part if part in "?&;#" else _value_without_secret(part) for part in query]
-    shown = f"{_user_without_secret(scheme, user)}@" if at else ""
-    return shown + path + "".join(query) + end
+    before_host = f"{_user_without_secret(scheme, user)}@" if at else ""
+    return before_host + path + "".join(query) + end
 
 
 def _user_without_secret(scheme: str, user: str) -> str:

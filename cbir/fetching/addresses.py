@@ -56,12 +56,12 @@ def filled_in(url: str) -> str:
         return url
 
     def value(match: re.Match[str]) -> str:
-        found = os.environ.get(match[1])
-        if not found:
+        secret = os.environ.get(match[1])
+        if not secret:
             raise ConfigError(
                 f"{url}: expected the environment variable {match[1]}, found none: `export {match[1]}=...`, then run again"
             )
-        return found
+        return secret
 
     return ENVIRONMENT.sub(value, url)
 
