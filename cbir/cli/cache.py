@@ -1,10 +1,11 @@
-"""`cbir cache`: show the size of the user's cache, or shrink it."""
+"""`cbir cache`: show the size of the user's cache, or shrink it; and the size of DVC's cache."""
 
 import argparse
+from pathlib import Path
 
 from cbir.core.errors import ConfigError
 
-HELP = "show the size of the cache of embedded shards and downloads, or shrink it"
+HELP = "show the sizes of the caches: of embedded shards and downloads, which it can shrink, and DVC's"
 _GB = 1e9
 _MAX_GB, _MAX_DAYS = 20.0, 90.0
 _DAY_S = 86_400
@@ -24,11 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print a table of the cache's files, after deleting those beyond the limits with --prune."""
+    """Print a table of the cache's files, after deleting those beyond the limits with --prune, and the size of DVC's cache."""
     from rich.console import Console
     from rich.table import Table
 
     from cbir.fetching.cache import CACHE_KINDS, cache_folder, kept_files, prune
+    from cbir.runs.repair import dvc_cache_folder
 
     _check_limits(options)
     folder = cache_folder()
@@ -45,6 +47,17 @@ def run(options: argparse.Namespace) -> None:
         sizes = [file.size_bytes for file in files if file.kind == kind]
         table.add_row(f"{kind}: {meaning}", f"{len(sizes):,}", f"{sum(sizes) / _GB:.3f}")
     Console().print(table)
+    if Path(".dvc").is_dir():
+        dvc_cache = dvc_cache_folder(Path())
+        print(
+            f"DVC's cache, {dvc_cache}: {_bytes_below(dvc_cache) / _GB:.3f} GB of outputs of this and earlier runs; "
+            "`dvc gc --workspace --all-commits --all-experiments` deletes what neither the working folder nor a commit nor an "
+            "experiment uses"
+        )
+
+
+def _bytes_below(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _check_limits(options: argparse.Namespace) -> None:

@@ -18,7 +18,7 @@ class Progress:
     def __init__(self, total: int | None, label: str, unit: str, done: int = 0) -> None:
         self.total, self.label, self.unit, self.done = total, label, unit, done
         self.detail: object = ""  # follows the rate, as the text that it has when the line is printed
-        self._skipped = done
+        self._skipped, self._from_cache = done, 0
         self._terminal = sys.stderr.isatty()
         self._began = self._printed = monotonic()
 
@@ -30,8 +30,9 @@ class Progress:
             self.show()
 
     def skip(self, n: int) -> None:
-        """Count n units from an earlier run: they are done but do not count towards the rate."""
+        """Count n units from the cache: they are done but do not count towards the rate."""
         self._skipped += n
+        self._from_cache += n
         self.advance(n)
 
     def show(self, end: str = "") -> None:
@@ -41,6 +42,7 @@ class Progress:
         print(line, end="", file=sys.stderr, flush=True)
 
     def __str__(self) -> str:
+        from_cache = f"{self._from_cache:,} from cache" if self._from_cache else ""
         text = tqdm.format_meter(
             self.done,
             self.total,
@@ -50,7 +52,7 @@ class Progress:
             unit="B" if self.unit == "B" else f" {self.unit}",
             unit_scale=self.unit == "B",
             initial=self._skipped,
-            postfix=str(self.detail),
+            postfix=", ".join(filter(None, (from_cache, str(self.detail)))),
         )
         return str(text)
 

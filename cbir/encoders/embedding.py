@@ -3,7 +3,7 @@
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from cbir.artifacts.images import read_shards
@@ -27,6 +28,8 @@ from cbir.encoders.runtime import return_freed_memory
 from cbir.encoders.vector_cache import VectorCache
 
 TEXTS_PER_PART = 1024
+_LEAST_BATCH = 8  # the default on a CPU: a smaller collection fills it, so that its vectors stay when it grows
+Rows = npt.NDArray[np.int64]
 _LIBRARIES = ("torch", "torchvision", "open_clip_torch", "timm", "transformers", "openvino", "pillow", "numpy")
 
 
@@ -57,33 +60,31 @@ class StepSeconds:
 
 @dataclass
 class _Shard:
-    """A shard of images and its vectors.
+    """A shard of images and its vectors, float32 (n, dim).
 
-    cache_path : where the cache keeps its vectors.  cached : the vectors read from there, or None.  embedded : the vectors
-    of its first batches, as they are computed.
+    n_cached : how many of the vectors came from the cache; the others are filled in as they are computed.
     """
 
     name: str
     ids: list[str]
     digests: list[str]
-    cache_path: Path
-    cached: Vectors | None
-    embedded: list[Vectors] = field(default_factory=list)
+    vectors: Vectors
+    n_cached: int
 
 
 @dataclass
 class _Batch:
-    """Packed images from row `start` of the shard; None for a whole cached shard."""
+    """Packed images of these rows of the shard; none for a shard that is in the cache."""
 
     shard: _Shard
-    start: int
-    images: pa.ChunkedArray | None
+    rows: Rows
+    images: pa.ChunkedArray
     ends_shard: bool
 
 
 @dataclass
 class _EmbeddedBatch:
-    """vectors : None for a cached shard.  decode_s, infer_s : seconds of the worker."""
+    """vectors : None without images.  decode_s, infer_s : seconds of the worker."""
 
     batch: _Batch
     vectors: Vectors | None = None
@@ -103,8 +104,10 @@ def embed_shards(
     """Embed the images of the shards in `shards` into parts of the same names in `out`.
 
     On a CPU each of the encoder's workers takes a batch from packed bytes to vectors; on a GPU they prepare the next few
-    batches together.  A batch never spans two shards, so a shard's vectors depend on nothing but the shard.  Finished shards
-    are written to the cache; later runs read them from there.
+    batches together.  A batch never spans two shards, and on a CPU each has `batch_images` rows, the last ones repeated where
+    images are left: with libraries that compute a row in the same way whatever the others are, an image's vector depends on
+    nothing else, bit for bit.  Finished shards are written to the cache; later runs read them from there, on a CPU also single
+    images, whereas a GPU embeds a shard anew in a second or so.
     title : for the progress display.  Raises DataError when there are no images, unless `allow_empty`.
     """
     fresh_folder(out)
@@ -113,7 +116,8 @@ def embed_shards(
         raise DataError(f"{shards}: expected shards with images, found none; run `dvc repro preprocess`")
     ids_hash, content_hash, count = sha256(), sha256(), 0
     embed = _embed_by_workers if encoder.runtime.at_device is None else _embed_on_device
-    batches = embed(encoder, _read_batches(shards, batch_images, cache), min(batch_images, max(1, total)))
+    read = _read_batches(shards, batch_images, cache, whole=encoder.runtime.at_device is not None)
+    batches = embed(encoder, read, min(batch_images, max(total, _LEAST_BATCH)))
     with closing(batches), ThreadPoolExecutor(1) as writer, progress(total, title, "images") as bar:
         finished = _finished_shards(batches, bar)
         for shard in ordered_map(writer, partial(_write_shard, out, cache), finished, ahead=2):
@@ -131,49 +135,47 @@ def _finished_shards(batches: Iterable[_EmbeddedBatch], bar: Progress) -> Iterat
         seconds.decode += embedded.decode_s
         seconds.infer += embedded.infer_s
         if embedded.vectors is not None:
-            shard.embedded.append(embedded.vectors)
+            shard.vectors[embedded.batch.rows] = embedded.vectors
             bar.advance(len(embedded.vectors))
-        elif shard.cached is not None:
-            bar.skip(len(shard.cached))
         if embedded.batch.ends_shard:
+            bar.skip(shard.n_cached)
             yield shard
 
 
 def _write_shard(out: Path, cache: VectorCache, shard: _Shard) -> _Shard:
     """Write the vectors of a finished shard, while others are embedded."""
-    if shard.cached is None:
-        vectors = np.concatenate(shard.embedded)
-        cache.put(shard.cache_path, vectors)
-    else:
-        vectors = shard.cached
-    write_part(out, shard.name, shard.ids, vectors)
+    if shard.n_cached < len(shard.ids):
+        cache.put(shard.digests, shard.vectors)
+    write_part(out, shard.name, shard.ids, shard.vectors)
     return_freed_memory()
     return shard
 
 
-def _read_batches(shards: Path, batch_images: int, cache: VectorCache) -> Iterator[_Batch]:
-    """Read the shards; yield one batch for a cached shard, batches of at most `batch_images` images for the others."""
+def _read_batches(shards: Path, batch_images: int, cache: VectorCache, whole: bool) -> Iterator[_Batch]:
+    """Read the shards; yield batches of at most `batch_images` images that are not in the cache, at least one a shard.
+
+    whole : look for whole shards in the cache, not for single images.
+    """
     for name, table in read_shards(shards, ["image_id", "sha256", "image"]):
         digests = table["sha256"].to_pylist()
-        path = cache.path(digests)
-        shard = _Shard(name, table["image_id"].to_pylist(), digests, path, cache.get(path, len(digests)))
-        if shard.cached is not None:
-            yield _Batch(shard, 0, None, ends_shard=True)
-            continue
-        for start in range(0, len(digests), batch_images):
-            images = table["image"].slice(start, batch_images)
-            yield _Batch(shard, start, images, ends_shard=start + batch_images >= len(digests))
+        vectors, known = cache.get(digests, whole=whole)
+        shard = _Shard(name, table["image_id"].to_pylist(), digests, vectors, int(known.sum()))
+        unknown = np.flatnonzero(~known)
+        for start in range(0, max(1, len(unknown)), batch_images):
+            rows = unknown[start : start + batch_images]
+            yield _Batch(shard, rows, table["image"].take(rows), ends_shard=start + batch_images >= len(unknown))
 
 
-def _embed_by_workers(encoder: Encoder, batches: Iterator[_Batch], _: int) -> Generator[_EmbeddedBatch]:
+def _embed_by_workers(encoder: Encoder, batches: Iterator[_Batch], batch_images: int) -> Generator[_EmbeddedBatch]:
     """Embed batches in order; each worker decodes, prepares and embeds the images of a batch."""
 
     def embed(batch: _Batch) -> _EmbeddedBatch:
-        if batch.images is None:
+        if not len(batch.rows):
             return _EmbeddedBatch(batch)
         begun = perf_counter()
         pixels = np.stack([encoder.card.preprocessing.prepare_packed(image.as_py()) for image in batch.images])
-        return _embed_pixels(encoder, batch, pixels, perf_counter() - begun)
+        full = pixels[np.minimum(np.arange(batch_images), len(pixels) - 1)] if len(pixels) < batch_images else pixels
+        return _embed_pixels(encoder, batch, full, perf_counter() - begun)
 
     workers = encoder.runtime.workers
     with ThreadPoolExecutor(workers) as pool:
@@ -189,7 +191,7 @@ def _embed_on_device(encoder: Encoder, batches: Iterator[_Batch], batch_images: 
     ):
 
         def start(batch: _Batch) -> tuple[_Batch, Started | None]:
-            return batch, None if batch.images is None else preparation.start(batch.images.to_pylist())
+            return batch, preparation.start(batch.images.to_pylist()) if len(batch.rows) else None
 
         def embed(item: tuple[_Batch, Started | None]) -> _EmbeddedBatch:
             batch, started = item
@@ -208,8 +210,9 @@ def _embed_pixels(encoder: Encoder, batch: _Batch, pixels: Pixels, decode_s: flo
     try:
         vectors = encoder.embed_images(pixels)
     except NotFiniteError as error:
-        raise NotFiniteError(error.rows, batch.shard.ids[batch.start :], encoder.runtime.precision) from None
-    return _EmbeddedBatch(batch, vectors, decode_s, perf_counter() - begun)
+        bad = [row for row in error.rows if row < len(batch.rows)]
+        raise NotFiniteError(bad, [batch.shard.ids[row] for row in batch.rows], encoder.runtime.precision) from None
+    return _EmbeddedBatch(batch, vectors[: len(batch.rows)], decode_s, perf_counter() - begun)
 
 
 def embed_queries(
@@ -223,32 +226,33 @@ def embed_queries(
 ) -> EmbeddedRows:
     """Embed texts, queries or prompts, into parts of `TEXTS_PER_PART` rows in `out`; ids : one for each text.
 
-    Finished parts are written to the cache; later runs read them from there.
+    Batches and cache are as for images (see `embed_shards`).
     """
     fresh_folder(out)
-    callers = encoder.runtime.callers
+    callers, whole = encoder.runtime.callers, encoder.runtime.at_device is not None
     with ThreadPoolExecutor(callers) as pool, progress(len(texts), title, "texts") as bar:
         for part, start in enumerate(range(0, len(texts), TEXTS_PER_PART)):
             rows = slice(start, start + TEXTS_PER_PART)
             part_texts = texts[rows]
-            path = cache.path([sha256(f"text\0{text}".encode()).hexdigest() for text in part_texts])
-            vectors = cache.get(path, len(part_texts))
-            if vectors is not None:
-                bar.skip(len(part_texts))
-            else:
-                embedded = []
-                batches = _text_batches(part_texts, batch_texts)
-                for batch_vectors in ordered_map(pool, encoder.embed_texts, batches, ahead=2 * callers):
-                    embedded.append(batch_vectors)
-                    bar.advance(len(batch_vectors))
-                vectors = np.concatenate(embedded)
-                cache.put(path, vectors)
+            digests = [sha256(f"text\0{text}".encode()).hexdigest() for text in part_texts]
+            vectors, known = cache.get(digests, whole=whole)
+            bar.skip(int(known.sum()))
+            unknown = np.flatnonzero(~known)
+            batches = _text_batches([part_texts[row] for row in unknown.tolist()], batch_texts, full=not whole)
+            for batch, embedded in enumerate(ordered_map(pool, encoder.embed_texts, batches, ahead=2 * callers)):
+                filled = unknown[batch * batch_texts :][:batch_texts]
+                vectors[filled] = embedded[: len(filled)]
+                bar.advance(len(filled))
+            if len(unknown):
+                cache.put(digests, vectors)
             write_part(out, f"part-{part:05d}", list(ids[rows]), vectors)
     return EmbeddedRows(len(ids), hash_ids(ids), hash_ids(texts))
 
 
-def _text_batches(texts: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    return (texts[start : start + size] for start in range(0, len(texts), size))
+def _text_batches(texts: Sequence[str], size: int, full: bool) -> Iterator[Sequence[str]]:
+    """Yield batches of texts.  full : repeat the last text until each batch has `size`."""
+    batches = (texts[start : start + size] for start in range(0, len(texts), size))
+    return ([*batch, *[batch[-1]] * (size - len(batch))] if full else batch for batch in batches)
 
 
 def vector_settings(encoder: Encoder) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from cbir.core.errors import ConfigError
 
 WRITING = ".writing"  # suffix of a file that is not yet whole
 _WRITING_FOR_S = 3600.0  # younger files with this suffix may belong to a process that still runs
-CACHE_KINDS = {"vectors": "embedded shards", "partial": "unfinished downloads"}
+CACHE_KINDS = {"vectors": "embedded shards and their index", "partial": "unfinished downloads"}
 
 
 def cache_folder() -> Path:

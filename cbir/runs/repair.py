@@ -55,7 +55,7 @@ def repair(root: Path) -> tuple[int, list[Damaged]]:
 
 def _recorded(root: Path) -> Iterator[Recorded]:
     """The files of all outputs that dvc.lock records; a list of a folder's files is one as well, without a path of its own."""
-    cache = _cache_folder(root)
+    cache = dvc_cache_folder(root)
     try:
         stages = yaml.safe_load((root / LOCK).read_text(encoding="utf-8"))["stages"]
     except FileNotFoundError:
@@ -84,7 +84,8 @@ def _entries(listing: Path) -> list[dict[str, str]]:
     return entries
 
 
-def _cache_folder(root: Path) -> Path:
+def dvc_cache_folder(root: Path) -> Path:
+    """The folder of DVC's cache of the repository.  Raises DataError when DVC cannot open it."""
     from dvc.exceptions import DvcException  # takes a second
     from dvc.repo import Repo
 

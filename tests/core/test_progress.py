@@ -57,7 +57,7 @@ def test_skipped_units_do_not_count_towards_the_rate(clock: list[float]) -> None
     clock[0] = 2.0
     bar.skip(400)
     bar.advance(200)
-    assert str(bar) == "job:  70% 700/1000 [00:02<00:03, 100.00 images/s]"
+    assert str(bar) == "job:  70% 700/1000 [00:02<00:03, 100.00 images/s, 400 from cache]"
 
 
 def test_detail_is_read_when_the_line_is_printed(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from cbir.encoders import embedding
 from cbir.encoders.base import Encoder
 from cbir.encoders.embedding import EmbeddedRows, embed_queries, embed_shards, vector_settings
 from cbir.encoders.params import Backend
+from cbir.encoders.preprocessing import Preprocessing
 from cbir.encoders.vector_cache import VectorCache
 from cbir.encoders.weights import fetch_encoder
 from tests.support.encoders import bytes_of, mobilenet_params, packed_images, stacked
@@ -31,11 +32,11 @@ from tests.support.imports import ROOT
 
 @pytest.fixture
 def seen(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The sizes of the batches that the encoder was handed."""
-    sizes: list[int] = []
-    embed = tiny.embed_images
-    monkeypatch.setattr(tiny, "embed_images", lambda pixels: (sizes.append(len(pixels)), embed(pixels))[1])
-    return sizes
+    """A one for each image that was prepared for the encoder."""
+    ones: list[int] = []
+    prepare = Preprocessing.prepare_packed
+    monkeypatch.setattr(Preprocessing, "prepare_packed", lambda self, image: (ones.append(1), prepare(self, image))[1])
+    return ones
 
 
 def embedded(shards: Path, out: Path, encoder: Any, cache: Path, **changes: Any) -> EmbeddedRows:
@@ -59,21 +60,68 @@ def test_a_second_run_takes_every_shard_from_the_cache(
     assert "43/43 [" in capfd.readouterr().err.splitlines()[-1]
 
 
-def test_only_the_shard_of_a_new_image_is_computed(
+def of_numbers(images: list[PackedImage], numbers: Iterable[int]) -> list[PackedImage]:
+    return [images[number] for number in numbers]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "computed"),
+    [
+        ([*range(9), *range(10, 43)], range(43), 1),
+        (range(1, 43), range(43), 1),
+        (range(42), range(43), 1),
+        (range(43), [*range(9), *range(10, 43)], 0),
+        (range(43), range(16, 43), 0),
+        (range(20), range(20, 43), 23),
+        (range(43), [*range(20, 43), *range(20)], 0),
+        (range(43), [*range(43), 7, 7], 0),
+    ],
+    ids=["inserted", "first", "last", "removed", "shard removed", "all are new", "moved", "copies"],
+)
+def test_only_new_images_are_computed_as_in_a_fresh_run(
+    before: Iterable[int],
+    after: Iterable[int],
+    computed: int,
     tiny: Encoder,
     images: list[PackedImage],
     seen: list[int],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(image_artifacts, "_ends_shard", lambda image: image.image_id.startswith("017"))
-    ordered = sorted(images, key=lambda image: image.image_id)
-    write_shards(tmp_path / "old", ordered[:10] + ordered[11:])
-    write_shards(tmp_path / "new", ordered)
-    embedded(tmp_path / "old", tmp_path / "one", tiny, tmp_path / "cache")
+    monkeypatch.setattr(image_artifacts, "_ends_shard", lambda image: image.sha256[0] in "01")
+    monkeypatch.setattr("cbir.encoders.vector_cache._REFERRED", 4)
+    for name, numbers in (("before", before), ("after", after)):
+        write_shards(tmp_path / name, of_numbers(images, numbers))
+    embedded(tmp_path / "before", tmp_path / "one", tiny, tmp_path / "cache")
+    embedded(tmp_path / "after", tmp_path / "fresh", tiny, tmp_path / "another cache")
     seen.clear()
-    embedded(tmp_path / "new", tmp_path / "two", tiny, tmp_path / "cache")
-    assert sum(seen) == 18
+    embedded(tmp_path / "after", tmp_path / "two", tiny, tmp_path / "cache")
+    assert sum(seen) == computed
+    assert bytes_of(tmp_path / "two") == bytes_of(tmp_path / "fresh")
+
+
+def test_progress_says_what_came_from_the_cache(
+    tiny: Encoder, images: list[PackedImage], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_shards(tmp_path / "before", [*images[:9], *images[10:]])
+    write_shards(tmp_path / "after", images)
+    embedded(tmp_path / "before", tmp_path / "one", tiny, tmp_path / "cache")
+    assert "from cache" not in capfd.readouterr().err
+    embedded(tmp_path / "after", tmp_path / "two", tiny, tmp_path / "cache")
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert "43/43 [" in last
+    assert "images/s, 42 from cache, decode" in last
+
+
+def test_a_device_takes_whole_shards_alone(tiny: Encoder, tmp_path: Path) -> None:
+    cache = VectorCache(tmp_path, vector_settings(tiny))
+    kept = np.arange(96, dtype=np.float32).reshape(3, 32)
+    cache.put([name * 64 for name in "abc"], kept)
+    for names, whole, expected in (("abc", True, 3), ("abd", True, 0), ("abd", False, 2), ("bd", False, 0)):
+        vectors, known = cache.get([name * 64 for name in names], whole=whole)
+        assert known.sum() == expected
+        assert np.array_equal(vectors[known], kept[:expected])
+        assert not vectors[~known].any()
 
 
 @pytest.mark.parametrize(
@@ -108,7 +156,7 @@ def test_other_settings_take_nothing_from_the_cache(
     assert seen == []
 
 
-def test_only_the_part_with_new_texts_is_computed(
+def test_only_new_texts_are_computed(
     tiny: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(embedding, "TEXTS_PER_PART", 10)
@@ -118,20 +166,18 @@ def test_only_the_part_with_new_texts_is_computed(
     monkeypatch.setattr(tiny, "embed_texts", lambda batch: (read.extend(batch), embed(batch))[1])
 
     def embedded_texts(out: str, texts: list[str], **changes: Any) -> list[str]:
-        read.clear()
+        read.clear()  # batches are full: the last text is repeated
         kept = VectorCache(tmp_path / "cache", {**vector_settings(tiny), **changes})
         rows = embed_queries(texts, texts, tmp_path / out, tiny, 4, kept, "clip texts")
         assert (rows.count, stacked(tmp_path / out)[0]) == (len(texts), texts)
-        return sorted(read)
+        return sorted(set(read))
 
     assert embedded_texts("one", texts[:30]) == sorted(texts[:30])
     assert embedded_texts("two", texts[:30]) == []
     assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
     assert embedded_texts("three", texts) == texts[30:]
     assert "35/35 [" in capfd.readouterr().err.splitlines()[-1]
-    assert embedded_texts("four", [*texts[:12], "another", *texts[13:30]]) == sorted(
-        ["another", *texts[10:12], *texts[13:20]]
-    )
+    assert embedded_texts("four", [*texts[:12], "another", *texts[13:30]]) == ["another"]
     assert embedded_texts("five", texts[:10], weights_sha256="0" * 64) == texts[:10]
     np.testing.assert_allclose(stacked(tmp_path / "three")[1], embed(texts), rtol=0, atol=1e-5)
 
@@ -211,7 +257,7 @@ def test_a_full_disk_leaves_no_partial_file(
 
     monkeypatch.setattr("cbir.encoders.vector_cache.os.replace", full)
     cache = VectorCache(tmp_path / "cache", vector_settings(tiny))
-    cache.put(cache.path(["a"]), np.zeros((1, 32), np.float32))
+    cache.put(["a" * 64], np.zeros((1, 32), np.float32))
     assert "No space left on device" in capfd.readouterr().err
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
 
@@ -252,6 +298,7 @@ Encoder.embed_images = counted
 embed.main("mobilenet_demo")
 """
 SHARD, BATCH, WORKERS = 20, 8, 2
+IN_BATCHES = 520  # 430 images in 20 shards of 20, and two of 20 and 10, in full batches
 
 
 def stage(root: Path, cache: Path) -> subprocess.Popen[bytes]:
@@ -280,7 +327,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def killed_and_finished(ready: Path, tmp_path: Path, kills: int) -> None:
     assert stage(ready, tmp_path / "own cache").wait() == 0
     whole = {path.relative_to(ready): path.read_bytes() for path in (ready / "data/embeddings").rglob("*.*")}
-    assert (ready / "computed").stat().st_size == 430
+    assert (ready / "computed").stat().st_size == IN_BATCHES
     (ready / "computed").unlink()
 
     cache, moments = tmp_path / "cache", random.Random(kills)
@@ -298,9 +345,9 @@ def killed_and_finished(ready: Path, tmp_path: Path, kills: int) -> None:
     assert killed >= kills // 2
     assert stage(ready, cache).wait() == 0
     assert {path.relative_to(ready): path.read_bytes() for path in (ready / "data/embeddings").rglob("*.*")} == whole
-    again = (ready / "computed").stat().st_size - 430
+    again = (ready / "computed").stat().st_size - IN_BATCHES
     (ready / "computed").unlink()
-    assert 0 < again <= killed * (SHARD + 2 * WORKERS * BATCH)  # a shard, and the batches on their way
+    assert 0 < again <= killed * (SHARD + BATCH + 2 * WORKERS * BATCH)  # a shard, and the batches on their way
 
 
 def test_killed_runs_end_with_the_bytes_of_a_whole_run(ready: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
 
 from cbir.cli.main import main
 from cbir.core.errors import ConfigError
@@ -73,6 +74,22 @@ def test_invalid_limits_delete_nothing(
     with pytest.raises(SystemExit, match=rf"^error: {message}$"):
         main(["cache", *arguments])
     assert len(list(kept_files(tmp_path))) == 4
+
+
+def test_command_tells_the_size_of_dvcs_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CBIR_CACHE", str(tmp_path / "cbir"))
+    monkeypatch.chdir(tmp_path)
+    main(["cache"])
+    assert "DVC" not in capsys.readouterr().out
+    Repo.init(str(tmp_path), no_scm=True).close()
+    (tmp_path / ".dvc/cache/files/md5/ab").mkdir(parents=True)
+    (tmp_path / ".dvc/cache/files/md5/ab/cd").write_bytes(bytes(2_000_000))
+    main(["cache"])
+    output = capsys.readouterr().out
+    assert "/.dvc/cache/files/md5: 0.002 GB of outputs" in output
+    assert "`dvc gc --workspace --all-commits --all-experiments`" in output
 
 
 def test_command_lists_and_prunes_the_cache(
