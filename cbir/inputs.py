@@ -5,7 +5,6 @@ paths, and files in the outputs that no stage has written.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields, is_dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -15,18 +14,13 @@ from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.core.errors import ConfigError, DataError
 from cbir.core.text import listed
 from cbir.datasets.prompt_sets import user_files
-from cbir.fetching.addresses import check_address, local_path
+from cbir.fetching.addresses import local_path
 from cbir.fetching.archives import ARCHIVE, FOLDER
 from cbir.schema import Params
 
 
 def check_inputs(params: Params) -> None:
-    """Raise ConfigError if a path of the parameters is empty, or lies in, is or contains an output of the pipeline.
-
-    So does an address with a password or another secret, in any parameter.
-    """
-    for name, value in _texts("", params):
-        check_address(name, value)
+    """Raise ConfigError if a path of the parameters is empty, or lies in, is or contains an output of the pipeline."""
     for name, value in _paths(params):
         if not value.strip():
             raise ConfigError(
@@ -72,21 +66,6 @@ def _refuse_others(folder: Path, patterns: Sequence[str], paths: Iterable[Path])
             f"{folder}: expected only {listed(patterns)}, found {listed(others, 4)}, which the run would delete: move your "
             "files out of it, then run again"
         )
-
-
-def _texts(name: str, value: object) -> Iterator[tuple[str, str]]:
-    """Each text among the parameters, with its dotted name."""
-    if isinstance(value, str):
-        yield name, value
-    elif isinstance(value, list):
-        for entry in value:
-            yield from _texts(name, entry)
-    elif isinstance(value, dict) or is_dataclass(value):
-        entries = (
-            value if isinstance(value, dict) else {field.name: getattr(value, field.name) for field in fields(value)}
-        )
-        for key, entry in entries.items():
-            yield from _texts(f"{name}.{key}".lstrip("."), entry)
 
 
 def _paths(params: Params) -> Iterator[tuple[str, str]]:

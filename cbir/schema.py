@@ -3,7 +3,7 @@
 Each other stage loads the groups that it declares (`cbir.core.params.load_params`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, cast, get_args, get_origin
 
@@ -14,6 +14,7 @@ from cbir.core.params import Parameters, build_group, leaf_keys, nearest_key
 from cbir.datasets.params import DatasetParams, QueriesParams
 from cbir.encoders.params import EncoderParams
 from cbir.evaluation.params import EvaluateParams
+from cbir.fetching.addresses import check_address
 from cbir.index.params import IndexParams
 from cbir.maps.params import MapParams
 from cbir.report.params import ReportParams
@@ -42,9 +43,11 @@ GROUPS = tuple(field.name for field in fields(Params))
 def checked(values: Mapping[str, Any], where: str) -> Params:
     """Convert nested values to Params.
 
-    Raises ConfigError in one line for an unknown group or key (naming the nearest), a wrong type, a missing value or an
-    interpolation.
+    Raises ConfigError in one line for an unknown group or key (naming the nearest), a wrong type, a missing value, an
+    interpolation, or an address with a secret.
     """
+    for name, value in _texts("", values):
+        check_address(name, value)
     for name in values:
         if name not in GROUPS:
             raise ConfigError(f"{where}: unknown parameter '{name}'; {nearest_key(name, leaf_keys(Params))}")
@@ -74,3 +77,15 @@ def _entries(name: str, schema: type[Parameters], values: Mapping[str, Any], whe
             raise ConfigError(f"{where}: {name}.{key}: expected keys with values, found {value!r}")
         entries[key] = build_group(f"{name}.{key}", schema, value, where)
     return entries
+
+
+def _texts(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Each text among nested values, with its dotted name."""
+    if isinstance(value, str):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, entry in value.items():
+            yield from _texts(f"{name}.{key}".lstrip("."), entry)
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _texts(name, entry)

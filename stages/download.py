@@ -13,6 +13,7 @@ PARAMS = (
     "dataset.url",
     "dataset.sha256",
     "dataset.md5",
+    "dataset.max_bytes",
     "dataset.draw_seed",
     "dataset.draw_gallery_images",
     "dataset.draw_query_images",

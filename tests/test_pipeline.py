@@ -358,7 +358,7 @@ def recorder(by_hand: ByHand, tmp_path_factory: pytest.TempPathFactory) -> Recor
         tags = (
             f"encoders.{name}.weights_tag={tag}" for name, tag in zip(ENCODERS, ("IMAGENET1K_V1", "none"), strict=True)
         )
-        by_hand.compose("dataset=image_folder", *datasets["image_folder"], *files, *tags)
+        by_hand.compose("dataset=image_folder", *datasets["image_folder"], "dataset.hold_out=true", *files, *tags)
         by_hand.run("scan", "download", "weights", "packing", "preprocess", "embed", "verify")
         by_hand.clear()
     finally:

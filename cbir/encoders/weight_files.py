@@ -25,7 +25,10 @@ from cbir.encoders.checkpoints import Convert, load_checkpoint
 from cbir.encoders.demo import demo_file, is_demo
 from cbir.encoders.options import has_no_tag, is_random
 from cbir.encoders.params import EncoderParams
-from cbir.fetching.fetch import fetch
+from cbir.fetching.addresses import check_address
+from cbir.fetching.fetch import FileTooLargeError, fetch
+
+_MAX_BYTES = 20_000_000_000  # of a file from the network: four times CLIP ViT-H/14 in fp32
 
 
 def known_tag(group: str, key: str, tag: str, tags: Mapping[str, Any]) -> str:
@@ -67,13 +70,20 @@ def fetched_file(group: str, params: EncoderParams, url: str, sha256_prefix: str
     if is_demo(params.weights):
         yield _demo_file(group, params.weights)
         return
+    check_address(f"{group}.weights", url)
     with tempfile.TemporaryDirectory() as folder:
         # the suffix says how to read the file; a URL may continue after it, as in model.safetensors?download=true
         name = Path(urlsplit(url).path if "://" in url else url).name
         try:
             path = fetch(
-                url, Path(folder) / (name or "weights"), sha256=params.weights_sha256, sha256_prefix=sha256_prefix
+                url,
+                Path(folder) / (name or "weights"),
+                sha256=params.weights_sha256,
+                sha256_prefix=sha256_prefix,
+                max_bytes=_MAX_BYTES,
             )
+        except FileTooLargeError as error:
+            raise FetchError(f"{group}.weights: {error}, or fetch the file yourself and give its path") from error
         except (ConfigError, FetchError) as error:
             raise type(error)(f"{group}.weights: {error}") from error
         yield path

@@ -18,7 +18,10 @@ def local_path(url: str) -> Path | None:
     (PosixPath('/photos/my cat.zip'), PosixPath('photos'), None)
     """
     if url.startswith("file:"):
-        address = urlparse(url)
+        try:
+            address = urlparse(url)
+        except ValueError as error:  # of a host in brackets
+            raise ConfigError(f"{url}: expected an absolute path, as in file:///data/images.zip") from error
         if address.netloc not in ("", "localhost") or not address.path.startswith("/"):
             raise ConfigError(f"{url}: expected an absolute path, as in file:///data/images.zip")
         return Path(unquote(address.path))
@@ -35,8 +38,12 @@ def local_path(url: str) -> Path | None:
 def check_address(name: str, value: str) -> None:
     """Raise ConfigError for an address with a secret, because parameters are written into params.yaml, dvc.lock and reports.
 
-    name : the parameter, for the message.
+    So does a text that cannot be an address, as http://[::1.  name : the parameter, for the message.
     """
+    try:
+        urlparse(value)
+    except ValueError as error:
+        raise ConfigError(f"{name}: expected an address, found {without_secrets(value)} ({error})") from error
     value = re.sub(r"\s", "%20", value)
     public = without_secrets(value)
     if public != value:

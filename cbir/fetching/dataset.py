@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from cbir.core.errors import ConfigError
+from cbir.core.errors import ConfigError, FetchError
 from cbir.core.files import fresh_folder, hash_ids, write_json
 from cbir.drawing.archive import draw_archive
 from cbir.fetching.addresses import local_path
 from cbir.fetching.archives import ARCHIVE, FOLDER
-from cbir.fetching.fetch import fetch
+from cbir.fetching.fetch import FileTooLargeError, fetch
 from cbir.fetching.folders import Folder
 from cbir.fetching.params import SourceParams
 from cbir.fetching.views import is_image
@@ -36,4 +36,7 @@ def fetch_dataset(params: SourceParams, raw: Path, workers: int) -> None:
     elif folder is not None and not folder.exists():
         raise ConfigError(f"dataset.url: expected a folder or a zip archive, found nothing at {folder.absolute()}")
     else:
-        fetch(params.url, raw / ARCHIVE, sha256=params.sha256, md5=params.md5)
+        try:
+            fetch(params.url, raw / ARCHIVE, sha256=params.sha256, md5=params.md5, max_bytes=params.max_bytes)
+        except FileTooLargeError as error:
+            raise FetchError(f"{error}, or set dataset.max_bytes") from error

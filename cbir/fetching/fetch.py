@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -22,13 +23,17 @@ from cbir.core.files import replacing
 from cbir.core.progress import progress
 from cbir.fetching.addresses import check_address, filled_in, local_path
 from cbir.fetching.cache import cache_folder
-from cbir.fetching.sources import PassingFault, open_source, translated_faults
+from cbir.fetching.sources import Pace, PassingFault, open_source, translated_faults
 
 _CHUNK_BYTES = 1 << 18
 _LONGEST_BACKOFF_S = 60.0
 _HASH_DIGITS = {"sha256": (64, 64), "md5": (32, 32), "sha256_prefix": (8, 64)}
 
 _log = logging.getLogger(__name__)
+
+
+class FileTooLargeError(FetchError):
+    """A file from the network has more bytes than expected."""
 
 
 def fetch(
@@ -39,6 +44,8 @@ def fetch(
     md5: str | None = None,
     sha256_prefix: str | None = None,
     partial_dir: Path | None = None,
+    max_bytes: int | None = None,
+    silence_s: float = 60.0,
     attempts: int = 5,
     backoff_s: float = 1.0,
 ) -> Path:
@@ -49,10 +56,13 @@ def fetch(
     sha256, md5 : hexadecimal; a file from the network needs at least one hash.
     sha256_prefix : the first 8 or more digits, as in the file names of torch's weights.
     partial_dir : folder for unfinished downloads, `partial/` in the cache folder by default.
+    max_bytes : the most bytes that a file from the network may have.
+    silence_s : the longest wait for an answer or for the next bytes; also the time over which the rate is measured that is too
+    low to go on, 1 kB/s.
     attempts : number of attempts against faults that may pass.  backoff_s : seconds before the second, doubled each time.
 
     Raises ConfigError if a hash is malformed or missing, if the address holds a secret, or if a variable is not set; FetchError
-    if the file cannot be read or written, or has another hash.
+    if the file cannot be read or written, or has another hash; FileTooLargeError if it has more bytes than `max_bytes`.
     """
     hashes = _check_hashes(sha256=sha256, md5=md5, sha256_prefix=sha256_prefix)
     source = local_path(url)
@@ -67,14 +77,14 @@ def fetch(
         out_path.parent.mkdir(parents=True, exist_ok=True)
         if source is not None:
             with replacing(out_path) as temporary:
-                _download(url, temporary, hashes, f"copy {source.name}", attempts, backoff_s)
+                _download(_Source(url, None, silence_s), temporary, hashes, f"copy {source.name}", attempts, backoff_s)
             return out_path
         folder = partial_dir or cache_folder() / "partial"
         folder.mkdir(parents=True, exist_ok=True)
         key = hashlib.sha256(json.dumps([url, hashes], sort_keys=True).encode()).hexdigest()[:32]
         part = folder / f"{key}.part"
         with _locked(part.with_suffix(".lock"), url):
-            _download(url, part, hashes, f"fetch {out_path.name}", attempts, backoff_s)
+            _download(_Source(url, max_bytes, silence_s), part, hashes, f"fetch {out_path.name}", attempts, backoff_s)
             with replacing(out_path) as temporary:
                 shutil.move(part, temporary)  # copies it if the cache is on another file system
     except OSError as error:  # of the local disk; `translated_faults` handles those of the source
@@ -123,8 +133,18 @@ def _locked(path: Path, url: str) -> Iterator[None]:
         lock.release()
 
 
-def _download(url: str, path: Path, hashes: dict[str, str], label: str, attempts: int, backoff_s: float) -> None:
+@dataclass(frozen=True)
+class _Source:
+    """See `fetch`."""
+
+    url: str
+    max_bytes: int | None
+    silence_s: float
+
+
+def _download(source: _Source, path: Path, hashes: dict[str, str], label: str, attempts: int, backoff_s: float) -> None:
     """Complete the file at `path`, with retries; fetch it anew once if its hash differs after it was resumed."""
+    url = source.url
 
     def warn(state: RetryCallState) -> None:
         fault, attempt = state.outcome and state.outcome.exception(), state.attempt_number + 1
@@ -139,7 +159,7 @@ def _download(url: str, path: Path, hashes: dict[str, str], label: str, attempts
     )
     for may_repeat in (True, False):
         try:
-            resumed = retrying(_append, url, path, label)
+            resumed = retrying(_append, source, path, label)
         except PassingFault as fault:
             kept = f"; {size} bytes are kept and the next run resumes them" if (size := _size(path)) else ""
             raise FetchError(
@@ -153,21 +173,35 @@ def _download(url: str, path: Path, hashes: dict[str, str], label: str, attempts
         _log.warning("%s: %s; the resumed bytes may come from an older file, fetching it anew", url, difference)
 
 
-def _append(url: str, path: Path, label: str) -> bool:
+def _append(source: _Source, path: Path, label: str) -> bool:
     """Append to `path` the bytes that it lacks, and return whether it held some before.
 
     Raises PassingFault or FetchError if the source cannot be read, OSError if `path` cannot be written.
     """
+    url, size = source.url, _size(path)
     with translated_faults(url):
-        source, start, total = open_source(url, _size(path))
-    with source, path.open("ab" if start else "wb") as sink, progress(total, label, "B", done=start) as bar:
+        file, start, total = open_source(url, size, source.silence_s)
+    with file, path.open("ab" if start else "wb") as sink, progress(total, label, "B", done=start) as bar:
+        _check_size(source, total or 0, path, "as the server says")
+        pace = Pace(source.silence_s)
         while True:
             with translated_faults(url):
-                chunk = source.read(_CHUNK_BYTES)
+                chunk = file.read(_CHUNK_BYTES)
+                pace.check(len(chunk))
             if not chunk:
                 return start > 0
             sink.write(chunk)
             bar.advance(len(chunk))
+            _check_size(source, bar.done, path, "and no end")
+
+
+def _check_size(source: _Source, size: int, path: Path, detail: str) -> None:
+    """Delete an unfinished file and raise FileTooLargeError if it has, or will have, too many bytes."""
+    if source.max_bytes is not None and size > source.max_bytes:
+        path.unlink(missing_ok=True)
+        raise FileTooLargeError(
+            f"{source.url}: expected at most {source.max_bytes:,} bytes, found {size:,}, {detail}: check the address"
+        )
 
 
 def _size(path: Path) -> int:

@@ -8,11 +8,12 @@ from cbir.core.params import Parameters, at_least
 
 @dataclass(kw_only=True)
 class SourceParams(Parameters):
-    """Address and hash of a data set, or the number of images to draw; see the comments in `conf/dataset/`."""
+    """Address, hash and greatest size of a data set, or the number of images to draw; see the comments in `conf/dataset/`."""
 
     url: str | None  # no default: it would hide ??? in conf/dataset/image_folder.yaml, so each file there sets it
     sha256: str | None = None
     md5: str | None = None
+    max_bytes: int = 20_000_000_000
     draw_seed: int | None = None
     draw_gallery_images: int | None = None
     draw_query_images: int | None = None
@@ -22,5 +23,5 @@ class SourceParams(Parameters):
             raise ConfigError(
                 "url, draw_gallery_images: expected an address or a number of drawings, found both: set one of them to null"
             )
-        at_least(1, self, "draw_gallery_images")
+        at_least(1, self, "draw_gallery_images", "max_bytes")
         at_least(0, self, "draw_seed", "draw_query_images")

@@ -1,5 +1,6 @@
 """fetch against a real server: the bytes, the requests, the files that are left and the messages."""
 
+import gzip
 import hashlib
 import itertools
 import os
@@ -8,8 +9,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +23,7 @@ from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
 from cbir.core.errors import ConfigError, FetchError
 from cbir.fetching import sources
-from cbir.fetching.fetch import fetch
+from cbir.fetching.fetch import FileTooLargeError, fetch
 from tests.support.imports import ROOT
 from tests.support.server import Answer, FileServer, file_server  # noqa: F401  (the fixture `server`)
 
@@ -123,13 +127,6 @@ def test_redirect_is_followed(server: FileServer, out: Path) -> None:
     assert [hit.path for hit in server.hits] == ["/images.zip", "/real.zip"]
 
 
-def test_redirect_out_of_http_is_refused(server: FileServer, out: Path) -> None:
-    url = server.put("/images.zip", Answer(status=302, headers={"Location": "ftp://127.0.0.1/x"}))
-    with pytest.raises(FetchError, match="check the address"):
-        quickly(url, out, sha256=sha256_of(BODY))
-    assert len(server.hits) == 1
-
-
 def test_body_labelled_gzip_is_stored_as_sent(server: FileServer, out: Path) -> None:
     url = server.put("/images.tar.gz", Answer(THOUSAND, headers={"Content-Encoding": "gzip"}))
     assert quickly(url, out, sha256=sha256_of(THOUSAND)).read_bytes() == THOUSAND
@@ -224,13 +221,149 @@ def test_broken_connection_is_resumed(server: FileServer, out: Path, fault: dict
 
 
 def test_stalled_server_times_out_and_is_retried(
-    server: FileServer, out: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    server: FileServer, out: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(sources, "_SILENCE_S", 0.2)
     url = server.put("/images.zip", Answer(BODY, stall_s=1.0), Answer(BODY))
-    assert quickly(url, out, sha256=sha256_of(BODY), attempts=20).read_bytes() == BODY
+    assert quickly(url, out, sha256=sha256_of(BODY), attempts=20, silence_s=0.2).read_bytes() == BODY
     assert len(server.hits) >= 2
     assert "the server does not answer; attempt 2 of 20" in caplog.text
+
+
+def test_server_that_sends_byte_by_byte_is_left(server: FileServer, out: Path) -> None:
+    url = server.put("/images.zip", Answer(BODY, step=1, pause_s=0.02))
+    # on a busy machine, a byte may take longer than the silence
+    with pytest.raises(
+        FetchError, match=r"the server (sends less than 1,000 bytes a second|does not answer) \(attempts: 1"
+    ):
+        quickly(url, out, sha256=sha256_of(BODY), attempts=1, silence_s=0.5)
+    assert server.hits[0].sent < 1000
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "is_slow"),
+    [
+        ([(59, 1), (119, 1)], True),
+        ([(30, 59_000), (61, 1)], True),
+        ([(30, 61_000), (61, 1)], False),
+        ([(1, 10**9), (61, 1), (122, 1)], True),  # a fast start excuses no later period
+        ([(59, 1), (600, 0)], False),  # the end of the body
+    ],
+)
+def test_the_rate_is_measured_by_periods(
+    monkeypatch: pytest.MonkeyPatch, arrivals: list[tuple[float, int]], is_slow: bool
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(sources, "monotonic", lambda: clock[0])
+    pace, slow = sources.Pace(60.0), False
+    for clock[0], count in arrivals:
+        try:
+            pace.check(count)
+        except sources.SlowSourceError:
+            slow = True
+    assert slow == is_slow
+
+
+def test_headers_that_never_end_are_left(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "_CONNECT_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=drip_headers, args=(listening,), daemon=True).start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/images.zip"
+        with pytest.raises(FetchError, match=r"the server does not answer \(attempts: 1\)"):
+            quickly(url, out, sha256=sha256_of(BODY), attempts=1, silence_s=0.2)
+
+
+def drip_headers(listening: socket.socket) -> None:
+    """Answer one request with a byte of a header every few milliseconds."""
+    connection, _ = listening.accept()
+    with connection, suppress(OSError):
+        connection.sendall(b"HTTP/1.1 200 OK\r\n")
+        while True:
+            connection.sendall(b"x")
+            time.sleep(0.02)
+
+
+# ---- bounds
+
+
+def endless() -> Iterator[bytes]:
+    return itertools.repeat(bytes(1 << 16))
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (Answer(endless, length=1, chunked=True), r"3,\d\d\d,\d\d\d, and no end"),
+        (Answer(endless, length=10**15), "1,000,000,000,000,000, as the server says"),
+        (Answer(BODY + b"x"), "3,000,001, as the server says"),
+        (Answer(endless, length=1, chunked=True, headers={"Content-Encoding": "gzip"}), "and no end"),
+    ],
+    ids=["endless", "large", "a byte more", "encoded"],
+)
+def test_a_body_of_too_many_bytes_is_refused(
+    server: FileServer, out: Path, tmp_path: Path, answer: Answer, found: str
+) -> None:
+    url = server.put("/images.zip", answer)
+    with pytest.raises(FileTooLargeError, match=rf"^{url}: expected at most 3,000,000 bytes, found .*{found}: check"):
+        quickly(url, out, sha256=sha256_of(BODY), max_bytes=len(BODY))
+    assert len(server.hits) == 1
+    assert nothing_left(out, tmp_path)
+
+
+def test_a_body_of_the_most_bytes_is_fetched(server: FileServer, out: Path) -> None:
+    url = server.put("/images.zip", Answer(BODY, stop_after=HALF), Answer(BODY))
+    assert quickly(url, out, sha256=sha256_of(BODY), max_bytes=len(BODY)).read_bytes() == BODY
+
+
+def test_a_file_on_this_machine_may_be_larger(tmp_path: Path, out: Path) -> None:
+    (tmp_path / "source.zip").write_bytes(BODY)
+    assert quickly(str(tmp_path / "source.zip"), out, max_bytes=1).read_bytes() == BODY
+
+
+@pytest.mark.parametrize("declared", [len(BODY) - 1, len(BODY) + 1])
+def test_a_wrong_content_length_is_noticed(server: FileServer, out: Path, tmp_path: Path, declared: int) -> None:
+    url = server.put("/images.zip", Answer(lambda: [BODY], length=declared, ranges=False))
+    with pytest.raises(FetchError, match=r"expected sha256|the server does not answer"):
+        quickly(url, out, sha256=sha256_of(BODY), attempts=1, max_bytes=2 * len(BODY), silence_s=0.5)
+    assert not out.exists()
+
+
+def test_a_compressed_bomb_is_not_unpacked(server: FileServer, out: Path) -> None:
+    bomb = gzip.compress(bytes(10_000_000))
+    url = server.put("/images.zip", Answer(bomb, headers={"Content-Encoding": "gzip"}))
+    assert quickly(url, out, sha256=sha256_of(bomb), max_bytes=len(bomb)).stat().st_size == len(bomb)
+
+
+def test_other_file_systems_have_the_same_bound(out: Path) -> None:
+    fsspec.filesystem("memory").pipe("/large.zip", BODY)
+    with pytest.raises(FileTooLargeError, match="found 3,000,000, as the server says"):
+        quickly("memory://large.zip", out, sha256=sha256_of(BODY), max_bytes=1000)
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("file:///etc/hostname", "the server leads to file:///etc/hostname, expected a web address"),
+        ("data:,x", "the server leads to data:,x, expected a web address"),
+        ("s3://bucket/x", "the server leads to s3://bucket/x, expected a web address"),
+        ("http://[::1", r"expected a web address, found http://\[::1"),
+        ("http://host:port/", "expected a web address, found http://host:port/"),
+        ("http://x..y/", "expected a web address, found one whose host has no valid name"),
+        ("/images.zip", "the server leads from one address to the next and never to a file"),
+    ],
+)
+def test_redirect_to_no_file_of_the_web(
+    server: FileServer, out: Path, tmp_path: Path, target: str, reason: str
+) -> None:
+    url = server.put("/images.zip", Answer(status=302, headers={"Location": target}))
+    with pytest.raises(FetchError, match=rf"^{url}: {reason}: check the address$"):
+        quickly(url, out, sha256=sha256_of(BODY))
+    assert nothing_left(out, tmp_path)
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "https://[x]/a.zip", "file://[::1/a.zip"])
+def test_text_that_is_no_address(out: Path, url: str) -> None:
+    with pytest.raises(ConfigError, match="expected an a"):
+        quickly(url, out, sha256=sha256_of(BODY))
 
 
 @pytest.mark.parametrize("status", [500, 503, 429, 408])
