@@ -1,0 +1,43 @@
+"""What DVC needs of the machine, met or named in one line."""
+
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.imports import ROOT
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A git repository with the settings of DVC as a clone has them, and the process in it."""
+    for name in ("DVC_SITE_CACHE_DIR", "DVC_ROOT", "DVC_NO_SCM"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(tmp_path / "global"))
+    monkeypatch.setenv("DVC_SYSTEM_CONFIG_DIR", str(tmp_path / "system"))
+    root = tmp_path / "cbir"
+    for name in (".dvc/config", ".dvc/.gitignore", ".dvc_state/repo/.gitignore", ".dvcignore", ".gitignore"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, root / name)
+    subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
+    subprocess.run(["git", "add", "--all"], cwd=root, check=True)
+    monkeypatch.chdir(root)
+    return root
+
+
+def test_the_state_of_dvc_is_where_no_other_user_writes(repository: Path) -> None:
+    """It holds pickles, which `dvc checkout` loads; DVC's own default is a folder that everyone may write."""
+    from dvc.repo import Repo
+
+    with Repo(str(repository)) as repo:
+        state = Path(repo.site_cache_dir).resolve()
+    assert state.is_relative_to(repository / ".dvc_state" / "repo")
+    for folder in state.relative_to(repository).parents:
+        assert not stat.S_IMODE((repository / folder).stat().st_mode) & stat.S_IWOTH, folder
+    (state / "links").mkdir(exist_ok=True)
+    (state / "links" / "cache.db").touch()
+    command = ["git", "status", "--porcelain", "--untracked-files=all", ".dvc_state"]
+    status = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert status == "A  .dvc_state/repo/.gitignore\n"
