@@ -1,6 +1,7 @@
 """The page's address, which holds the search so that it can be shared: ?q=a+red+star&encoder=clip_demo&k=20&exact=1&label=...
 
-q : a text query.  like : the image_id of a gallery-image query.  with : further encoders, shown side by side; may be repeated.
+q : a text query.  like : the image_id of a gallery-image query.  add, not : words to add to it and to leave out.
+with : further encoders, shown side by side; may be repeated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from cbir.core.text import nearest
 DEFAULT_K, MAX_K = 20, 100
 MAX_SIDE_BY_SIDE = 4  # encoders; more columns are too narrow
 MAX_TEXT_CHARACTERS = 1000  # encoders read the first few dozen words
-_NAMES = ("q", "like", "encoder", "with", "k", "exact", "label")
+_NAMES = ("q", "like", "add", "not", "encoder", "with", "k", "exact", "label")
 _MAX_QUOTED_CHARACTERS = 60
 
 
@@ -21,6 +22,7 @@ class SearchState:
 
     text, like : at most one of the two; neither if an image was uploaded or there is no query yet.
     beside : further encoders, whose results are shown side by side with the encoder's.
+    add, without : words to add to the query, and to leave out.
     """
 
     encoder: str
@@ -30,6 +32,8 @@ class SearchState:
     exact: bool = False
     labels: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+    add: str | None = None
+    without: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,15 +63,21 @@ def read_address(values: Mapping[str, Sequence[str]], choices: Choices) -> tuple
     default = choices.default
     messages = [f"Page address: there is no parameter {_quoted(name)}." for name in values if name not in _NAMES]
     single = {name: given[-1] for name, given in values.items() if given and name not in ("label", "with")}
-    text, like = single.get("q", "").strip() or None, single.get("like") or None
-    if text and like:
+    like = single.get("like") or None
+    texts = {name: single.get(name, "").strip() or None for name in ("q", "add", "not")}
+    if texts["q"] and like:
         messages.append("Page address: expected q or like, found both; using q.")
         like = None
-    if text and len(text) > MAX_TEXT_CHARACTERS:
-        messages.append(
-            f"Page address, q: expected at most {MAX_TEXT_CHARACTERS:,} characters, found {len(text):,}; ignoring it."
-        )
-        text = None
+    for name, text in texts.items():
+        if text and len(text) > MAX_TEXT_CHARACTERS:
+            messages.append(
+                f"Page address, {name}: expected at most {MAX_TEXT_CHARACTERS:,} characters, found {len(text):,}; ignoring it."
+            )
+            texts[name] = None
+    for name in ("add", "not"):
+        if texts[name] and not texts["q"] and not like:
+            messages.append(f"Page address, {name}: expected q or like beside it, found neither; ignoring it.")
+            texts[name] = None
     encoder = single.get("encoder", default.encoder)
     if encoder not in choices.encoders:
         messages.append(
@@ -101,7 +111,8 @@ def read_address(values: Mapping[str, Sequence[str]], choices: Choices) -> tuple
     if len(beside) >= MAX_SIDE_BY_SIDE:
         messages.append(f"Page address, with: expected at most {MAX_SIDE_BY_SIDE - 1} encoders, found {len(beside)}.")
         beside = beside[: MAX_SIDE_BY_SIDE - 1]
-    return SearchState(encoder, k, text, like, single.get("exact", "0") == "1", labels, beside), messages
+    is_exact = single.get("exact", "0") == "1"
+    return SearchState(encoder, k, texts["q"], like, is_exact, labels, beside, texts["add"], texts["not"]), messages
 
 
 def write_address(search: SearchState, choices: Choices) -> dict[str, str | list[str]]:
@@ -111,6 +122,8 @@ def write_address(search: SearchState, choices: Choices) -> dict[str, str | list
         values["q"] = search.text
     if search.like:
         values["like"] = search.like
+    if search.text or search.like:  # what refines an uploaded image is of no use without it
+        values |= {name: words for name, words in (("add", search.add), ("not", search.without)) if words}
     if search.encoder != default.encoder:
         values["encoder"] = search.encoder
     if search.k != default.k:

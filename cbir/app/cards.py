@@ -1,6 +1,7 @@
 """HTML and Markdown of the page; every text that comes from a gallery or a user is escaped here."""
 
 import re
+from collections.abc import Sequence
 from html import escape
 
 from cbir.app.state import CardImage
@@ -65,6 +66,13 @@ def captioned_html(thumbnail: CardImage, caption: str) -> str:
     caption = printable(caption)
     image = image_html(thumbnail, caption, _QUERY_PX)
     return f'<figure class="cbir-card">{image}<figcaption>{escape(caption)}</figcaption></figure>'
+
+
+def query_html(added: Sequence[str], without: str) -> str:
+    """The parts of a query: those that it adds, and the words that it leaves out."""
+    items = [f"<li>{'+ ' * (number > 0)}{escape(printable(part))}</li>" for number, part in enumerate(added)]
+    items += [f"<li>\N{MINUS SIGN} {escape(printable(without))}</li>"] if without else []
+    return f'<ol class="cbir-chips" aria-label="Query">{"".join(items)}</ol>'
 
 
 def categories_html(categories: tuple[Category, ...]) -> str:

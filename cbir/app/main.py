@@ -1,9 +1,12 @@
 """The script that Streamlit runs for each user at each interaction: three pages over one gallery.  `cbir app` starts it."""
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from cbir.app import map_page, report_page, search_page
 from cbir.app.cards import STYLE, as_markdown
+from cbir.app.messages import error_text
 from cbir.app.settings import Settings
 from cbir.app.state import SharedGallery, files_fingerprint, open_shared_gallery
 from cbir.core.errors import CbirError
@@ -21,15 +24,18 @@ def main() -> None:
     st.html(STYLE)
     settings = Settings.read()
 
+    @_showing_errors
     def show_search() -> None:
         if gallery := _open_gallery(settings):
             search_page.show(gallery)
 
+    @_showing_errors
     def show_map() -> None:
         st.session_state[search_page.LEFT] = True
         if gallery := _open_gallery(settings):
             map_page.show(gallery, settings.data, search)
 
+    @_showing_errors
     def show_report() -> None:
         st.session_state[search_page.LEFT] = True
         report_page.show(settings.reports)
@@ -43,16 +49,24 @@ def main() -> None:
     st.navigation(pages, position="top").run()
 
 
+def _showing_errors(show: Callable[[], None]) -> Callable[[], None]:
+    """A function that shows a page, or the error that keeps it from being shown."""
+
+    def show_or_explain() -> None:
+        try:
+            show()
+        except (CbirError, OSError) as error:
+            st.error(as_markdown(error_text(error)), icon=":material/error:")
+
+    return show_or_explain
+
+
 def _open_gallery(settings: Settings) -> SharedGallery | None:
-    """Open the gallery; if that is not possible, say so on the page and return None."""
+    """Open the gallery; before the first run of the pipeline, show the first steps and return None."""
     if not pipeline_has_run(settings.data):
         _show_first_steps()
         return None
-    try:
-        return open_shared_gallery(settings.data, files_fingerprint(settings.data))
-    except CbirError as error:
-        st.error(as_markdown(str(error)), icon=":material/error:")
-        return None
+    return open_shared_gallery(settings.data, files_fingerprint(settings.data))
 
 
 def _show_first_steps() -> None:

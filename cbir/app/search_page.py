@@ -3,20 +3,30 @@
 st.session_state holds, for each user: the query, the address that the page wrote last, messages to show, and the controls.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import streamlit as st
 
-from cbir.app.address import MAX_SIDE_BY_SIDE, MAX_TEXT_CHARACTERS, SearchState, read_address, write_address
-from cbir.app.cards import as_markdown, captioned_html, categories_html, result_html
-from cbir.app.settings import MAX_UPLOAD_MB
+from cbir.app.address import MAX_SIDE_BY_SIDE, SearchState, read_address, write_address
+from cbir.app.cards import as_markdown, captioned_html, categories_html, query_html, result_html
+from cbir.app.messages import error_text, show_later, show_postponed, warn
+from cbir.app.query import (
+    TEXT_KEYS,
+    PageQuery,
+    can_read_images,
+    can_read_text,
+    current_query,
+    remove_refinements,
+    search_example,
+    search_like,
+    set_query,
+    show_inputs,
+    show_refinements,
+)
 from cbir.app.state import CardImage, SharedGallery
-from cbir.app.uploads import take_upload
 from cbir.core.errors import CbirError
 from cbir.core.text import printable
 from cbir.encoders.demo import DEMO_NOTE
-from cbir.fetching.views import IMAGE_SUFFIXES
-from cbir.search.query import QueryPart
 from cbir.search.results import EXACT, Hit, Results
 
 LEFT = "left the search page"  # a key of the session state, set by the other pages
@@ -37,47 +47,22 @@ have nothing in common. A higher score means a nearer image.
 """
 
 
-@dataclass(frozen=True)
-class PageQuery:
-    """The query of a user: one of text, like (an image_id) and image.  name : of an uploaded file."""
-
-    text: str | None = None
-    like: str | None = None
-    image: bytes | None = None
-    name: str = ""
-
-
 def show(gallery: SharedGallery) -> None:
     """Show the page."""
     _apply_address(gallery)
     _send_controls()
     st.title("Search")
-    _show_inputs(gallery)
+    show_inputs(gallery)
     search = _show_controls(gallery)
     _update_address(search, gallery)
-    if messages := st.session_state.pop("messages", []):
-        _warn(*messages)
-    if _query() is None:
-        _show_examples(gallery)
+    show_refinements(gallery)
+    show_postponed()
+    if query := current_query():
+        _show_query_and_results(gallery, query, search)
     else:
-        _show_query_and_results(gallery, search)
+        _show_examples(gallery)
     with st.expander("What do score and distance mean?", icon=":material/help:"):
         st.markdown(_EXPLANATION)
-
-
-def _query() -> PageQuery | None:
-    query: PageQuery | None = st.session_state.get("query")
-    return query
-
-
-def _show_later(message: str) -> None:
-    """Show the message once, the next time the page is drawn."""
-    st.session_state.setdefault("messages", []).append(message)
-
-
-def _warn(*messages: str) -> None:
-    sentences = [as_markdown(message[:1].upper() + message[1:].rstrip(".") + ".") for message in messages]
-    st.warning("\n\n".join(sentences), icon=":material/info:")
 
 
 # ---- the address
@@ -98,8 +83,8 @@ def _apply_address(gallery: SharedGallery) -> None:
         return
     search, messages = read_address(address, gallery.choices)
     for message in messages:
-        _show_later(message)
-    state["query"] = PageQuery(search.text, search.like) if search.text or search.like else None
+        show_later(message)
+    set_query(PageQuery.of(search))
     _set_controls(search)
 
 
@@ -107,14 +92,13 @@ def _set_controls(search: SearchState) -> None:
     for name in _CONTROLS:
         st.session_state[name] = getattr(search, name)
     st.session_state["labels"], st.session_state["beside"] = list(search.labels), list(search.beside)
-    st.session_state["text"] = search.text or ""
 
 
 def _send_controls() -> None:
     """Send each control with its value: Streamlit sends a value only in the run that set it, and the browser, when it draws two
     runs at once, skips the first, shows the controls at their defaults and returns these as if the user had chosen them."""
     state = st.session_state
-    for name in (*_CONTROLS, "labels", "beside", "text"):
+    for name in (*_CONTROLS, "labels", "beside", *TEXT_KEYS):
         if name in state:
             state[name] = state[name]
 
@@ -128,74 +112,7 @@ def _update_address(search: SearchState, gallery: SharedGallery) -> None:
     st.session_state["address"] = address
 
 
-# ---- the query
-
-
-def _show_inputs(gallery: SharedGallery) -> None:
-    """Show the inputs that an encoder of the run can read."""
-    text, image = st.columns(2, gap="medium")
-    if _can_read_text(gallery):
-        with (
-            text,
-            st.form("text form", border=False),
-            st.container(horizontal=True, vertical_alignment="bottom", gap="small"),
-        ):
-            st.text_input("Search by text", key="text", max_chars=MAX_TEXT_CHARACTERS, placeholder="describe an image")
-            st.form_submit_button("Search", type="primary", icon=":material/search:", on_click=_search_text)
-    if _can_read_images(gallery):
-        with image if _can_read_text(gallery) else text:
-            key = f"upload {st.session_state.get('uploads', 0)}"
-            st.file_uploader(
-                "Search by image",
-                type=[suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES],
-                key=key,
-                max_upload_size=MAX_UPLOAD_MB,
-                on_change=_search_upload,
-                args=(gallery, key),
-            )
-
-
-def _can_read_text(gallery: SharedGallery) -> bool:
-    return any(map(gallery.searcher.reads_text, gallery.choices.encoders))
-
-
-def _can_read_images(gallery: SharedGallery) -> bool:
-    return any(map(gallery.searcher.embeds_images, gallery.choices.encoders))
-
-
-def _search(query: PageQuery) -> None:
-    st.session_state["query"] = query
-    st.session_state["text"] = query.text or ""
-
-
-def _search_text() -> None:
-    text = " ".join(st.session_state["text"].split())
-    if text:
-        _search(PageQuery(text=text))
-    else:
-        _show_later("Nothing to search for: enter a text or choose an image.")
-
-
-def _search_upload(gallery: SharedGallery, key: str) -> None:
-    file = st.session_state[key]
-    data = take_upload(file)
-    if data is None:
-        return
-    st.session_state["uploads"] = st.session_state.get("uploads", 0) + 1  # the next uploader has a new key: it is empty
-    try:
-        packed = gallery.searcher.query_image(QueryPart(image=data, name=f"'{printable(file.name)}'"))
-    except CbirError as error:
-        _show_later(str(error))
-    else:
-        _search(PageQuery(image=packed, name=file.name))
-
-
-def _search_like(image_id: str) -> None:
-    _search(PageQuery(like=image_id))
-
-
-def _search_example(text: str) -> None:
-    _search(PageQuery(text=text))
+# ---- controls and examples
 
 
 def _show_controls(gallery: SharedGallery) -> SearchState:
@@ -228,23 +145,32 @@ def _show_controls(gallery: SharedGallery) -> SearchState:
             st.toggle(
                 "Exact search", key="exact", help="Compare the query with every image instead of using the index."
             )
-    query = _query() or PageQuery()
-    labels, beside = tuple(state.get("labels", ())), tuple(state.get("beside", ()))
-    return SearchState(encoder, int(state["k"]), query.text, query.like, bool(state["exact"]), labels, beside)
+    query = current_query() or PageQuery()
+    return SearchState(
+        encoder,
+        int(state["k"]),
+        query.text or None,
+        query.like,
+        bool(state["exact"]),
+        tuple(state.get("labels", ())),
+        tuple(state.get("beside", ())),
+        query.add or None,
+        query.without or None,
+    )
 
 
 def _show_examples(gallery: SharedGallery) -> None:
     """Offer a few classes and gallery images to start from."""
     searcher = gallery.searcher
     classes = "" if not searcher.labels else f" in {len(searcher.labels):,} classes"
-    inputs = ["by text"] * _can_read_text(gallery) + ["by image"] * _can_read_images(gallery)
+    inputs = ["by text"] * can_read_text(gallery) + ["by image"] * can_read_images(gallery)
     advice = f"Search {' or '.join(inputs)}, or start" if inputs else "Start"
     st.markdown(f"The gallery has **{searcher.size:,} images**{classes}. {advice} with an example:")
-    if _can_read_text(gallery):
+    if can_read_text(gallery):
         names = list(dict.fromkeys(searcher.labels.values()))
         with st.container(horizontal=True):
             for name in names[:: max(1, len(names) // _EXAMPLES)][:_EXAMPLES]:
-                st.button(as_markdown(printable(name)), key=f"example {name}", on_click=_search_example, args=(name,))
+                st.button(as_markdown(printable(name)), key=f"example {name}", on_click=search_example, args=(name,))
     with st.grid(min_column_width=_CARD_COLUMN_PX, gap="small"):
         for image_id in searcher.sample(_EXAMPLES):
             with st.container(gap="xsmall"):
@@ -253,20 +179,17 @@ def _show_examples(gallery: SharedGallery) -> None:
 
 
 def _like_button(where: str, image_id: str) -> None:
-    st.button(
-        "More like this", key=f"like {where} {image_id}", type="tertiary", on_click=_search_like, args=(image_id,)
-    )
+    st.button("More like this", key=f"like {where} {image_id}", type="tertiary", on_click=search_like, args=(image_id,))
 
 
 # ---- the results
 
 
-def _show_query_and_results(gallery: SharedGallery, search: SearchState) -> None:
-    query = _query() or PageQuery()
+def _show_query_and_results(gallery: SharedGallery, query: PageQuery, search: SearchState) -> None:
     try:
-        _show_query_image(gallery, query)
+        _show_query(gallery, query)
     except CbirError as error:  # a link to an image that is no longer in the gallery
-        _warn(str(error))
+        warn(error_text(error))
         st.session_state["query"] = None
         _show_examples(gallery)
         return
@@ -280,22 +203,30 @@ def _show_query_and_results(gallery: SharedGallery, search: SearchState) -> None
             _show_results(gallery, query, replace(search, encoder=encoder))
 
 
-def _show_query_image(gallery: SharedGallery, query: PageQuery) -> None:
-    if query.image is not None:
-        st.html(captioned_html(CardImage.of(query.image), f"Query: {query.name}"))
-    elif query.like is not None:
+def _show_query(gallery: SharedGallery, query: PageQuery) -> None:
+    """Show the images of the query, and all of it if it is refined."""
+    images = [(CardImage.of(upload.image), upload.name) for upload in (query.upload, query.add_upload) if upload]
+    if query.like is not None:
         name = gallery.searcher.label_name(query.like) or query.like
-        st.html(captioned_html(gallery.thumbnail(query.like), f"Query: {name}"))
+        images.insert(0, (gallery.thumbnail(query.like), name))
+    if images:
+        with st.container(horizontal=True, gap="small"):
+            for thumbnail, name in images:
+                st.html(captioned_html(thumbnail, f"Query: {name}"), width="content")
+    if query.is_refined:
+        words = (query.text, *(name for _, name in images), query.add)
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.html(query_html([word for word in words if word], query.without), width="content")
+            st.button("Remove all refinements", type="tertiary", on_click=remove_refinements)
 
 
 def _show_results(gallery: SharedGallery, query: PageQuery, search: SearchState) -> None:
-    part = QueryPart(text=query.text, image=query.image, image_id=query.like)
     try:
         results = gallery.searcher.search(
-            [part], search.k, encoder=search.encoder, exact=search.exact, labels=search.labels
+            query.parts(), search.k, encoder=search.encoder, exact=search.exact, labels=search.labels
         )
-    except CbirError as error:
-        _warn(str(error))
+    except (CbirError, OSError) as error:
+        warn(error_text(error))
         return
     demo = f"{search.encoder} {DEMO_NOTE}." if gallery.searcher.has_demo_weights(search.encoder) else ""
     st.caption(f"{_summary(results, search)} {as_markdown(demo)}".rstrip())
@@ -310,7 +241,7 @@ def _show_results(gallery: SharedGallery, query: PageQuery, search: SearchState)
                     _like_button(search.encoder, hit.image_id)
                     key = f"enlarge {search.encoder} {hit.image_id}"
                     is_clicked = st.button(
-                        "Enlarge", key=key, type="tertiary", help="The image in its full size, and its file"
+                        "Enlarge", key=key, type="tertiary", help="The image as the gallery has it, and its file"
                     )
                 if is_clicked:
                     _show_large(gallery, hit)

@@ -69,7 +69,7 @@ def weighted_sum(rows: Vectors, weights: Floats) -> Vectors:
     total = weights @ rows.astype(np.float64)
     length = float(np.linalg.norm(total))
     if length < _SMALLEST_SHARE * np.abs(weights).sum():
-        raise ConfigError("the parts of the query cancel each other out: change their weights")
+        raise ConfigError("the parts of the query cancel each other out: change them or their weights")
     unit: Vectors = (total / length).astype(np.float32)
     return unit
 

@@ -8,16 +8,21 @@ from cbir.app.address import Choices, SearchState, read_address, write_address
 CHOICES = Choices.of(["clip", "mobilenet", "dinov2", "resnet", "siglip"], {"a": "A", "b&c=1": "B", "ü": "Ü"}, 500)
 
 
+WORDS = st.text(min_size=1, max_size=50).map(str.strip).filter(bool)
+
+
 @given(
     st.builds(
         SearchState,
         st.sampled_from(["clip", "mobilenet"]),
         st.integers(1, 100),
-        st.one_of(st.none(), st.text(min_size=1, max_size=50).map(str.strip).filter(bool)),
+        WORDS,
         st.none(),
         st.booleans(),
         st.lists(st.sampled_from(list(CHOICES.labels)), unique=True).map(tuple),
         st.lists(st.sampled_from(["dinov2", "resnet", "siglip"]), unique=True).map(tuple),
+        st.none() | WORDS,
+        st.none() | WORDS,
     )
 )
 def test_an_address_is_read_as_written(search: SearchState) -> None:
@@ -25,7 +30,11 @@ def test_an_address_is_read_as_written(search: SearchState) -> None:
     assert read_address(written, CHOICES) == (search, [])
 
 
-@given(st.dictionaries(st.sampled_from(["q", "like", "encoder", "k", "exact", "label", "with"]), st.lists(st.text())))
+@given(
+    st.dictionaries(
+        st.sampled_from(["q", "like", "add", "not", "encoder", "k", "exact", "label", "with"]), st.lists(st.text())
+    )
+)
 def test_any_address_gives_a_valid_search(values: dict[str, list[str]]) -> None:
     search, _ = read_address(values, CHOICES)
     assert search.encoder in CHOICES.encoders

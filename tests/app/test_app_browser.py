@@ -80,9 +80,8 @@ def search_text(page: Page, text: str) -> None:
     box.press("Enter")
 
 
-def upload(page: Page, name: str, data: bytes) -> None:
-    box = page.locator("input[type=file]")
-    expect(box).to_have_count(1)  # the previous one is gone
+def upload(page: Page, label: str, name: str, data: bytes) -> None:
+    box = page.get_by_test_id("stFileUploader").filter(has_text=label).locator("input[type=file]")
     box.set_input_files({"name": name, "mimeType": "image/png", "buffer": data})
 
 
@@ -119,12 +118,28 @@ def test_text_then_click_then_back(page: Page, server: str, root: Path) -> None:
 
 def test_upload_then_broken_upload(page: Page, server: str, root: Path) -> None:
     page.goto(server)
-    upload(page, "mine.png", picture(1000))
+    upload(page, "Search by image", "mine.png", picture(1000))
     expect(page.get_by_text("Query: mine.png")).to_be_visible()
     expect(page.locator(".cbir-card .id")).to_have_count(20)
-    upload(page, "broken.png", picture(1000)[:60])
+    upload(page, "Search by image", "broken.png", picture(1000)[:60])
     expect(page.get_by_role("alert")).to_contain_text("'broken.png' cannot be decoded")
     assert stored_bytes(root)[-4:] == [len(picture(1000)), 0, 60, 0]  # of the server's store of uploads
+
+
+def test_refining_a_search_then_back(page: Page, server: str, root: Path) -> None:
+    page.goto(f"{server}/?q=red&k=5")
+    page.get_by_text("Refine").click()
+    page.get_by_label("Add words").fill("at night")
+    page.get_by_label("Leave out words").fill("blue")
+    page.get_by_role("button", name="Apply").click()
+    expect(page.get_by_role("list", name="Query")).to_have_text("red+ at night\N{MINUS SIGN} blue")
+    assert parse_qs(urlsplit(page.url).query) == {"q": ["red"], "k": ["5"], "add": ["at night"], "not": ["blue"]}
+    upload(page, "Add an image", "mine.png", picture(1000))
+    expect(page.get_by_text("Query: mine.png")).to_be_visible()
+    assert stored_bytes(root)[-2:] == [len(picture(1000)), 0]
+    page.go_back()
+    expect(page.get_by_role("list", name="Query")).to_have_count(0)
+    expect(page.get_by_label("Add words")).to_have_value("")
 
 
 def test_an_empty_text_and_two_hundred_emoji(wide: Page, server: str, root: Path) -> None:
@@ -239,7 +254,7 @@ def test_every_control_has_a_name(wide: Page, server: str) -> None:
     nameless = wide.evaluate(
         """() => [...document.querySelectorAll('main input, main button, main textarea, section.stMain input')]
             .filter(e => e.type !== 'file' && e.offsetParent && !e.getAttribute('aria-label') && !e.labels?.length
-                && !e.innerText.trim() && !e.getAttribute('aria-labelledby') && !e.title)
+                && !e.textContent.trim() && !e.getAttribute('aria-labelledby') && !e.title)
             .map(e => e.outerHTML.slice(0, 200))"""
     )
     assert nameless == []

@@ -1,14 +1,18 @@
 """The pages Map and Report, and all pages before the first run of the pipeline."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from cbir import Searcher
 from cbir.artifacts.maps import MAP_SCHEMA, write_map
-from tests.support.page import goto, open_page, page, root, run  # noqa: F401  (page and root are fixtures)
+from cbir.core.errors import PassportError
+from tests.support.page import at_address, goto, open_page, page, root, run  # noqa: F401  (page and root are fixtures)
 
 
 def test_before_the_first_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,6 +28,28 @@ def test_a_run_without_params_shows_one_error(root: Path, tmp_path: Path, monkey
     page = run(open_page(tmp_path, monkeypatch))
     assert len(page.error) == 1
     assert "params" in page.error[0].value
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        lambda path: PassportError(f"{path}: expected sha256 1, found 2: run `dvc repro`"),
+        lambda path: PermissionError(13, "Permission denied", str(path)),
+    ],
+)
+@pytest.mark.parametrize("method", ["open", "search"])
+def test_an_error_does_not_tell_where_the_repository_is(
+    page: AppTest, root: Path, monkeypatch: pytest.MonkeyPatch, error: Callable[[Path], Exception], method: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error(root / "data" / "index" / "clip")
+
+    monkeypatch.setattr(Searcher, method, fail)
+    st.cache_resource.clear()
+    at_address(page, q="words")
+    [message] = [element.value.replace("\\", "") for element in (*page.error, *page.warning)]
+    assert message.lower().startswith("data/index/clip: ")
+    assert str(root) not in message
 
 
 def test_no_map_yet(page: AppTest) -> None:

@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 from cbir import Searcher
 from cbir.app.address import MAX_TEXT_CHARACTERS
 from cbir.app.cards import as_markdown
+from cbir.search.query import QueryPart
 from tests.support.page import (
     HOSTILE,
     address,
@@ -130,6 +131,72 @@ def test_an_upload_of_too_many_pixels_shows_a_warning(page: AppTest) -> None:
     assert "too many pixels" in warnings(page)[0]
 
 
+# ---- refinements
+
+
+def refine(page: AppTest, add: str, without: str) -> None:
+    page.text_input(key="add").set_value(add)
+    page.text_input(key="without").set_value(without)
+    press(page, "Apply")
+
+
+def test_words_are_added_and_left_out(page: AppTest, root: Path) -> None:
+    at_address(page, q="a star", k="5")
+    refine(page, " at  night ", "people")
+    parts = [QueryPart("a star"), QueryPart("at night"), QueryPart("people", weight=-1)]
+    assert result_ids(page) == [hit.image_id for hit in Searcher.open(root / "data").search(parts, 5)]
+    assert address(page) == {"q": ["a star"], "add": ["at night"], "not": ["people"], "k": ["5"]}
+    assert "<li>a star</li><li>+ at night</li><li>\N{MINUS SIGN} people</li>" in html(page)
+    refine(page, "", "")
+    assert address(page) == {"q": ["a star"], "k": ["5"]}
+    assert "<li>a star</li>" not in html(page)
+
+
+def test_an_image_is_added_to_a_text(page: AppTest, root: Path) -> None:
+    at_address(page, q="a star", k="5")
+    page.file_uploader[1].set_value(("mine.jpg", jpeg(), "image/jpeg"))
+    run(page)
+    searcher = Searcher.open(root / "data")
+    both = [hit.image_id for hit in searcher.search([QueryPart("a star"), QueryPart(image=jpeg())], 5)]
+    assert result_ids(page) == both
+    assert "<li>a star</li><li>+ mine.jpg</li>" in html(page)
+    press(page, "Remove all refinements")
+    assert result_ids(page) == [hit.image_id for hit in searcher.text("a star", 5)]
+
+
+def test_words_refine_an_upload_and_a_gallery_image(page: AppTest, root: Path) -> None:
+    run(page).file_uploader[0].set_value(("mine.jpg", jpeg(), "image/jpeg"))
+    run(page)
+    refine(page, "at night", "")
+    searcher = Searcher.open(root / "data")
+    upload = searcher.search([QueryPart(image=jpeg()), QueryPart("at night")], 20)
+    assert result_ids(page) == [hit.image_id for hit in upload]
+    assert address(page) == {}  # which cannot hold an uploaded image
+    at_address(page, like="img003", add="at night", k="5")
+    like = searcher.search([QueryPart(image_id="img003"), QueryPart("at night")], 5)
+    assert result_ids(page) == [hit.image_id for hit in like]
+
+
+def test_a_new_search_has_no_refinements(page: AppTest) -> None:
+    at_address(page, q="a star", add="at night", **{"not": "people"})
+    assert [box.value for box in page.text_input] == ["a star", "at night", "people"]
+    page.text_input[0].set_value("a cross")
+    press(page, "Search")
+    assert address(page) == {"q": ["a cross"]}
+    assert [box.value for box in page.text_input] == ["a cross", "", ""]
+
+
+def test_parts_that_cancel_each_other_out_show_a_warning(page: AppTest) -> None:
+    at_address(page, q="a star", **{"not": "a star"})
+    assert warnings(page) == ["The parts of the query cancel each other out: change them or their weights."]
+
+
+def test_refinements_of_nothing_are_ignored(page: AppTest) -> None:
+    at_address(page, add="at night")
+    assert warnings(page) == ["Page address, add: expected q or like beside it, found neither; ignoring it."]
+    assert address(page) == {}
+
+
 # ---- controls
 
 
@@ -166,7 +233,8 @@ def test_scores_and_categories_are_displayed(page: AppTest, root: Path) -> None:
         assert f"{hit.rank}. <b>{hit.score:.3f}</b>" in html(page)
     for category in results.categories:
         assert f"{category.distance:.3f}" in html(page)
-    assert "cosine similarity" in page.expander[0].markdown[0].value
+    [explanation] = [expander for expander in page.expander if expander.label.startswith("What do score")]
+    assert "cosine similarity" in explanation.markdown[0].value
 
 
 # ---- hostile names
