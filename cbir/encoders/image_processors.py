@@ -15,6 +15,7 @@ from transformers import AutoImageProcessor
 
 from cbir.core.errors import ConfigError
 from cbir.core.params import first_line
+from cbir.encoders.own_code import NO_CODE, own_code_error
 from cbir.encoders.preprocessing import Preprocessing
 
 FILES = ("preprocessor_config.json", "processor_config.json")
@@ -29,9 +30,9 @@ def load_image_processor(group: str, name: str, folder: Path) -> Any:
     """Load the image processor of a folder.  Raises ConfigError when there is none."""
     auto: Any = AutoImageProcessor
     try:
-        return auto.from_pretrained(folder, backend="pil", trust_remote_code=False, local_files_only=True)
+        return auto.from_pretrained(folder, backend="pil", **NO_CODE, local_files_only=True)
     except Exception as error:  # of many types, one for each way in which a file can be wrong
-        raise ConfigError(
+        raise own_code_error(f"{group}.architecture", name, error) or ConfigError(
             f"{group}.architecture: {name}: expected {FILES[0]} of an image processor, found none that can be read: "
             f"{first_line(error)}"
         ) from error

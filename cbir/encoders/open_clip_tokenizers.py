@@ -1,12 +1,18 @@
 """open_clip's tokenizers, and their form in the library `tokenizers`."""
 
+import json
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
+import open_clip
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from cbir.encoders.base import Tokens
+from cbir.encoders.own_code import NO_CODE
 from cbir.encoders.tokens import backend_of
+
+CONFIG: Final = "open_clip_config.json"
 
 
 class OpenClipTokenizer:
@@ -35,6 +41,19 @@ class OpenClipTokenizer:
         hub = source.tokenizer
         replaced = [hub.sep_token_id, 0] if source.strip_sep_token else None
         return backend_of(hub, source.context_length), {"clean": clean, "words": None, "replaced": replaced}
+
+
+def open_tokenizer(name: str) -> Any:
+    """Open the tokenizer of an architecture, or of `local-dir:<folder>`, without running code that comes with it.
+
+    The folder's own settings (`tokenizer_kwargs`) may ask for it; arguments precede them.
+    """
+    folder = name.removeprefix("local-dir:")
+    model_cfg: Any = open_clip.get_model_config(name)
+    if folder != name:
+        model_cfg = json.loads((Path(folder) / CONFIG).read_text(encoding="utf-8"))["model_cfg"]
+    is_of_transformers = bool(((model_cfg or {}).get("text_cfg") or {}).get("hf_tokenizer_name"))
+    return open_clip.get_tokenizer(name, **(NO_CODE if is_of_transformers else {}))
 
 
 def _byte_pair_tokenizer(source: Any) -> Tokenizer:

@@ -21,6 +21,7 @@ from cbir.core.params import first_line
 from cbir.encoders.checkpoints import State
 from cbir.encoders.hub import PRETRAINED, ModelFolder
 from cbir.encoders.options import is_random
+from cbir.encoders.own_code import NO_CODE, no_questions
 from cbir.encoders.params import EncoderParams
 from cbir.encoders.weight_files import fetched_file, load_file_weights, one_line_weights_errors, python_command, seeded
 
@@ -56,7 +57,7 @@ def read_config(group: str, name: str, folder: Path) -> Any:
             f"{kind!r}{code}"
         )
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        config = AutoConfig.from_pretrained(folder, **NO_CODE, local_files_only=True)
     except Exception as error:  # a configuration checks its values itself
         detail = " ".join(str(error).split())
         raise ConfigError(f"{group}.architecture: {name}: {CONFIG}: {detail}") from error
@@ -122,7 +123,7 @@ def _from_folder(group: str, params: EncoderParams, source: ModelFolder, config:
 def _from_config(group: str, params: EncoderParams, config: Any) -> Any:
     auto: Any = AutoModel
     try:
-        return auto.from_config(config, dtype=torch.float32, trust_remote_code=False)
+        return auto.from_config(config, dtype=torch.float32, **NO_CODE)
     except Exception as error:  # wrong numbers raise errors of any type
         raise ConfigError(
             f"{group}.architecture: {params.architecture} cannot be built: {type(error).__name__}: {first_line(error)}"
@@ -179,13 +180,14 @@ def _check_report(group: str, params: EncoderParams, report: Mapping[str, Any]) 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the library's log and its progress bars; `_check_report` says what matters."""
+    """Silence the library's log and its progress bars, and close stdin; `_check_report` says what matters."""
     log: Any = logging
     level, has_bars = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity_error()
     log.disable_progress_bar()
     try:
-        yield
+        with no_questions():
+            yield
     finally:
         log.set_verbosity(level)
         if has_bars:

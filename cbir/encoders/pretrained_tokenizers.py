@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from cbir.core.errors import ConfigError
 from cbir.core.params import first_line
 from cbir.encoders.base import Tokens
+from cbir.encoders.own_code import NO_CODE, own_code_error
 from cbir.encoders.tokens import CLEANERS, backend_of
 
 FILES = ("tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model")
@@ -32,7 +33,7 @@ class PretrainedTokenizer:
     @classmethod
     def read(cls, folder: Path, settings: Mapping[str, str | int | bool]) -> "PretrainedTokenizer":
         """Read what `save` wrote.  settings : those of the encoder's card."""
-        source = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        source = AutoTokenizer.from_pretrained(folder, **NO_CODE, local_files_only=True)
         return cls(source, int(settings["context_length"]), str(settings["clean"]))
 
     def save(self, folder: Path) -> None:
@@ -78,7 +79,7 @@ def load_tokenizer(key: str, folder: Path, text_config: Any) -> PretrainedTokeni
     try:
         source, clean = _load(folder)
     except Exception as error:  # of many types, one for each way in which a file can be wrong
-        raise ConfigError(
+        raise own_code_error(key, str(folder), error) or ConfigError(
             f"{key}: expected the files of a tokenizer in {folder}, found none that can be read: "
             f"{first_line(error) or type(error).__name__}"
         ) from error
@@ -96,8 +97,8 @@ def _load(folder: Path) -> tuple[Any, str]:
     if clean := _SENTENCEPIECE_CLEANING.get(name):
         if not (folder / "tokenizer.json").exists():
             raise ValueError(f"{name} needs a tokenizer.json beside its sentencepiece model")
-        return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True), clean
-    source: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        return PreTrainedTokenizerFast.from_pretrained(folder, **NO_CODE, local_files_only=True), clean
+    source: Any = AutoTokenizer.from_pretrained(folder, **NO_CODE, local_files_only=True)
     # SigLIP 2 was trained on lower case; its tokenizer, GemmaTokenizer, keeps this setting and ignores it
     ignores_lowering = source.init_kwargs.get("do_lower_case") and source("A").input_ids != source("a").input_ids
     return source, "lowercase" if ignores_lowering else "none"

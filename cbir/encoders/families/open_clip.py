@@ -27,8 +27,9 @@ from cbir.encoders.base import EncoderCard, check_weights, hash_settings
 from cbir.encoders.checkpoints import State
 from cbir.encoders.hub import PRETRAINED, model_folder
 from cbir.encoders.layers import ChannelsFirst, Modules, Normalise, UnitRows
-from cbir.encoders.open_clip_tokenizers import OpenClipTokenizer
+from cbir.encoders.open_clip_tokenizers import CONFIG, OpenClipTokenizer, open_tokenizer
 from cbir.encoders.options import is_random, refuse_options
+from cbir.encoders.own_code import NO_CODE, no_questions, own_code_error
 from cbir.encoders.params import EncoderParams
 from cbir.encoders.preprocessing import Preprocessing
 from cbir.encoders.weight_files import (
@@ -42,7 +43,6 @@ from cbir.encoders.weight_files import (
 )
 
 WEIGHTS = "open_clip_model.safetensors"
-CONFIG = "open_clip_config.json"
 _TEXT_CONFIG = "config.json"  # of a text tower that transformers builds
 _HUB = "hf-hub:"  # open_clip's word for a name on the hub
 _FOLDER_WEIGHTS = (WEIGHTS, "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
@@ -158,9 +158,9 @@ def _save_text_config(group: str, params: EncoderParams, model_cfg: Mapping[str,
     given = Path(params.tokenizer or "") / _TEXT_CONFIG
     source = given.parent if params.tokenizer and given.is_file() else name
     try:
-        AutoConfig.from_pretrained(source, trust_remote_code=False).save_pretrained(out)
+        AutoConfig.from_pretrained(source, **NO_CODE).save_pretrained(out)
     except Exception as error:  # see fetch_from_hub
-        raise FetchError(
+        raise own_code_error(f"{group}.architecture", str(source), error) or FetchError(
             f"{group}.architecture: the configuration of the text tower {name!r} cannot be fetched: {first_line(error)}; "
             f"check the network, then run `dvc repro` again, or name a folder with its {_TEXT_CONFIG} and its tokenizer: "
             f"{group}.tokenizer=/path"
@@ -245,9 +245,9 @@ def _save_tokenizer(group: str, model_cfg: Mapping[str, Any], folder: Path | Non
     if folder is not None and not Path(name).is_dir() and (folder / "tokenizer_config.json").is_file():
         name = str(folder)
     try:
-        open_clip.tokenizer.HFTokenizer(name).tokenizer.save_pretrained(out)
+        open_clip.tokenizer.HFTokenizer(name, **NO_CODE).tokenizer.save_pretrained(out)
     except Exception as error:  # see fetch_from_hub
-        raise FetchError(
+        raise own_code_error(f"{group}.tokenizer", name, error) or FetchError(
             f"{group}.tokenizer: {name!r} cannot be fetched: {first_line(error)}; check the network, then run `dvc repro` "
             f"again, or name a folder with its files: {group}.tokenizer=/path"
         ) from error
@@ -255,13 +255,17 @@ def _save_tokenizer(group: str, model_cfg: Mapping[str, Any], folder: Path | Non
 
 @contextlib.contextmanager
 def quiet_loggers() -> Iterator[None]:
-    """Silence two loggers: open_clip warns that a model without weights is random, the hub's client logs each retry."""
+    """Silence two loggers, and close stdin.
+
+    open_clip warns that a model without weights is random, the hub's client logs each retry.
+    """
     loggers = [logging.getLogger(), logging.getLogger("huggingface_hub")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        yield
+        with no_questions():
+            yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
@@ -275,15 +279,13 @@ def build_modules(folder: Path) -> Modules:
     card = EncoderCard.read(folder)
     check_weights(folder / WEIGHTS, card)
     with quiet_loggers():
-        model = _build(folder)
+        model, tokenizer = _build(folder), OpenClipTokenizer(open_tokenizer(f"local-dir:{folder.resolve()}"))
     # `assign`: the file's memory pages become the parameters, where a copy would double the memory
     model.load_state_dict(load_file(folder / WEIGHTS), assign=True)
     image = UnitRows(ChannelsFirst(), Normalise(card.preprocessing), _ImageTower(model.visual))
     model.visual = None  # leaves only the text tower
     text = UnitRows(_TextTower(model))
-    return Modules(
-        image.eval(), text.eval(), OpenClipTokenizer(open_clip.get_tokenizer(f"local-dir:{folder.resolve()}"))
-    )
+    return Modules(image.eval(), text.eval(), tokenizer)
 
 
 class _ImageTower(torch.nn.Module):

@@ -21,6 +21,7 @@ from cbir.encoders.base import EncoderCard, check_weights, hash_settings
 from cbir.encoders.hub import PRETRAINED, model_folder
 from cbir.encoders.layers import ChannelsFirst, Modules, Normalise, UnitRows, check_image_tower
 from cbir.encoders.options import is_random, refuse_options
+from cbir.encoders.own_code import NO_CODE
 from cbir.encoders.params import EncoderParams, Pooling
 from cbir.encoders.preprocessing import Pixels, Preprocessing
 from cbir.encoders.pretrained_models import CONFIG, WEIGHTS, load_model, quiet, read_config
@@ -186,7 +187,7 @@ def build_modules(folder: Path) -> Modules:
     check_weights(folder / WEIGHTS, card)
     with quiet():
         model = AutoModel.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=True
+            folder, dtype=torch.float32, use_safetensors=True, **NO_CODE, local_files_only=True
         )
         tokenizer = PretrainedTokenizer.read(folder, card.settings) if _embeds_text(model) else None
     return _modules(model, card.preprocessing, card.settings, tokenizer)

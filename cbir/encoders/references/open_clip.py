@@ -7,8 +7,9 @@ from typing import Any
 import open_clip
 from safetensors.torch import load_file
 
-from cbir.encoders.families.open_clip import CONFIG, WEIGHTS, quiet_loggers
+from cbir.encoders.families.open_clip import WEIGHTS, quiet_loggers
 from cbir.encoders.hub import PRETRAINED
+from cbir.encoders.open_clip_tokenizers import CONFIG, open_tokenizer
 from cbir.encoders.params import EncoderParams
 from cbir.encoders.references import Reference
 
@@ -41,7 +42,8 @@ def _build(folder: Path, name: str, settings: dict[str, Any], quick_gelu: bool, 
         )
     model.load_state_dict(load_file(folder / WEIGHTS))
     model.eval()
-    tokenizer = open_clip.get_tokenizer(_tokenizer_source(folder, name))
+    with quiet_loggers():
+        tokenizer = open_tokenizer(_tokenizer_source(folder, name))
 
     def other_activation() -> Iterator[tuple[str, Reference]]:
         words = ("GELU", "QuickGELU") if quick_gelu else ("QuickGELU", "GELU")

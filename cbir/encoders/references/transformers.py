@@ -9,14 +9,16 @@ import transformers
 from PIL import Image
 
 from cbir.encoders.base import EncoderCard
+from cbir.encoders.own_code import NO_CODE
 from cbir.encoders.params import EncoderParams
 from cbir.encoders.references import Reference
 
 
 def load(folder: Path, params: EncoderParams) -> Reference:
     """Load model, image processor and tokenizer from the folder, where the library itself has saved them."""
-    model = transformers.AutoModel.from_pretrained(folder, use_safetensors=True, trust_remote_code=False).eval()
-    processor: Any = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")  # type: ignore[no-untyped-call]
+    model = transformers.AutoModel.from_pretrained(folder, use_safetensors=True, **NO_CODE).eval()
+    auto_processor: Any = transformers.AutoImageProcessor
+    processor: Any = auto_processor.from_pretrained(folder, backend="pil", **NO_CODE)
     settings = EncoderCard.read(folder).settings
 
     def prepare(image: Image.Image) -> torch.Tensor:
@@ -37,7 +39,7 @@ def load(folder: Path, params: EncoderParams) -> Reference:
     name = f"transformers {transformers.__version__}"
     if not hasattr(model, "get_text_features"):
         return Reference(name, prepare, embed_images)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **NO_CODE)
     length = min(model.config.text_config.max_position_embeddings, tokenizer.model_max_length)
     # SigLIP 2's tokenizer leaves lower-casing to the caller, although its configuration asks for it
     lower = bool(tokenizer.init_kwargs.get("do_lower_case"))
