@@ -4,10 +4,9 @@ import re
 from collections.abc import Sequence
 from html import escape
 
-from cbir.app.state import CardImage
-from cbir.core.html import data_uri
 from cbir.core.text import printable
 from cbir.search.results import Category, Hit
+from cbir.search.thumbnails import Thumbnail
 
 _JOINER = "\u2060"  # has no width
 _MARKS = re.compile(r"([!-/:-@\[-`{-~])")
@@ -44,13 +43,13 @@ def as_markdown(text: str) -> str:
     return _MARKS.sub(r"\\\1", _REPLACED.sub(rf"\1{_JOINER}", printable(text, None)))
 
 
-def image_html(thumbnail: CardImage, alt: str, max_px: int) -> str:
+def image_html(thumbnail: Thumbnail, alt: str, max_px: int) -> str:
     """An <img> that contains its image, so that nothing is left on the server when the user leaves.  max_px : of its width."""
     width = min(_MAX_SCALE * thumbnail.width, max_px)
-    return f'<img src="{data_uri(thumbnail.data, f"image/{thumbnail.kind}")}" alt="{escape(alt)}" width="{width}">'
+    return f'<img src="{thumbnail.uri}" alt="{escape(alt)}" width="{width}">'
 
 
-def result_html(hit: Hit, thumbnail: CardImage) -> str:
+def result_html(hit: Hit, thumbnail: Thumbnail) -> str:
     """The card of a result: the image, and below it rank, score, label and id."""
     name = printable(hit.label_name or "no label")
     alt = f"Result {hit.rank}: {name}"
@@ -61,7 +60,7 @@ def result_html(hit: Hit, thumbnail: CardImage) -> str:
     )
 
 
-def captioned_html(thumbnail: CardImage, caption: str) -> str:
+def captioned_html(thumbnail: Thumbnail, caption: str) -> str:
     """An image with a caption."""
     caption = printable(caption)
     image = image_html(thumbnail, caption, _QUERY_PX)

@@ -23,7 +23,7 @@ from cbir.app.query import (
     show_inputs,
     show_refinements,
 )
-from cbir.app.state import CardImage, SharedGallery
+from cbir.app.state import SharedGallery, card_image
 from cbir.core.errors import CbirError
 from cbir.core.text import printable
 from cbir.encoders.demo import DEMO_NOTE
@@ -205,7 +205,7 @@ def _show_query_and_results(gallery: SharedGallery, query: PageQuery, search: Se
 
 def _show_query(gallery: SharedGallery, query: PageQuery) -> None:
     """Show the images of the query, and all of it if it is refined."""
-    images = [(CardImage.of(upload.image), upload.name) for upload in (query.upload, query.add_upload) if upload]
+    images = [(card_image(upload.image), upload.name) for upload in (query.upload, query.add_upload) if upload]
     if query.like is not None:
         name = gallery.searcher.label_name(query.like) or query.like
         images.insert(0, (gallery.thumbnail(query.like), name))

@@ -1,45 +1,21 @@
 """What all users of the server share: the gallery, opened once, and its thumbnails."""
 
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from io import BytesIO
 from pathlib import Path
 
 import streamlit as st
-from PIL import Image
 
 from cbir.app.address import Choices
 from cbir.artifacts.names import read_encoder_names
 from cbir.artifacts.paths import DataPaths
 from cbir.core.params import PARAMS_FILE
 from cbir.search.searcher import Searcher
+from cbir.search.thumbnails import Thumbnail
 
 _CACHED_THUMBNAILS = 2048
 _THUMBNAIL_PX = 320
 
 Fingerprint = tuple[tuple[str, int, int, int], ...]
-
-
-@dataclass(frozen=True)
-class CardImage:
-    """An encoded image that is small enough to send by the dozen.  kind : "jpeg" or "png".  width : in pixels."""
-
-    data: bytes
-    kind: str
-    width: int
-
-    @classmethod
-    def of(cls, data: bytes) -> "CardImage":
-        """Shrink an image that the pipeline packed: an upright RGB or grey JPEG or PNG."""
-        image = Image.open(BytesIO(data), formats=("JPEG", "PNG"))
-        kind = str(image.format).lower()
-        if max(image.size) <= _THUMBNAIL_PX:
-            return cls(data, kind, image.width)
-        image.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
-        image.info = {}  # else Pillow writes the old comment, which may be longer than a JPEG allows
-        small = BytesIO()
-        image.save(small, "JPEG", quality=85)
-        return cls(small.getvalue(), "jpeg", image.width)
 
 
 class SharedGallery:
@@ -54,8 +30,13 @@ class SharedGallery:
         """The values that the controls of the page offer."""
         return Choices.of(self.searcher.encoders, self.searcher.labels, self.searcher.size)
 
-    def _thumbnail(self, image_id: str) -> CardImage:
-        return CardImage.of(self.searcher.image_bytes(image_id))
+    def _thumbnail(self, image_id: str) -> Thumbnail:
+        return card_image(self.searcher.image_bytes(image_id))
+
+
+def card_image(packed: bytes) -> Thumbnail:
+    """An image as the page shows it."""
+    return Thumbnail.of(packed, _THUMBNAIL_PX)
 
 
 def files_fingerprint(data: Path) -> Fingerprint:

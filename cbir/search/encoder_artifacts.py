@@ -1,24 +1,32 @@
 """What the pipeline computed with one encoder: the gallery's vectors, their index, and the encoder's weights."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from threading import Lock
 from typing import Generic, TypeVar
 
 import faiss
+import numpy as np
 
 from cbir.artifacts.paths import DataPaths
-from cbir.artifacts.vectors import Vectors, VectorSet, check_passport, open_vectors
+from cbir.artifacts.vectors import Vectors, VectorSet, check_passport, open_vectors, rows_at
 from cbir.core.errors import PassportError
-from cbir.core.parallel import cores
+from cbir.core.parallel import cores, ordered_map
 from cbir.encoders.base import Encoder, EncoderCard, embeds_images
 from cbir.encoders.opening import load_encoder, not_exported
 from cbir.encoders.params import Family
+from cbir.encoders.preprocessing import Pixels
 from cbir.encoders.runtime import Runtime
 from cbir.evaluation.classes import unit_means
 from cbir.index.storage import open_index
 from cbir.search.gallery import PackedGallery
+from cbir.search.query import QueryPart
+
+_KINDS = ("text", "image", "like")  # of the parts of queries
+# smaller and larger batches take longer, of both demo encoders (measured on two cores)
+_BATCH_TEXTS, _BATCH_IMAGES = 32, 16
 
 Value = TypeVar("Value")
 
@@ -72,6 +80,31 @@ class EncoderArtifacts:
                     future.result()
             self._opened |= missing
 
+    def embed(self, parts: Sequence[QueryPart]) -> Vectors:
+        """The unit vectors of parts of queries, (n, dim) float32; each tower embeds its parts in batches.
+
+        Raises DataError for an image that cannot be decoded.
+        """
+        vectors = self.vectors()
+        rows = np.empty((len(parts), vectors.passport["dim"]), np.float32)
+        places = {kind: [place for place, part in enumerate(parts) if part.kind == kind] for kind in _KINDS}
+        positions = [self._gallery.position(parts[place].image_id or "") for place in places["like"]]
+        rows[places["like"]] = rows_at(vectors.parts, np.array(positions, np.int64), rows.shape[1])
+        for batch in _batches(places["text"], _BATCH_TEXTS):
+            rows[batch] = self.encoder().embed_texts([parts[place].text or "" for place in batch])
+        with ThreadPoolExecutor(min(cores(), max(1, len(places["image"])))) as pool:
+            images = ordered_map(
+                pool, self._prepare, [parts[place] for place in places["image"]], ahead=2 * _BATCH_IMAGES
+            )
+            for batch in _batches(places["image"], _BATCH_IMAGES):
+                rows[batch] = self.encoder().embed_images(np.stack(list(islice(images, len(batch)))))
+        return rows
+
+    def _prepare(self, part: QueryPart) -> Pixels:
+        """The image of a part as the gallery's images were prepared, (crop_px, crop_px, 3) uint8."""
+        packed = self._gallery.pack(part.image or b"", part.name)
+        return self.encoder().card.preprocessing.prepare_packed(packed)
+
     def _open_vectors(self) -> VectorSet:
         folder = self._paths.embeddings(self.name)
         vectors = open_vectors(folder, self.name, "gallery")
@@ -104,3 +137,8 @@ class EncoderArtifacts:
         """The unit mean vector of each class, (n_classes, dim)."""
         vectors = self.vectors()
         return unit_means(vectors.parts, self._gallery.classes, vectors.passport["dim"])
+
+
+def _batches(places: list[int], size: int) -> Iterator[list[int]]:
+    for start in range(0, len(places), size):
+        yield places[start : start + size]

@@ -1,21 +1,25 @@
 """The packed gallery: the ids, labels and bytes of its images."""
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cbir.artifacts.images import read_image, read_shards, shard_path
 from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.vectors import Positions
 from cbir.core.errors import ConfigError, DataError, UndecodableImage
 from cbir.core.files import read_json
+from cbir.core.text import nfc
 from cbir.datasets.decoding import encode_for_packing
 from cbir.evaluation.classes import Classes
 from cbir.fetching.archives import FOLDER
@@ -65,7 +69,7 @@ class PackedGallery:
         """The classes of the images."""
         return Classes.of(self.labels, self.names)
 
-    def __contains__(self, image_id: str) -> bool:
+    def __contains__(self, image_id: object) -> bool:
         return self._find(image_id) is not None
 
     def position(self, image_id: str) -> int:
@@ -75,9 +79,34 @@ class PackedGallery:
             raise ConfigError(f"the gallery has no image {image_id!r}; `cbir search --json` prints the ids of images")
         return position
 
-    def _find(self, image_id: str) -> int | None:
+    def _find(self, image_id: object) -> int | None:
+        if not isinstance(image_id, str):
+            return None
         position = bisect_left(range(len(self.ids)), image_id, key=lambda row: str(self.ids[row]))
         return position if position < len(self.ids) and str(self.ids[position]) == image_id else None
+
+    def of_classes(self, labels: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """(n_gallery,) whether an image belongs to one of the classes, given by label or by name.
+
+        Raises ConfigError for an unknown class, or if no image has a label.
+        """
+        classes = self.classes
+        if isinstance(labels, str) or not isinstance(labels, Iterable):
+            raise ConfigError(f"labels: expected a list of classes, found {labels!r}")
+        given = list(labels)
+        if not classes.labels:
+            raise ConfigError("class: the gallery has no classes: none of its images has a label")
+        known = {*classes.labels, *classes.names}
+        for label in given:
+            if not isinstance(label, str) or nfc(label) not in known:
+                close = get_close_matches(str(label), sorted(known), n=3, cutoff=0.0)
+                raise ConfigError(f"class: the gallery has no {label!r}; nearest: {', '.join(close)}")
+        given = [nfc(label) for label in given]
+        pairs = zip(classes.labels, classes.names, strict=True)
+        chosen = [label for label, name in pairs if label in given or name in given]
+        belongs = pc.is_in(self.labels, value_set=pa.array(chosen, pa.string()))
+        among: npt.NDArray[np.bool_] = belongs.to_numpy(zero_copy_only=False)
+        return among
 
     def image_bytes(self, position: int) -> bytes:
         """The packed bytes of an image.  Raises DataError if the gallery has changed since it was opened."""

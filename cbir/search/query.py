@@ -1,9 +1,10 @@
 """A query: its parts, and the vector that they add up to."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,10 +41,17 @@ class QueryPart:
             value = getattr(self, name)
             if value is not None and not isinstance(value, kind):
                 raise ConfigError(f"{name}: expected {kind.__name__}, found {type(value).__name__}")
+        if isinstance(self.weight, bool) or not isinstance(self.weight, int | float | np.number):
+            raise ConfigError(f"weight: expected a number, found {type(self.weight).__name__}")
         if [self.text, self.image, self.image_id].count(None) != 2:
             raise ConfigError("a part of a query: expected one of a text, an image and the id of a gallery image")
         if self.text is not None and not self.text.strip():
             raise ConfigError("expected words to search for, found an empty text")
+
+    @property
+    def kind(self) -> str:
+        """What the part is: "text", "image", or "like" for a gallery image."""
+        return "like" if self.image_id is not None else "image" if self.text is None else "text"
 
 
 def relative_weights(parts: Sequence[QueryPart]) -> Floats:
@@ -82,29 +90,55 @@ def read_query_image(path: Path) -> bytes:
         raise DataError(f"{path}: expected an image file, found: {error}") from error
 
 
-def image_part(image: ImageInput) -> QueryPart:
+def image_part(image: ImageInput, name: str = "the image") -> QueryPart:
     """The part of a query for an image.
 
     image : the path or the bytes of an image file, a PIL image, or its pixels: an array of uint8 and shape (height, width),
-    (height, width, 3) or (height, width, 4).
+    (height, width, 3) or (height, width, 4).  name : what messages call an image that is no file.
     Raises ConfigError for anything else, DataError if the file cannot be read.
     """
     if isinstance(image, str | Path):
         return QueryPart(image=read_query_image(Path(image)), name=str(image))
     if isinstance(image, bytes):
-        return QueryPart(image=image)
+        return QueryPart(image=image, name=name)
     if isinstance(image, np.ndarray):
         is_image = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))
         if image.dtype != np.uint8 or not is_image or not image.size:
             raise ConfigError(
-                "image: expected pixels of uint8 and shape (height, width), (height, width, 3) or (height, width, 4), "
+                f"{name}: expected pixels of uint8 and shape (height, width), (height, width, 3) or (height, width, 4), "
                 f"found {image.dtype} of shape {image.shape}"
             )
         image = Image.fromarray(image)
     if not isinstance(image, Image.Image):
         raise ConfigError(
-            f"image: expected a path, the bytes of a file, a PIL image or an array, found {type(image).__name__}"
+            f"{name}: expected a path, the bytes of a file, a PIL image or an array, found {type(image).__name__}"
         )
     file = BytesIO()
     (image if image.mode in _PNG_MODES else image.convert("RGB")).save(file, "PNG")
-    return QueryPart(image=file.getvalue())
+    return QueryPart(image=file.getvalue(), name=name)
+
+
+def text_parts(texts: Any) -> list[QueryPart]:
+    """A part for each of several texts.  Raises ConfigError for anything but an iterable of texts, such as a single text."""
+    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
+        raise ConfigError(f"texts: expected a list of them, found one {type(texts).__name__}")
+    return [QueryPart(text=text) for text in texts]
+
+
+def image_parts(images: Any) -> list[QueryPart]:
+    """A part for each of several images, as `image_part` takes them.  Raises ConfigError also for a single image."""
+    is_single = isinstance(images, np.ndarray) and images.ndim < 4  # its rows would pass for grey images
+    if is_single or isinstance(images, str | bytes) or not isinstance(images, Iterable):
+        raise ConfigError(f"images: expected a list of them, found one {type(images).__name__}")
+    return [image_part(image, f"images[{number}]") for number, image in enumerate(images)]
+
+
+def checked_parts(parts: Any) -> list[QueryPart]:
+    """The parts of a query.  Raises ConfigError for anything but an iterable of QueryPart."""
+    if not isinstance(parts, Iterable):
+        raise ConfigError(f"a query: expected a list of QueryPart, found {type(parts).__name__}")
+    checked = list(parts)
+    for part in checked:
+        if not isinstance(part, QueryPart):
+            raise ConfigError(f"a query: expected a list of QueryPart, found {type(part).__name__} in it")
+    return checked

@@ -1,15 +1,21 @@
 """What a search returns: ranked hits and the nearest categories."""
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, fields
+from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
+
+from cbir.core.errors import CbirError
+from cbir.core.text import printable
+from cbir.search.thumbnails import Thumbnail
 
 if TYPE_CHECKING:
     import pandas as pd
 
 EXACT: Final = "exact"
+MAX_THUMBNAILS, THUMBNAIL_PX = 24, 128  # a notebook keeps them, about 5 kB each
 RESULT_SCHEMA = pa.schema(
     [
         pa.field("rank", pa.int32(), nullable=False),
@@ -61,7 +67,9 @@ class Results:
 
     encoder : the name of the encoder.  by : the kind of index that was searched, or "exact".  hits : in order of rank.
     categories : the nearest classes, nearest first; empty if the gallery has no labels.
-    encode_ms, search_ms : milliseconds to embed the query and to search, without the time to open models and indexes.
+    encode_ms, search_ms : milliseconds to embed the query and to search, without the time to open models and indexes; the
+    mean of its queries for each of a batch.
+    read_image : reads the packed bytes of a gallery image, for notebooks; None in a copy that was unpickled.
     """
 
     encoder: str
@@ -70,6 +78,7 @@ class Results:
     categories: tuple[Category, ...]
     encode_ms: float
     search_ms: float
+    read_image: Callable[[str], bytes] | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.hits)
@@ -88,4 +97,35 @@ class Results:
 
     def to_json(self) -> dict[str, Any]:
         """The results as plain values."""
-        return asdict(self)
+        plain = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "read_image"}
+        return plain | {name: [asdict(row) for row in plain[name]] for name in ("hits", "categories")}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "read_image": None}
+
+    def _repr_html_(self) -> str:
+        """The results as notebooks show them: a thumbnail of each, of at most MAX_THUMBNAILS."""
+        figures = "".join(map(self._figure, self.hits[:MAX_THUMBNAILS]))
+        more = len(self) - MAX_THUMBNAILS
+        heading = f"{len(self)} {'result' if len(self) == 1 else 'results'} by {self.encoder}, {self.by}"
+        return (
+            f"<div>{escape(printable(heading))}{f'; the first {MAX_THUMBNAILS}:' if more > 0 else ''}</div>"
+            f'<div style="display: flex; flex-wrap: wrap; gap: 8px">{figures}</div>'
+        )
+
+    def _figure(self, hit: Hit) -> str:
+        name, image_id = (escape(printable(text)) for text in (hit.label_name or "no label", hit.image_id))
+        style = f"margin: 0; width: {THUMBNAIL_PX}px; font-size: 12px; overflow-wrap: anywhere"
+        return (
+            f'<figure style="{style}">{self._image(hit, name)}'
+            f"<figcaption>{hit.rank}. <b>{hit.score:.3f}</b> {name}<br>{image_id}</figcaption></figure>"
+        )
+
+    def _image(self, hit: Hit, alt: str) -> str:
+        if self.read_image is None:
+            return ""
+        try:
+            thumbnail = Thumbnail.of(self.read_image(hit.image_id), THUMBNAIL_PX)
+        except (CbirError, OSError):  # the gallery was replaced since
+            return ""
+        return f'<img src="{thumbnail.uri}" width="{thumbnail.width}" alt="{alt}">'

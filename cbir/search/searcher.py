@@ -6,23 +6,21 @@ The command line, the page and notebooks all use `Searcher`:
     Searcher.open("data").text("a red star", k=10).to_pandas()
 """
 
-from collections.abc import Sequence
-from difflib import get_close_matches
+from collections.abc import Sequence, Sized
 from pathlib import Path
 from time import perf_counter
+from typing import TypedDict, Unpack
 
+import faiss
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from cbir.artifacts.names import read_encoder_names
 from cbir.artifacts.paths import DataPaths
-from cbir.artifacts.vectors import MISSING, Vectors
+from cbir.artifacts.vectors import MISSING, Positions, Scores, Vectors
 from cbir.core.errors import ConfigError, DataError
 from cbir.core.parallel import cores
 from cbir.core.params import PARAMS_FILE, load_params
-from cbir.core.text import nfc
 from cbir.encoders.base import EmbedsNothingError
 from cbir.encoders.demo import is_demo
 from cbir.index.exact import exact_neighbours
@@ -31,10 +29,30 @@ from cbir.index.params import IndexParams, SearchParams
 from cbir.index.search import search
 from cbir.search.encoder_artifacts import EncoderArtifacts
 from cbir.search.gallery import PackedGallery
-from cbir.search.query import ImageInput, QueryPart, image_part, relative_weights, weighted_sum
-from cbir.search.results import EXACT, Category, Results
+from cbir.search.query import (
+    ImageInput,
+    QueryPart,
+    checked_parts,
+    image_part,
+    image_parts,
+    relative_weights,
+    text_parts,
+    weighted_sum,
+)
+from cbir.search.results import EXACT, Category, Hit, Results
 
 CATEGORIES = 5
+
+
+class SearchOptions(TypedDict, total=False):
+    """The options of each search; see `Searcher.batch`."""
+
+    encoder: str | None
+    exact: bool
+    labels: Sequence[str]
+    categories: int
+
+
 # a smaller search is over before threads have started; concurrent users have a thread each
 _PRODUCTS_FOR_THREADS = 2**24
 
@@ -63,6 +81,8 @@ class Searcher:
 
         Raises DataError if no pipeline has run there, ConfigError if there is no params.yaml.
         """
+        if not isinstance(data, str | Path):
+            raise ConfigError(f"data: expected the path of a folder, found {type(data).__name__}")
         folder = Path(data)
         if not DataPaths(folder).all_images.is_dir():
             is_in_root = (folder.absolute().parent / "dvc.yaml").is_file()
@@ -121,83 +141,44 @@ class Searcher:
         artifacts = self._artifacts_of(encoder)
         return artifacts.reads_text or not artifacts.embeds_images
 
-    def text(
+    def text(self, text: str, k: int = 10, **options: Unpack[SearchOptions]) -> Results:
+        """Search for a text; see `batch` for the options."""
+        return self.search([QueryPart(text=text)], k, **options)
+
+    def image(self, image: ImageInput, k: int = 10, **options: Unpack[SearchOptions]) -> Results:
+        """Search for an image: a path, the bytes of a file, a PIL image or an array of pixels; see `batch` for the options."""
+        return self.search([image_part(image)], k, **options)
+
+    def like(self, image_id: str, k: int = 10, **options: Unpack[SearchOptions]) -> Results:
+        """Search for images like a gallery image, which is left out of the results; see `batch` for the options."""
+        return self.search([QueryPart(image_id=image_id)], k, **options)
+
+    def search(self, parts: Sequence[QueryPart], k: int = 10, **options: Unpack[SearchOptions]) -> Results:
+        """Search for the weighted sum of several parts; see `batch` for parts and options."""
+        return self.batch([parts], k, **options)[0]
+
+    def texts(self, texts: Sequence[str], k: int = 10, **options: Unpack[SearchOptions]) -> list[Results]:
+        """Search for each of several texts, faster than with `text`; see `batch` for the options."""
+        return self.batch([[part] for part in text_parts(texts)], k, **options)
+
+    def images(self, images: Sequence[ImageInput], k: int = 10, **options: Unpack[SearchOptions]) -> list[Results]:
+        """Search for each of several images, faster than with `image`; see `batch` for the options."""
+        return self.batch([[part] for part in image_parts(images)], k, **options)
+
+    def batch(
         self,
-        text: str,
+        queries: Sequence[Sequence[QueryPart]],
         k: int = 10,
         *,
         encoder: str | None = None,
         exact: bool = False,
         labels: Sequence[str] = (),
         categories: int = CATEGORIES,
-    ) -> Results:
-        """Search for a text; see `search` for the parameters."""
-        part = QueryPart(text=text)
-        return self.search([part], k, encoder=encoder, exact=exact, labels=labels, categories=categories)
+    ) -> list[Results]:
+        """Search for several queries at once, which is faster than one after the other; returns the results of each.
 
-    def image(
-        self,
-        image: ImageInput,
-        k: int = 10,
-        *,
-        encoder: str | None = None,
-        exact: bool = False,
-        labels: Sequence[str] = (),
-        categories: int = CATEGORIES,
-    ) -> Results:
-        """Search for an image: a path, the bytes of a file, a PIL image or an array of pixels; see `search` for the others."""
-        part = image_part(image)
-        return self.search([part], k, encoder=encoder, exact=exact, labels=labels, categories=categories)
-
-    def like(
-        self,
-        image_id: str,
-        k: int = 10,
-        *,
-        encoder: str | None = None,
-        exact: bool = False,
-        labels: Sequence[str] = (),
-        categories: int = CATEGORIES,
-    ) -> Results:
-        """Search for images like a gallery image, which is left out of the results; see `search` for the parameters."""
-        part = QueryPart(image_id=image_id)
-        return self.search([part], k, encoder=encoder, exact=exact, labels=labels, categories=categories)
-
-    def embed_texts(self, texts: Sequence[str], *, encoder: str | None = None) -> Vectors:
-        """The unit vectors of texts, (n, dim) float32, by default by the first encoder that reads text.
-
-        Raises ConfigError as `search` does, and for a single text in place of a list.
-        """
-        if isinstance(texts, str):
-            raise ConfigError(f"texts: expected a list of them, found the text {texts!r}")
-        return self._embed_all([QueryPart(text=text) for text in texts], encoder)
-
-    def embed_images(self, images: Sequence[ImageInput], *, encoder: str | None = None) -> Vectors:
-        """The unit vectors of images, (n, dim) float32; each as `image` takes it.  Raises as `search` does."""
-        if isinstance(images, str | bytes | Path):
-            raise ConfigError(f"images: expected a list of them, found one {type(images).__name__}")
-        return self._embed_all([image_part(image) for image in images], encoder)
-
-    def _embed_all(self, parts: Sequence[QueryPart], encoder: str | None) -> Vectors:
-        artifacts = self._artifacts_of(self.default_encoder if encoder is None else encoder)
-        self._check_modalities(artifacts, parts)
-        dim = artifacts.vectors().passport["dim"]
-        rows = [self._embed(artifacts, part) for part in parts]
-        return np.stack(rows) if rows else np.empty((0, dim), np.float32)
-
-    def search(
-        self,
-        parts: Sequence[QueryPart],
-        k: int = 10,
-        *,
-        encoder: str | None = None,
-        exact: bool = False,
-        labels: Sequence[str] = (),
-        categories: int = CATEGORIES,
-    ) -> Results:
-        """Return the (at most) k gallery images nearest to the weighted sum of the unit vectors of the parts.
-
-        Gallery images among the parts are left out of the results.
+        The results are the (at most) k gallery images nearest to the weighted sum of the unit vectors of a query's parts.
+        Gallery images among the parts are left out of its results.
         encoder : by default the first that reads text.  exact : search by brute force instead of with the index.
         labels : search only images of these classes, given by label or by name, always by brute force.
         categories : the number of nearest classes to return.
@@ -205,39 +186,58 @@ class Searcher:
         or image_id, and parts that cancel each other out; DataError for an image that cannot be decoded; PassportError if
         artifacts come from different encoders or galleries.
         """
-        if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-            raise ConfigError(f"k: expected a whole number, 1 or more, found {k!r}")
+        _check_count("k", k, 1)
+        _check_count("categories", categories, 0)
         artifacts = self._artifacts_of(self.default_encoder if encoder is None else encoder)
-        weights, excluded = relative_weights(parts), self._gallery_positions(parts)
-        candidates = self._candidates(labels, excluded) if labels else None
-        self._check_modalities(artifacts, parts)
-        vectors = artifacts.vectors()
-        use_index = not exact and not labels
-        towers = {"image" if part.text is None else "text" for part in parts if part.image_id is None}
+        queries = [checked_parts(parts) for parts in queries]
+        weights = [relative_weights(parts) for parts in queries]
+        excluded = [[self._gallery.position(part.image_id) for part in parts if part.image_id] for parts in queries]
+        every_part = [part for parts in queries for part in parts]
+        among = None if isinstance(labels, Sized) and not len(labels) else self._gallery.of_classes(labels)
+        self._check_modalities(artifacts, every_part)
+        use_index = not exact and among is None
+        towers = {part.kind for part in every_part if part.kind != "like"}
         artifacts.open(towers, use_index, class_means=categories > 0 and bool(self._gallery.classes.labels))
         index = artifacts.index() if use_index else None
         start = perf_counter()
-        query = weighted_sum(np.stack([self._embed(artifacts, part) for part in parts]), weights)
+        ends = np.cumsum([len(parts) for parts in queries])
+        rows = np.split(artifacts.embed(every_part), ends[:-1]) if queries else []
+        vectors = [weighted_sum(*query) for query in zip(rows, weights, strict=True)]
         embedded = perf_counter()
-        if candidates is not None:
-            scores, positions = exact_neighbours(query, vectors.parts, min(k, int(candidates.sum())), candidates)
-        else:
-            depth = min(k + len(excluded), self.size)
-            if index is None:
-                scores, positions = exact_neighbours(query, vectors.parts, depth)
-            else:
-                threads = cores() if index.ntotal * index.d >= _PRODUCTS_FOR_THREADS else 1
-                scores, positions = (row[0] for row in search(index, query[None], depth, self._params, threads))
-            kept = ~np.isin(positions, [*excluded, MISSING])
-            scores, positions = scores[kept][:k], positions[kept][:k]
-        hits = tuple(
-            self._gallery.hit(rank, score, int(position))
-            for rank, (score, position) in enumerate(zip(scores, positions, strict=True), 1)
-        )
+        depth = k + max(map(len, excluded), default=0)
+        neighbours = self._neighbours(artifacts, index, vectors, depth, among)
+        hits = [self._hits(*nearest, own, k) for nearest, own in zip(neighbours, excluded, strict=True)]
         end = perf_counter()
         by = EXACT if index is None else kind_of(index).name
-        times = (1e3 * (embedded - start), 1e3 * (end - embedded))
-        return Results(artifacts.name, by, hits, self._categories(artifacts, query, categories), *times)
+        encode_ms, search_ms = (1e3 * seconds / max(1, len(queries)) for seconds in (embedded - start, end - embedded))
+        return [
+            Results(
+                artifacts.name,
+                by,
+                of_query,
+                self._categories(artifacts, vector, categories),
+                encode_ms,
+                search_ms,
+                self.image_bytes,
+            )
+            for of_query, vector in zip(hits, vectors, strict=True)
+        ]
+
+    def embed_texts(self, texts: Sequence[str], *, encoder: str | None = None) -> Vectors:
+        """The unit vectors of texts, (n, dim) float32, by default by the first encoder that reads text.
+
+        Raises ConfigError as `batch` does, and for a single text in place of a list.
+        """
+        return self._embed(text_parts(texts), encoder)
+
+    def embed_images(self, images: Sequence[ImageInput], *, encoder: str | None = None) -> Vectors:
+        """The unit vectors of images, (n, dim) float32; each as `image` takes it.  Raises as `batch` does."""
+        return self._embed(image_parts(images), encoder)
+
+    def _embed(self, parts: list[QueryPart], encoder: str | None) -> Vectors:
+        artifacts = self._artifacts_of(self.default_encoder if encoder is None else encoder)
+        self._check_modalities(artifacts, parts)
+        return artifacts.embed(parts)
 
     def image_bytes(self, image_id: str) -> bytes:
         """The encoded bytes (JPEG or PNG) of a gallery image.  Raises ConfigError for an unknown image_id."""
@@ -258,23 +258,47 @@ class Searcher:
 
     def sample(self, count: int, seed: int = 0) -> list[str]:
         """The image_ids of a random sample of the gallery."""
+        _check_count("count", count, 0)
         positions = np.random.default_rng(seed).permutation(self.size)[:count]
         return [self._gallery.ids[int(position)].as_py() for position in positions]
 
     def _artifacts_of(self, encoder: str) -> EncoderArtifacts:
-        if encoder not in self._artifacts:
+        if not isinstance(encoder, str) or encoder not in self._artifacts:
             raise ConfigError(
                 f"encoder: expected one of {', '.join(self._artifacts)}, found {encoder!r}; "
                 "`dvc repro` builds the indexes of all encoders"
             )
         return self._artifacts[encoder]
 
-    def _gallery_positions(self, parts: Sequence[QueryPart]) -> list[int]:
-        """The positions of the gallery images among the parts."""
-        return sorted({self._gallery.position(part.image_id) for part in parts if part.image_id is not None})
+    def _neighbours(
+        self,
+        artifacts: EncoderArtifacts,
+        index: faiss.Index | None,
+        queries: list[Vectors],
+        depth: int,
+        among: npt.NDArray[np.bool_] | None,
+    ) -> list[tuple[Scores, Positions]]:
+        """The scores and positions of the `depth` images nearest to each query; by brute force without an index.
+
+        among : (n_gallery,) which images are searched; None for all.
+        """
+        depth = min(depth, self.size if among is None else int(among.sum()))
+        if index is None:
+            # as fast as `exact_search` of all queries at once, which computes each score in float64 (measured)
+            return [exact_neighbours(query, artifacts.vectors().parts, depth, among) for query in queries]
+        if not queries:
+            return []
+        threads = cores() if len(queries) * index.ntotal * index.d >= _PRODUCTS_FOR_THREADS else 1
+        return list(zip(*search(index, np.stack(queries), depth, self._params, threads), strict=True))
+
+    def _hits(self, scores: Scores, positions: Positions, excluded: Sequence[int], k: int) -> tuple[Hit, ...]:
+        kept = np.flatnonzero(~np.isin(positions, [*excluded, MISSING]))[:k]
+        return tuple(
+            self._gallery.hit(rank, float(scores[row]), int(positions[row])) for rank, row in enumerate(kept, 1)
+        )
 
     def _check_modalities(self, artifacts: EncoderArtifacts, parts: Sequence[QueryPart]) -> None:
-        kinds = {"image" if part.text is None else "text" for part in parts if part.image_id is None}
+        kinds = {part.kind for part in parts if part.kind != "like"}
         if not kinds or (artifacts.embeds_images and (artifacts.reads_text or "text" not in kinds)):
             return
         others = [name for name, other in self._artifacts.items() if other.reads_text or "text" not in kinds]
@@ -286,38 +310,6 @@ class Searcher:
             )
         raise ConfigError(f"the encoder {artifacts.name} reads no text: search for an image{advice}")
 
-    def _embed(self, artifacts: EncoderArtifacts, part: QueryPart) -> Vectors:
-        """The unit vector of a part, (dim,) float32."""
-        row: Vectors
-        if part.image_id is not None:
-            row = artifacts.vectors().rows([part.image_id], "search")[0]
-        elif part.text is not None:
-            row = artifacts.encoder().embed_texts([part.text])[0]
-        else:
-            packed = self._gallery.pack(part.image or b"", part.name)
-            encoder = artifacts.encoder()
-            row = encoder.embed_images(np.stack([encoder.card.preprocessing.prepare_packed(packed)]))[0]
-        return row
-
-    def _candidates(self, labels: Sequence[str], excluded: Sequence[int]) -> npt.NDArray[np.bool_]:
-        """(n_gallery,) whether an image belongs to one of the classes, given by label or by name, and is not excluded."""
-        classes = self._gallery.classes
-        if isinstance(labels, str):
-            raise ConfigError(f"classes: expected a list of them, found the text {labels!r}")
-        labels = [nfc(label) for label in labels]
-        if not classes.labels:
-            raise ConfigError("class: the gallery has no classes: none of its images has a label")
-        known = {*classes.labels, *classes.names}
-        for label in labels:
-            if label not in known:
-                close = get_close_matches(label, sorted(known), n=3, cutoff=0.0)
-                raise ConfigError(f"class: the gallery has no {label!r}; nearest: {', '.join(close)}")
-        chosen = sorted(label for label, name in self.labels.items() if label in labels or name in labels)
-        belongs = pc.is_in(self._gallery.labels, value_set=pa.array(chosen, pa.string()))
-        candidates: npt.NDArray[np.bool_] = belongs.to_numpy(zero_copy_only=False).copy()
-        candidates[list(excluded)] = False
-        return candidates
-
     def _categories(self, artifacts: EncoderArtifacts, query: Vectors, count: int) -> tuple[Category, ...]:
         """The classes nearest to the query, nearest first."""
         classes = self._gallery.classes
@@ -326,6 +318,11 @@ class Searcher:
         distances = 1 - artifacts.class_means() @ query
         order = np.lexsort((np.arange(len(distances)), distances))[:count]
         return tuple(Category(classes.labels[row], classes.names[row], float(distances[row])) for row in order)
+
+
+def _check_count(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ConfigError(f"{name}: expected a whole number, {least} or more, found {value!r}")
 
 
 def pipeline_has_run(data: Path) -> bool:

@@ -7,7 +7,8 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from cbir.app.state import CardImage, files_fingerprint, open_shared_gallery
+from cbir.app.state import card_image, files_fingerprint, open_shared_gallery
+from cbir.search.thumbnails import Thumbnail
 from tests.support.page import jpeg, root  # noqa: F401  (root is a fixture)
 
 
@@ -35,13 +36,13 @@ def test_a_change_of_encoders_changes_the_fingerprint(root: Path) -> None:
 
 
 def test_a_large_image_is_sent_small() -> None:
-    large = CardImage.of(jpeg(512, 256))
+    large = card_image(jpeg(512, 256))
     assert (large.kind, large.width) == ("jpeg", 320)
-    assert CardImage.of(jpeg(64, 64)) == CardImage(jpeg(64, 64), "jpeg", 64)
+    assert card_image(jpeg(64, 64)) == Thumbnail(jpeg(64, 64), "jpeg", 64)
 
 
 def test_a_comment_too_long_for_jpeg_is_dropped() -> None:
     info, packed = PngInfo(), BytesIO()
     info.add_text("comment", "x" * 70_000)
     Image.new("RGB", (512, 256)).save(packed, "PNG", pnginfo=info)
-    assert len(CardImage.of(packed.getvalue()).data) < 10_000
+    assert len(card_image(packed.getvalue()).data) < 10_000

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from cbir import Searcher
 from cbir.artifacts.images import IMAGE_SCHEMA, read_columns
@@ -45,22 +46,73 @@ from tests.support.searchable import (
         (
             lambda s: s.image(5),
             ConfigError,
-            "^image: expected a path, the bytes of a file, .*, found int$",
+            "^the image: expected a path, the bytes of a file, .*, found int$",
         ),
         (
             lambda s: s.image(np.zeros((4, 4, 2), np.uint8)),
             ConfigError,
-            r"^image: expected pixels of uint8 and shape .*, found uint8 of shape \(4, 4, 2\)$",
+            r"^the image: expected pixels of uint8 and shape .*, found uint8 of shape \(4, 4, 2\)$",
         ),
-        (lambda s: s.image(np.zeros((4, 4))), ConfigError, r"^image: expected pixels of uint8 .*, found float64 of"),
-        (lambda s: s.embed_texts("a star"), ConfigError, "^texts: expected a list of them, found the text 'a star'$"),
+        (
+            lambda s: s.image(np.zeros((4, 4))),
+            ConfigError,
+            r"^the image: expected pixels of uint8 .*, found float64 of",
+        ),
+        (lambda s: s.embed_texts("a star"), ConfigError, "^texts: expected a list of them, found one str$"),
         (lambda s: s.embed_images("a.jpg"), ConfigError, "^images: expected a list of them, found one str$"),
+        (lambda s: s.texts("a star"), ConfigError, "^texts: expected a list of them, found one str$"),
+        (lambda s: s.texts(5), ConfigError, "^texts: expected a list of them, found one int$"),
+        (lambda s: s.texts(["a star", 5]), ConfigError, "^text: expected str, found int$"),
+        (lambda s: s.text(["a star"]), ConfigError, "^text: expected str, found list$"),
+        (lambda s: s.images(Path("a.jpg")), ConfigError, "^images: expected a list of them, found one PosixPath$"),
+        (lambda s: s.images(Image.new("L", (9, 9))), ConfigError, "^images: expected a list of them, found one Image$"),
+        (
+            lambda s: s.images(np.zeros((9, 9, 3), np.uint8)),
+            ConfigError,
+            "^images: expected a list of them, found one ndarray$",
+        ),
+        (
+            lambda s: s.images([b"", 5]),
+            ConfigError,
+            r"^images\[1\]: expected a path, the bytes of a file, .*, found int$",
+        ),
+        (lambda s: s.images([b"no image"]), DataError, r"^images\[0\] cannot be decoded: "),
+        (lambda s: s.search(QueryPart("x")), ConfigError, "^a query: expected a list of QueryPart, found QueryPart$"),
+        (lambda s: s.search(["x"]), ConfigError, "^a query: expected a list of QueryPart, found str in it$"),
+        (lambda s: s.batch([QueryPart("x")]), ConfigError, "^a query: expected a list of QueryPart, found QueryPart$"),
+        (
+            lambda s: s.batch([[QueryPart("x")], []]),
+            ConfigError,
+            "^expected a text, an image or the id of a gallery image",
+        ),
+        (lambda s: QueryPart("x", weight="1"), ConfigError, "^weight: expected a number, found str$"),
+        (
+            lambda s: s.text("x", encoder=["clip_demo"]),
+            ConfigError,
+            "^encoder: expected one of clip_demo, mobilenet_demo, f",
+        ),
+        (lambda s: s.text("x", labels=5), ConfigError, "^labels: expected a list of classes, found 5$"),
+        (lambda s: s.text("x", labels=[5]), ConfigError, "^class: the gallery has no 5; nearest: "),
+        (
+            lambda s: s.text("x", categories=None),
+            ConfigError,
+            "^categories: expected a whole number, 0 or more, found None$",
+        ),
+        (lambda s: s.text("x", k=True), ConfigError, "^k: expected a whole number, 1 or more, found True$"),
+        (lambda s: s.image_bytes(5), ConfigError, "^the gallery has no image 5; "),
+        (lambda s: s.label_name(None), ConfigError, "^the gallery has no image None; "),
+        (lambda s: s.sample(-1), ConfigError, "^count: expected a whole number, 0 or more, found -1$"),
+        (lambda s: Searcher.open(5), ConfigError, "^data: expected the path of a folder, found int$"),
         (
             lambda s: s.text("x", k=-1, labels=["red star"]),
             ConfigError,
             "^k: expected a whole number, 1 or more, found -1",
         ),
-        (lambda s: s.text("x", labels="red star"), ConfigError, "^classes: expected a list of them, found the text"),
+        (
+            lambda s: s.text("x", labels="red star"),
+            ConfigError,
+            "^labels: expected a list of classes, found 'red star'",
+        ),
         (lambda s: s.text(" "), ConfigError, "^expected words to search for, found an empty text"),
         (
             lambda s: s.search([QueryPart("x", weight=0.0)]),

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -326,6 +327,51 @@ def test_an_image_may_be_a_file_bytes_pil_or_pixels(searcher: Searcher, photo: b
         np.asarray(opened.convert("RGBA")),
     ):
         assert searcher.image(image, 5).hits == expected
+
+
+# ---- several queries at once
+
+
+@pytest.mark.parametrize("options", [{}, {"exact": True}, {"labels": ["red star", "blue ring"], "categories": 2}])
+def test_a_batch_has_the_results_of_its_queries(searcher: Searcher, photo: bytes, options: Any) -> None:
+    own = searcher.text("a red star", 1).hits[0].image_id
+    queries = [
+        [QueryPart("a red star")],
+        [QueryPart(image=photo), QueryPart("blue", weight=-0.5), QueryPart("at night")],
+        [QueryPart(image_id=own)],
+        [QueryPart("a ring"), QueryPart(image_id=own), QueryPart(image=photo)],
+        *([QueryPart(f"star {number}")] for number in range(40)),  # more than a tower embeds at once
+        *([QueryPart(image=searcher.image_bytes(image_id))] for image_id in searcher.sample(20)),
+    ]
+    for query, results in zip(queries, searcher.batch(queries, 7, **options), strict=True):
+        alone = searcher.search(query, 7, **options)
+        assert (results.encoder, results.by) == (alone.encoder, alone.by)
+        np.testing.assert_allclose([hit.score for hit in results], [hit.score for hit in alone], atol=1e-5)
+        assert [hit.rank for hit in results] == list(range(1, len(alone) + 1))
+        distances = [[category.distance for category in each.categories] for each in (results, alone)]
+        np.testing.assert_allclose(*distances, atol=1e-5)
+        assert own not in {hit.image_id for hit in results} or query[-1].image_id != own
+
+
+def test_texts_and_images_are_searched_in_their_order(searcher: Searcher, photo: bytes) -> None:
+    by_text = searcher.texts(["a red star", "a blue ring"], 3)
+    assert [results.hits[0].label for results in by_text] == ["red star", "blue ring"]
+    ids = searcher.sample(18, seed=3)
+    by_image = searcher.images([searcher.image_bytes(image_id) for image_id in ids], 1, encoder="mobilenet_demo")
+    assert [results.hits[0].image_id for results in by_image] == ids
+    pixels = np.stack([np.asarray(Image.open(BytesIO(photo)))] * 2)
+    assert [results.hits for results in searcher.images(pixels, 2)] == [searcher.image(photo, 2).hits] * 2
+    assert searcher.texts([]) == searcher.images([]) == searcher.batch([]) == []
+
+
+def test_the_only_image_of_a_class_has_no_others(searcher: Searcher) -> None:
+    image_id = searcher.sample(1)[0]
+    label = searcher.label_name(image_id)
+    assert label is not None
+    others = searcher.like(image_id, labels=[label])
+    assert len(others) == 4
+    first, *rest = (QueryPart(image_id=each) for each in (image_id, *(hit.image_id for hit in others)))
+    assert len(searcher.search([first, *rest], labels=[label])) == 0
 
 
 def test_texts_and_images_are_embedded_without_a_search(searcher: Searcher, photo: bytes) -> None:

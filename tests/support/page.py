@@ -54,13 +54,13 @@ class StandInEncoder:
         pass
 
     def embed_texts(self, texts: list[str]) -> Any:
-        return self._rows(len(texts[0]))
+        return np.stack([self._row(len(text)) for text in texts])
 
     def embed_images(self, images: Any) -> Any:
-        return self._rows(int(images[0][0]))
+        return np.stack([self._row(int(image[0])) for image in images])
 
-    def _rows(self, seed: int) -> Any:
-        row = np.random.default_rng(seed).normal(size=(1, self._dim))
+    def _row(self, seed: int) -> Any:
+        row = np.random.default_rng(seed).normal(size=self._dim)
         return (row / np.linalg.norm(row)).astype(np.float32)
 
 
