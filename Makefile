@@ -25,7 +25,10 @@ help:
 	@echo "make bench      measure embedding beside a plain loop and the forward pass alone (half an hour)"
 	@echo "make lock       pin requirements.txt from pyproject.toml"
 
+# USER: DVC does not start for a user id without a name, as in containers
+repro: export USER ?= $(shell id -u)
 repro: setup
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cbir doctor --brief
 	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 	@$(BIN)/python -m cbir.report.summary
 

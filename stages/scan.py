@@ -9,9 +9,12 @@ user's in an output, before DVC empties it; lists the encoders of the run for th
 and deletes the results of encoders that the run no longer has.
 """
 
+from pathlib import Path
+
 from cbir.artifacts.earlier_run import data_set_name, replaced_data_set, replacement_note
 from cbir.artifacts.leftovers import delete_leftovers
 from cbir.artifacts.names import write_encoder_names
+from cbir.artifacts.outputs import check_places
 from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.core.device import check_device
 from cbir.core.errors import one_line_errors
@@ -38,6 +41,7 @@ PARAMS = (
 
 
 def main() -> None:
+    check_places(Path())
     params = checked(read_yaml(PARAMS_FILE), str(PARAMS_FILE))
     check_inputs(params)
     check_device(params.device.name.value)

@@ -5,7 +5,7 @@ import sys
 from cbir.artifacts.names import encoder_argument
 from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.timings import timed
-from cbir.core.errors import one_line_errors
+from cbir.core.errors import disk_errors, one_line_errors
 from cbir.core.params import load_params
 from cbir.encoders.base import embeds_images
 from cbir.encoders.params import EncoderParams
@@ -26,11 +26,12 @@ PARAMS = (
 def main(encoder: str) -> None:
     group, folder = f"encoders.{encoder}", DataPaths().weights(encoder)
     params = load_params(group, EncoderParams, [key.format(encoder=encoder) for key in PARAMS])
-    fetch_encoder(group, params, folder)
-    if embeds_images(folder):
-        from cbir.encoders.exporting import export_towers  # torch takes seconds
+    with disk_errors(folder):
+        fetch_encoder(group, params, folder)
+        if embeds_images(folder):
+            from cbir.encoders.exporting import export_towers  # torch takes seconds
 
-        export_towers(folder, params.family)
+            export_towers(folder, params.family)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,24 @@ def check_outside(name: str, path: Path) -> None:
             )
 
 
+def check_places(root: Path) -> None:
+    """Raise ConfigError where DVC would fail for the place of the repository or of its outputs, without saying why.
+
+    root : of the repository.
+    """
+    place = str(root.absolute())
+    if "{" in place or "}" in place:
+        raise ConfigError(f"{place}: expected a path without braces, which DVC takes for a template: rename the folder")
+    for output in (DataPaths().root, ReportPaths().root):
+        folder = root / output
+        if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(root)):
+            raise ConfigError(
+                f"{output}/: expected a folder in the repository, found a link to {os.path.realpath(folder)}, where DVC "
+                f"refuses to write: make it a folder again, and move DVC's cache instead, with "
+                "`dvc cache dir --local /disk/cache`"
+            )
+
+
 def _lineage(path: Path) -> set[object]:
     """The names of a path and of all folders around it, seen with and without its links."""
     places = (Path(os.path.abspath(path)), Path(os.path.realpath(path)))

@@ -4,11 +4,28 @@ The module of a command holds its arguments and runs it.  It imports what it nee
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
+from pathlib import Path
 
-from cbir.cli import app, cache, compare, compose, drift, evaluate, export, repair, report, search, sweep, trec, verify
+from cbir.cli import (
+    app,
+    cache,
+    compare,
+    compose,
+    doctor,
+    drift,
+    evaluate,
+    export,
+    repair,
+    report,
+    search,
+    sweep,
+    trec,
+    verify,
+)
 from cbir.core.errors import ConfigError, one_line_errors
 from cbir.core.text import nearest
 
@@ -26,7 +43,18 @@ _COMMANDS = {
     "export": export,
     "repair": repair,
     "cache": cache,
+    "doctor": doctor,
 }
+_IN_ROOT = (
+    "compose",
+    "sweep",
+    "drift",
+    "verify",
+    "trec",
+    "export",
+    "repair",
+    "doctor",
+)  # those that read the repository
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -55,8 +83,22 @@ def _run(arguments: list[str]) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a name may contain what the terminal's encoding cannot show
             stream.reconfigure(errors="backslashreplace")
+    if arguments[0] in _IN_ROOT:
+        _check_root(arguments[0])
     run: Callable[[argparse.Namespace], None] = options.run
     run(options)
+
+
+def _check_root(command: str) -> None:
+    """Raise ConfigError in a folder that has none of what the repository's root has."""
+    here = Path.cwd()
+    if any((here / name).exists() for name in ("dvc.yaml", "conf", "data")):
+        return
+    root = next((folder for folder in here.parents if (folder / "dvc.yaml").exists()), None)
+    remedy = "go to the root of the repository" if root is None else f"`cd {shlex.quote(str(root))}`"
+    raise ConfigError(
+        f"cbir {command}: expected the root of the repository, found {here}, without a dvc.yaml: {remedy}"
+    )
 
 
 class _Version(argparse.Action):

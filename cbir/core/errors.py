@@ -5,16 +5,20 @@ Any other exception is a bug and keeps its traceback.
 """
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from cbir.core.secrets import without_secrets
 from cbir.core.text import printable
 
 # for a damaged artifact: `dvc repro` alone, even with --force, brings a damaged copy in DVC's cache back
 REPAIR = "run `cbir repair`, then `dvc repro`"
+# of safetensors, tokenizers (Rust) and OpenVINO (C++, which gives no reason)
+_OF_THE_DISK = re.compile(r"os error (27|28|122)\b|[Nn]o space left|[Ff]ile too large|iostream error|basic_ios")
 
 
 class CbirError(Exception):
@@ -73,6 +77,21 @@ def one_line_errors() -> Iterator[None]:
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
         sys.exit(f"error: {_line(f'{where}{error.strerror or error}')}")
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Raise OSError where a library that writes into `folder` reports a full disk in an exception of its own."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        if _OF_THE_DISK.search(str(error)):
+            raise OSError(
+                f"{folder}: cannot be written ({' '.join(str(error).split())}): make room, then run again"
+            ) from error
+        raise
 
 
 def _line(message: str) -> str:
