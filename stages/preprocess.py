@@ -14,6 +14,7 @@ from cbir.datasets.readers import open_dataset
 
 PARAMS = (
     "dataset.reader",
+    "dataset.url",
     "dataset.gallery_folder",
     "dataset.query_folder",
     "dataset.seed",

@@ -27,6 +27,7 @@ from cbir.datasets.packing import Limits, Packed, check_bad_fraction, pack_image
 from cbir.datasets.params import DatasetParams, QueriesParams, QuerySource
 from cbir.datasets.prompt_sets import prompt_table
 from cbir.datasets.query_set import QuerySet, queries_of_dataset, queries_of_file
+from cbir.datasets.readers import title
 
 _PRINTED_FOLDERS = 5
 _NEARLY_ALL = 0.9
@@ -116,6 +117,7 @@ def _summary(
     changes = gallery.changes + query_set.packed.changes
     return {
         "dataset": params.reader.value,
+        "title": title(params),
         "gallery": {
             "images": gallery.images,
             "bytes": gallery.bytes,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from cbir.core.errors import ConfigError, DataError
 from cbir.core.files import hash_ids, read_json
@@ -22,8 +23,10 @@ class Openers:
     """How a reader opens a data set: from a zip archive, and from a folder where it can (None: it needs an archive).
 
     Both take the files, the parameters, and the number of images of each class to hold out as queries.
+    title : the name of the data set in a report; None where it is that of the user's folder or archive.
     """
 
+    title: str | None
     archive: Callable[[Zip, DatasetParams, int], Dataset]
     folder: Callable[[Folder, DatasetParams, int], Dataset] | None = None
 
@@ -39,10 +42,27 @@ def _image_folder(folder: Folder, params: DatasetParams, held_out: int) -> Datas
 
 
 READERS: Mapping[Reader, Openers] = {
-    Reader.shapes: Openers(lambda archive, params, held_out: Shapes(archive)),
-    Reader.tiny_imagenet: Openers(lambda archive, params, held_out: TinyImagenet(archive)),
-    Reader.image_folder: Openers(_image_archive, _image_folder),
+    Reader.shapes: Openers("drawn shapes", lambda archive, params, held_out: Shapes(archive)),
+    Reader.tiny_imagenet: Openers("Tiny ImageNet", lambda archive, params, held_out: TinyImagenet(archive)),
+    Reader.image_folder: Openers(None, _image_archive, _image_folder),
 }
+
+
+def title(params: DatasetParams) -> str:
+    """The name of the data set as its owner knows it: that of the folder or archive, or the reader's own.
+
+    >>> title(DatasetParams(reader=Reader.image_folder, url="https://host/x/holiday photos.zip?download=1"))
+    'holiday photos'
+    """
+    known = READERS[params.reader].title
+    if known is not None or params.url is None:
+        return known or params.reader.value
+    path = local_path(params.url)
+    if path is None:
+        path = Path(unquote(urlsplit(params.url).path))
+    elif path.name in ("", ".."):
+        path = path.resolve()
+    return (path.stem if path.suffix.lower() == ".zip" else path.name) or params.reader.value
 
 
 def open_dataset(params: DatasetParams, raw: Path, queries: QueriesParams) -> Dataset:

@@ -1,7 +1,8 @@
-"""Example queries with their results: the best, the worst, the most confused, and a random sample."""
+"""Example queries with the results of all encoders: the best, worst, most confused, most disputed, and a random sample."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -13,24 +14,32 @@ from cbir.artifacts.paths import ReportPaths
 from cbir.report.judged import ExampleHit, ExampleQuery, JudgedCollection
 
 SAMPLE: Final = "sample"
-EXAMPLES_PER_KIND: Final = {"best": 2, "worst": 5, "confused": 3}  # queries per task and encoder, beside the sample
-_COLUMNS = ("query_id", "label", "map_at_r", "mrr")
+EXAMPLES_PER_KIND: Final = {"best": 2, "worst": 5, "confused": 3, "disputed": 4}  # queries per task, beside the sample
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Example:
-    """A query with its first results, with exact search.
+class Ranking:
+    """The first results of an encoder, with exact search.  map_at_r : None if no image is relevant."""
 
-    kind : why it was chosen.  map_at_r : None if no image is relevant.
-    """
+    encoder: str
+    map_at_r: float | None
+    hits: tuple[ExampleHit, ...]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A query with the rankings of all encoders that answer it.  kind : why it was chosen."""
 
     kind: str
     task: str
-    encoder: str
     query: ExampleQuery
-    map_at_r: float | None
-    hits: tuple[ExampleHit, ...]
+    rankings: tuple[Ranking, ...]
+
+    @property
+    def hits(self) -> tuple[ExampleHit, ...]:
+        """The results of all encoders."""
+        return tuple(hit for ranking in self.rankings for hit in ranking.hits)
 
 
 class QueryWithHits(Protocol):
@@ -50,7 +59,7 @@ def images_of(examples: Sequence[QueryWithHits]) -> set[str]:
 
 
 def choose_examples(collection: JudgedCollection, reports: ReportPaths, sampled: int, seed: int) -> list[Example]:
-    """Choose examples for each task and encoder, each query at most once.
+    """Choose examples for each task, each query at most once.
 
     sampled : size of the random sample.  Raises DataError if data and reports are from different runs.
     """
@@ -59,8 +68,8 @@ def choose_examples(collection: JudgedCollection, reports: ReportPaths, sampled:
     confusions = read_all_confusions(reports)
     return [
         example
-        for task, encoder in dict.fromkeys(zip(exact["task"].to_pylist(), exact["encoder"].to_pylist(), strict=True))
-        for example in _examples_of(collection, reports, task, encoder, exact, confusions, sampled, seed)
+        for task in dict.fromkeys(exact["task"].to_pylist())
+        for example in _examples_of(collection, reports, task, _of(exact, task), _of(confusions, task), sampled, seed)
     ]
 
 
@@ -68,19 +77,36 @@ def _examples_of(
     collection: JudgedCollection,
     reports: ReportPaths,
     task: str,
-    encoder: str,
     exact: pa.Table,
     confusions: pa.Table,
     sampled: int,
     seed: int,
 ) -> Iterator[Example]:
-    metrics = _select(exact, task, encoder)
-    rows = metrics.select([name for name in _COLUMNS if name in metrics.column_names]).to_pylist()
-    kinds = _choose(rows, _select(confusions, task, encoder)["label"].to_pylist(), sampled, seed)
-    hits = collection.hits(reports.evaluation(encoder).run(task, "exact"), kinds)
-    map_at_r = {row["query_id"]: row.get("map_at_r") for row in rows}
+    rows: dict[str, dict[str, Row]] = {}  # query_id -> encoder -> its row
+    for row in exact.to_pylist():
+        rows.setdefault(row["query_id"], {})[row["encoder"]] = row
+    confused = [row["label"] for row in sorted(confusions.to_pylist(), key=lambda row: (-row["share"], row["label"]))]
+    kinds = _choose([_pooled(query_id, of_query) for query_id, of_query in rows.items()], confused, sampled, seed)
+    encoders = dict.fromkeys(exact["encoder"].to_pylist())
+    hits = {encoder: collection.hits(reports.evaluation(encoder).run(task, "exact"), kinds) for encoder in encoders}
     for query_id, kind in kinds.items():
-        yield Example(kind, task, encoder, collection.query(query_id), map_at_r[query_id], hits[query_id])
+        rankings = (
+            Ranking(encoder, row.get("map_at_r"), hits[encoder][query_id]) for encoder, row in rows[query_id].items()
+        )
+        yield Example(kind, task, collection.query(query_id), tuple(rankings))
+
+
+def _pooled(query_id: str, rows: Mapping[str, Row]) -> Row:
+    """What is known of a query: means over the encoders, and the range of map_at_r."""
+    values = [row["map_at_r"] for row in rows.values() if row.get("map_at_r") is not None]
+    reciprocals = [row["mrr"] for row in rows.values() if row.get("mrr") is not None]
+    return {
+        "query_id": query_id,
+        "label": next(iter(rows.values())).get("label"),
+        "map_at_r": fmean(values) if values else None,
+        "mrr": fmean(reciprocals) if reciprocals else None,
+        "range": max(values) - min(values) if values else 0.0,
+    }
 
 
 def _choose(rows: Sequence[Row], confused: Sequence[str], sampled: int, seed: int) -> dict[str, str]:
@@ -89,13 +115,14 @@ def _choose(rows: Sequence[Row], confused: Sequence[str], sampled: int, seed: in
     confused : labels, the class that is most often confused first.  Ties are broken at random.
     """
     shuffled = [rows[row] for row in np.random.default_rng(seed).permutation(len(rows))]
-    judged = [row for row in shuffled if row.get("map_at_r") is not None]
+    judged = [row for row in shuffled if row["map_at_r"] is not None]
     rising = sorted(judged, key=lambda row: (row["map_at_r"], row["mrr"]))
     worst_of_class = {row["label"]: row for row in reversed(rising)}
     candidates = {
         "best": sorted((row for row in judged if row["map_at_r"] > 0), key=lambda row: (-row["map_at_r"], -row["mrr"])),
         "worst": [row for row in rising if row["map_at_r"] < 1],
         "confused": [worst_of_class[label] for label in dict.fromkeys(confused) if label in worst_of_class],
+        "disputed": sorted((row for row in judged if row["range"] > 0), key=lambda row: -row["range"]),
         SAMPLE: shuffled,
     }
     chosen: dict[str, str] = {}
@@ -107,5 +134,5 @@ def _choose(rows: Sequence[Row], confused: Sequence[str], sampled: int, seed: in
     return chosen
 
 
-def _select(table: pa.Table, task: str, encoder: str) -> pa.Table:
-    return table.filter(pc.and_(pc.equal(table["task"], task), pc.equal(table["encoder"], encoder)))
+def _of(table: pa.Table, task: str) -> pa.Table:
+    return table.filter(pc.equal(table["task"], task))

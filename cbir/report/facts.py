@@ -1,11 +1,11 @@
 """The facts of a run, which each form of the report presents."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from cbir.artifacts.comparison import EncoderComparison
 from cbir.artifacts.latency import Latency, SearchTimes
-from cbir.artifacts.metrics import TEXT, Bounds, Intervals, Means, Metrics, evaluated
+from cbir.artifacts.metrics import GALLERY_IMAGE, IMAGE, TEXT, Bounds, Intervals, Means, Metrics, evaluated
 from cbir.artifacts.names import MODALITIES
 from cbir.artifacts.prompt_metrics import PromptSetMetrics
 from cbir.artifacts.verification import Verification
@@ -186,6 +186,12 @@ class Facts:
     def queries_with_duplicates(self) -> int:
         """The number of image queries with a copy in the gallery."""
         return len({pair["query_id"] for pair in self.duplicates})
+
+    @property
+    def gallery_image_queries(self) -> Literal["none", "some", "all"]:
+        """Which of the image queries are gallery images, each left out of its own results."""
+        kinds = {kind for values in self.metrics.ann.values() for kind in values} - {TEXT}
+        return "none" if GALLERY_IMAGE not in kinds else "some" if IMAGE in kinds else "all"
 
     @property
     def without_duplicates(self) -> dict[tuple[str, str], dict[str, Estimate]]:

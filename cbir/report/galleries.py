@@ -1,4 +1,7 @@
-"""A picture of each example, `<task>_<encoder>/0.png` and so on, which DVC's tools show as the steps of one plot."""
+"""A picture of each ranking, `<task>_<encoder>/0.png` and so on, which DVC's tools show as the steps of one plot.
+
+Pictures of one number are of one query.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +15,7 @@ from cbir.artifacts.paths import DataPaths
 from cbir.core.files import fresh_folder, replacing
 from cbir.core.text import printable
 from cbir.report.class_names import short_name
-from cbir.report.examples import Example, images_of
+from cbir.report.examples import Example, Ranking, images_of
 from cbir.report.facts import Facts
 from cbir.report.figures import figure
 from cbir.report.judged import MAX_HITS, ExampleHit
@@ -25,7 +28,7 @@ Font = ImageFont.FreeTypeFont
 
 
 def write_galleries(out: Path, facts: Facts, examples: Sequence[Example], data: DataPaths, px: int) -> None:
-    """Write a picture of each example: the query on the left, its ranked results on the right, framed green or red."""
+    """Write a picture of each ranking: the query on the left, its ranked results on the right, framed green or red."""
     fresh_folder(out)
     pictures = {
         image_id: image
@@ -34,19 +37,21 @@ def write_galleries(out: Path, facts: Facts, examples: Sequence[Example], data: 
     }
     font, counts = ImageFont.truetype(findfont("DejaVu Sans"), _TEXT_PX), Counter[str]()
     for example in examples:
-        folder = f"{example.task}_{example.encoder}"
-        path = out / folder / f"{counts[folder]}.png"
-        counts[folder] += 1
-        with replacing(path) as temporary:
-            _draw(example, facts, pictures, px, font).save(temporary, "PNG")
+        number = counts[example.task]
+        counts[example.task] += 1
+        for ranking in example.rankings:
+            with replacing(out / f"{example.task}_{ranking.encoder}" / f"{number}.png") as temporary:
+                _draw(example, ranking, facts, pictures, px, font).save(temporary, "PNG")
 
 
-def _draw(example: Example, facts: Facts, pictures: dict[str, Image.Image], px: int, font: Font) -> Image.Image:
+def _draw(
+    example: Example, ranking: Ranking, facts: Facts, pictures: dict[str, Image.Image], px: int, font: Font
+) -> Image.Image:
     tile = max(px, _CHARACTERS * _TEXT_PX * 3 // 5) + 2 * _FRAME + _GAP
     width, height = _GAP + (MAX_HITS + 1) * tile, 2 * _GAP + _LINE + px + 2 * _FRAME + 2 * _LINE
     page = Image.new("RGB", (width, height), _PAPER)
     pen = ImageDraw.Draw(page)
-    value = "" if example.map_at_r is None else f", MAP@R {figure(example.map_at_r)}"
+    value = "" if ranking.map_at_r is None else f", MAP@R {figure(ranking.map_at_r)}"
     query = example.query.query_id if example.query.text is None else f"“{example.query.text}”"
     label = "" if example.query.label is None else f" ({facts.class_name(example.query.label)})"
     pen.text((_GAP, _GAP // 2), printable(f"{example.kind}{value}: {query}{label}"), _INK, font)
@@ -54,7 +59,7 @@ def _draw(example: Example, facts: Facts, pictures: dict[str, Image.Image], px: 
     if example.query.image_id is not None and example.query.image_id in pictures:
         _paste(page, pictures[example.query.image_id], (_GAP, top), _INK)
         pen.text((_GAP, top + px + 2 * _FRAME), "query", _INK, font)
-    for place, hit in enumerate(example.hits, 1):
+    for place, hit in enumerate(ranking.hits, 1):
         left, (colour, judgement) = _GAP + place * tile, _judgement(hit)
         if hit.image_id in pictures:
             _paste(page, pictures[hit.image_id], (left, top), colour)

@@ -158,9 +158,11 @@ def _maps(data: DataPaths, facts: Facts) -> tuple[list[dict[str, Any]], list[She
             {
                 "encoder": encoder,
                 "count": len(ids),
-                "sheet": list(sheets).index(ids),
-                "points": script_json(
+                "content": script_json(
                     {
+                        "sheet": list(sheets).index(ids),
+                        "tile": sheets[ids].tile_px,
+                        "columns": sheets[ids].columns,
                         "points": points,
                         "names": [printable(name) for name in distinct],
                         "ids": [printable(image_id) for image_id in ids],

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable
 
 from cbir.artifacts.left_out import LeftOut, describe
-from cbir.artifacts.metrics import GALLERY_IMAGE
 from cbir.artifacts.names import REAL_ENCODERS, TASKS
 from cbir.core.text import listed
 from cbir.evaluation.depths import left_out_note
@@ -110,17 +109,28 @@ def _about_images(facts: Facts) -> list[str]:
             else f"{queries} a copy in the gallery, and no other has a relevant image: the cbir metrics are those of "
             "queries that find their copies."
         )
-    if any(GALLERY_IMAGE in kinds for kinds in facts.metrics.ann.values()):
-        sentences.append(
-            "Some image queries are gallery images. An index finds the images that it holds more easily, so ann_recall is "
-            "shown separately for them."
-        )
+    if not all(map(facts.is_exact, facts.passports)):
+        sentences += _about_gallery_images(facts)
     bad = len(facts.quarantine)
     if bad == 1:
         sentences.append("1 image could not be decoded: it is in quarantine and in no metric.")
     elif bad:
         sentences.append(f"{bad:,} images could not be decoded: they are in quarantine and in no metric.")
     return sentences
+
+
+def _about_gallery_images(facts: Facts) -> list[str]:
+    if facts.gallery_image_queries == "none":
+        return []
+    if facts.gallery_image_queries == "all":
+        return [
+            "The image queries are gallery images. An index finds the images that it holds more easily, so its ann_recall may "
+            "be lower for other images."
+        ]
+    return [
+        "Some image queries are gallery images. An index finds the images that it holds more easily, so ann_recall is shown "
+        "separately for them."
+    ]
 
 
 def _about_training_classes(facts: Facts) -> list[str]:

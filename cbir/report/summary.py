@@ -30,7 +30,7 @@ def main() -> None:
     for note in notes(facts):
         console.print(f"note: {note}", markup=False, highlight=False)
     gallery = facts.summary["gallery"]["images"]
-    console.print(f"{facts.summary['dataset']}: {gallery:,} gallery images\n", markup=False, highlight=False)
+    console.print(f"{printable(facts.summary['title'])}: {gallery:,} gallery images\n", markup=False, highlight=False)
     for table in _tables(facts):
         console.print(table, "")
     for line in (

@@ -1,9 +1,13 @@
 """The verdict: what a run's metrics say, in a few sentences."""
 
+from typing import Final
+
 from cbir.artifacts.names import TASKS
 from cbir.report.choice_sentences import choice_sentences
 from cbir.report.facts import Facts
 from cbir.report.figures import figure, share
+
+_NEAR_CHANCE: Final = 2.0  # a figure below this multiple of what a random ranking reaches is told beside it
 
 
 def verdict(facts: Facts) -> list[str]:
@@ -16,7 +20,19 @@ def verdict(facts: Facts) -> list[str]:
 
 def _choice(facts: Facts, task: str) -> list[str]:
     metrics = facts.comparison.tasks.get(task)
-    return [] if metrics is None else choice_sentences(task, metrics, facts.comparison.costs)
+    if metrics is None:
+        return []
+    sentences = choice_sentences(task, metrics, facts.comparison.costs)
+    decisive = metrics[0]
+    chance = _chance(facts, task, decisive.metric)
+    worst = decisive.ranking[-1]
+    if chance is not None and worst.mean < _NEAR_CHANCE * chance:
+        sentences.append(f"A random ranking has {decisive.metric} {figure(chance)}.")
+    return sentences
+
+
+def _chance(facts: Facts, task: str, metric: str) -> float | None:
+    return facts.metrics.chance[task].get(metric.partition("@")[0])
 
 
 def _on_text_queries(facts: Facts) -> str:
@@ -31,7 +47,10 @@ def _on_text_queries(facts: Facts) -> str:
                 else f"first {smallest_k} results include a relevant image"
             )
             relevant = "" if precision is None else f"; {_relevant('its', precision, facts.cost_k)}"
-            return f"For {share(success)} of the text queries, {encoder}'s {includes}{relevant}."
+            chance = _chance(facts, "tbir", "precision")
+            is_near = precision is not None and chance is not None and precision < _NEAR_CHANCE * chance
+            by_chance = f" ({share(chance)} by chance)" if chance is not None and is_near else ""
+            return f"For {share(success)} of the text queries, {encoder}'s {includes}{relevant}{by_chance}."
     return ""
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import isnan
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -27,7 +28,8 @@ from tests.support.world import PARAMS, World, make_world
 
 SAMPLED = 3
 ORDER = [*EXAMPLES_PER_KIND, SAMPLE]
-ANSWERED = [("cbir", "mobilenet"), ("cbir", "clip"), ("tbir", "clip")]
+ENCODERS = {"cbir": ["mobilenet", "clip"], "tbir": ["clip"]}
+TASKS = list(ENCODERS)
 
 
 @pytest.fixture(scope="module", params=["same label", "graded"])
@@ -48,94 +50,107 @@ def chosen(world: World, collection: JudgedCollection) -> list[Example]:
     return choose_examples(collection, ReportPaths(world.root / "reports"), SAMPLED, 0)
 
 
-def examples_of(examples: Sequence[Example], task: str, encoder: str, kind: str | None = None) -> list[Example]:
-    return [
-        example
-        for example in examples
-        if (example.task, example.encoder) == (task, encoder) and kind in (None, example.kind)
-    ]
+def examples_of(examples: Sequence[Example], task: str, kind: str | None = None) -> list[Example]:
+    return [example for example in examples if example.task == task and kind in (None, example.kind)]
 
 
 def ids_of(examples: Sequence[Example]) -> list[str]:
     return [example.query.query_id for example in examples]
 
 
-def values_of(world: World, task: str, encoder: str) -> dict[str, tuple[float, float]]:
-    """query_id -> MAP@R and reciprocal rank, of queries with something relevant."""
+def values_of(world: World, task: str) -> dict[str, tuple[float, float, float]]:
+    """query_id -> MAP@R and reciprocal rank, means over the encoders, and the range of MAP@R; with something relevant."""
     found = {}
     for query in world.queries_of(task):
-        ranked, relevance = world.ranking(encoder, query), world.relevance(query)
-        value = oracles.average_precision_at_r(ranked, relevance), oracles.reciprocal_rank(ranked, relevance)
-        if not isnan(value[0]):
-            found[query.query_id] = value
+        relevance = world.relevance(query)
+        rankings = [world.ranking(encoder, query) for encoder in ENCODERS[task]]
+        values = [oracles.average_precision_at_r(ranked, relevance) for ranked in rankings]
+        if not isnan(values[0]):
+            ranks = fmean(oracles.reciprocal_rank(ranked, relevance) for ranked in rankings)
+            found[query.query_id] = fmean(values), ranks, max(values) - min(values)
     return found
 
 
-def most_confused(world: World, task: str, encoder: str) -> list[str]:
-    """Classes by the largest share of another class among the first ten results of their queries, largest first."""
-    results: Counter[str] = Counter()
-    taken: Counter[tuple[str, str]] = Counter()
-    for query in world.queries_of(task):
-        if query.label in world.gallery.values() and query.label is not None:
-            for image_id in world.ranking(encoder, query)[:10]:
-                results[query.label] += 1
-                label = world.gallery[image_id]
-                if label not in (None, query.label):
-                    taken[query.label, str(label)] += 1
-    shares = [(-count / results[label], label, other) for (label, other), count in taken.items()]
-    return list(dict.fromkeys(label for _, label, _ in sorted(shares)))
+def most_confused(world: World, task: str) -> list[str]:
+    """Classes by the largest share of another class among the first ten results of their queries, by any encoder."""
+    shares = []
+    for encoder in ENCODERS[task]:
+        results: Counter[str] = Counter()
+        taken: Counter[tuple[str, str]] = Counter()
+        for query in world.queries_of(task):
+            if query.label in world.gallery.values() and query.label is not None:
+                for image_id in world.ranking(encoder, query)[:10]:
+                    results[query.label] += 1
+                    label = world.gallery[image_id]
+                    if label not in (None, query.label):
+                        taken[query.label, str(label)] += 1
+        shares += [(-count / results[label], label) for (label, _), count in taken.items()]
+    return list(dict.fromkeys(label for _, label in sorted(shares)))
 
 
 # ---- which queries
 
 
-def test_each_task_and_encoder_has_examples_of_each_kind(chosen: list[Example]) -> None:
-    assert list(dict.fromkeys((example.task, example.encoder) for example in chosen)) == ANSWERED
-    for answered in ANSWERED:
-        kinds = [example.kind for example in examples_of(chosen, *answered)]
+def test_each_task_has_examples_of_each_kind(chosen: list[Example]) -> None:
+    assert list(dict.fromkeys(example.task for example in chosen)) == list(ENCODERS)
+    for task, encoders in ENCODERS.items():
+        kinds = [example.kind for example in examples_of(chosen, task)]
         assert kinds == sorted(kinds, key=ORDER.index)
         assert kinds.count("best") == EXAMPLES_PER_KIND["best"]
         assert kinds.count("worst") == EXAMPLES_PER_KIND["worst"]
         assert 0 < kinds.count("confused") <= EXAMPLES_PER_KIND["confused"]
-    assert len([example for example in chosen if example.kind == SAMPLE and example.task == "cbir"]) == 2 * SAMPLED
+        assert kinds.count("disputed") == (EXAMPLES_PER_KIND["disputed"] if len(encoders) > 1 else 0)
+        assert kinds.count(SAMPLE) == SAMPLED
 
 
-@pytest.mark.parametrize("answered", ANSWERED)
-def test_no_query_is_chosen_twice_per_task_and_encoder(chosen: list[Example], answered: tuple[str, str]) -> None:
-    assert max(Counter(ids_of(examples_of(chosen, *answered))).values()) == 1
+def test_each_example_has_the_rankings_of_all_encoders(world: World, chosen: list[Example]) -> None:
+    for example in chosen:
+        assert [ranking.encoder for ranking in example.rankings] == ENCODERS[example.task]
+        (query,) = [query for query in world.queries if query.query_id == example.query.query_id]
+        for ranking in example.rankings:
+            expected = oracles.average_precision_at_r(world.ranking(ranking.encoder, query), world.relevance(query))
+            assert ranking.map_at_r == (None if isnan(expected) else pytest.approx(expected))
 
 
-@pytest.mark.parametrize("answered", ANSWERED)
-def test_best_and_worst_are_by_map_at_r_then_mrr(
-    world: World, chosen: list[Example], answered: tuple[str, str]
-) -> None:
-    values = values_of(world, *answered)
+@pytest.mark.parametrize("task", TASKS)
+def test_no_query_is_chosen_twice_per_task(chosen: list[Example], task: str) -> None:
+    assert max(Counter(ids_of(examples_of(chosen, task))).values()) == 1
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_best_and_worst_are_by_map_at_r_then_mrr(world: World, chosen: list[Example], task: str) -> None:
+    values = {query_id: value[:2] for query_id, value in values_of(world, task).items()}
     best, worst = (
-        [values[query_id] for query_id in ids_of(examples_of(chosen, *answered, kind))] for kind in ("best", "worst")
+        [values[query_id] for query_id in ids_of(examples_of(chosen, task, kind))] for kind in ("best", "worst")
     )
     ranked = sorted(values.values(), reverse=True)
     assert best == ranked[:2]
     assert worst == ranked[:-6:-1]
-    for example in examples_of(chosen, *answered):
-        expected = values.get(example.query.query_id, (None, None))[0]
-        assert example.map_at_r == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("answered", ANSWERED)
+def test_disputed_examples_have_the_widest_range_of_those_left(world: World, chosen: list[Example]) -> None:
+    ranges = {query_id: value[2] for query_id, value in values_of(world, "cbir").items()}
+    before = [example for kind in ORDER[:3] for example in examples_of(chosen, "cbir", kind)]
+    left = sorted((value for query_id, value in ranges.items() if query_id not in ids_of(before)), reverse=True)
+    disputed = ids_of(examples_of(chosen, "cbir", "disputed"))
+    assert [ranges[query_id] for query_id in disputed] == pytest.approx(left[: len(disputed)])
+
+
+@pytest.mark.parametrize("task", TASKS)
 def test_confused_examples_are_the_worst_queries_of_confused_classes(
-    world: World, chosen: list[Example], answered: tuple[str, str]
+    world: World, chosen: list[Example], task: str
 ) -> None:
-    values, labels = values_of(world, *answered), {query.query_id: query.label for query in world.queries}
-    before = ids_of(examples_of(chosen, *answered, "best") + examples_of(chosen, *answered, "worst"))
+    values, labels = values_of(world, task), {query.query_id: query.label for query in world.queries}
+    before = ids_of(examples_of(chosen, task, "best") + examples_of(chosen, task, "worst"))
     expected = []
-    for label in most_confused(world, *answered):
+    for label in most_confused(world, task):
         of_class = [query_id for query_id in values if labels[query_id] == label]
         if of_class:
-            lowest = min(values[query_id] for query_id in of_class)
-            worst = [query_id for query_id in of_class if values[query_id] == lowest]
+            lowest = min(values[query_id][0] for query_id in of_class)
+            worst = [query_id for query_id in of_class if values[query_id][0] == lowest]
             assert len(worst) == 1, "with this seed no two are as bad"
             expected += [query_id for query_id in worst if query_id not in before]
-    assert ids_of(examples_of(chosen, *answered, "confused")) == expected[: EXAMPLES_PER_KIND["confused"]]
+    assert ids_of(examples_of(chosen, task, "confused")) == expected[: EXAMPLES_PER_KIND["confused"]]
 
 
 def test_perfect_queries_are_not_among_the_worst(tmp_path: Path) -> None:
@@ -146,12 +161,13 @@ def test_perfect_queries_are_not_among_the_worst(tmp_path: Path) -> None:
         assert world.ranking(encoder, world.queries[0])[0] == "img020"
     world.qrels = {query.query_id: {"img020": 1} for query in world.queries}
     world.write().evaluate(tmp_path / "reports")
-    found = choose_examples(JudgedCollection(DataPaths(world.data)), ReportPaths(tmp_path / "reports"), 2, 0)
-    for encoder in ("mobilenet", "clip"):
-        kinds = Counter(example.kind for example in examples_of(found, "cbir", encoder))
-        assert kinds["best"] == 2
-        assert kinds["worst"] == 0
-        assert all(example.map_at_r in (None, 1.0) for example in examples_of(found, "cbir", encoder))
+    found = examples_of(
+        choose_examples(JudgedCollection(DataPaths(world.data)), ReportPaths(tmp_path / "reports"), 2, 0), "cbir"
+    )
+    kinds = Counter(example.kind for example in found)
+    assert kinds["best"] == 2
+    assert kinds["worst"] == kinds["disputed"] == 0
+    assert all(ranking.map_at_r in (None, 1.0) for example in found for ranking in example.rankings)
 
 
 def test_the_same_seed_draws_the_same_and_another_seed_others(
@@ -163,13 +179,15 @@ def test_the_same_seed_draws_the_same_and_another_seed_others(
     samples = set()
     for seed in range(5):
         others = choose_examples(collection, reports, SAMPLED, seed)
-        samples.add(tuple(ids_of(examples_of(others, "cbir", "clip", SAMPLE))))
-        for answered in ANSWERED:
+        samples.add(tuple(ids_of(examples_of(others, "cbir", SAMPLE))))
+        for task in TASKS:
+            values = values_of(world, task)
             for kind in ("best", "worst"):
-                values = [
-                    [example.map_at_r for example in examples_of(each, *answered, kind)] for each in (chosen, others)
+                of_each = [
+                    [values[query_id] for query_id in ids_of(examples_of(each, task, kind))]
+                    for each in (chosen, others)
                 ]
-                assert values[0] == values[1]
+                assert of_each[0] == of_each[1]
     assert len(samples) > 1
 
 
@@ -178,11 +196,15 @@ def test_the_sample_has_the_requested_size_or_all_queries(
     world: World, collection: JudgedCollection, chosen: list[Example], sampled: int
 ) -> None:
     found = choose_examples(collection, ReportPaths(world.root / "reports"), sampled, 0)
-    for task, encoder in ANSWERED:
-        fixed = [example for example in examples_of(chosen, task, encoder) if example.kind != SAMPLE]
-        assert [example for example in examples_of(found, task, encoder) if example.kind != SAMPLE] == fixed
+    for task in TASKS:
+        fixed = [example for example in examples_of(chosen, task) if example.kind != SAMPLE]
+        assert [example for example in examples_of(found, task) if example.kind != SAMPLE] == fixed
         n_left = len(world.queries_of(task)) - len(fixed)
-        assert len(examples_of(found, task, encoder, SAMPLE)) == min(sampled, n_left)
+        assert len(examples_of(found, task, SAMPLE)) == min(sampled, n_left)
+
+
+def unjudged(examples: Sequence[Example]) -> list[Example]:
+    return [example for example in examples if all(ranking.map_at_r is None for ranking in example.rankings)]
 
 
 def test_queries_without_relevant_images_are_only_in_the_sample(world: World, collection: JudgedCollection) -> None:
@@ -190,14 +212,15 @@ def test_queries_without_relevant_images_are_only_in_the_sample(world: World, co
     unanswerable = {
         query.query_id for query in world.queries if oracles.number_of_relevant(world.relevance(query)) == 0
     }
-    assert {example.query.query_id for example in found if example.map_at_r is None} == unanswerable
-    assert {example.kind for example in found if example.map_at_r is None} == {SAMPLE}
+    assert set(ids_of(unjudged(found))) == unanswerable
+    assert {example.kind for example in unjudged(found)} == {SAMPLE}
 
 
 QUERY = st.fixed_dictionaries(
     {
         "label": st.sampled_from(["a", "b", "c", "d", None]),
         "values": st.none() | st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.25, 1.0])),
+        "range": st.sampled_from([0.0, 0.1, 0.5]),
     }
 )
 
@@ -206,7 +229,7 @@ def rows_of(queries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for number, query in enumerate(queries):
         map_at_r, mrr = query["values"] or (None, None)
-        rows.append({"query_id": f"q{number}", "label": query["label"], "map_at_r": map_at_r, "mrr": mrr})
+        rows.append({"query_id": f"q{number}", "map_at_r": map_at_r, "mrr": mrr, "range": 0.0, **query})
     return rows
 
 
@@ -243,6 +266,13 @@ def test_each_kind_is_filled_as_far_as_possible(
         assert value(query_id) == min(
             value(other) for other in judged if by_id[other]["label"] == by_id[query_id]["label"]
         )
+    before = [query_id for kind in ORDER[:3] for query_id in ids_of_kind[kind]]
+    ranges = [
+        by_id[query_id]["range"] for query_id in judged if query_id not in before and by_id[query_id]["range"] > 0
+    ]
+    assert [by_id[query_id]["range"] for query_id in ids_of_kind["disputed"]] == sorted(ranges, reverse=True)[
+        : EXAMPLES_PER_KIND["disputed"]
+    ]
     assert len(ids_of_kind[SAMPLE]) == min(
         sampled, len(rows) - sum(len(ids_of_kind[kind]) for kind in EXAMPLES_PER_KIND)
     )
@@ -277,14 +307,15 @@ def test_hits_are_the_first_results_with_scores_and_labels(world: World, chosen:
     queries = {query.query_id: query for query in world.queries}
     for example in chosen:
         query = queries[example.query.query_id]
-        ranking, scores = world.ranking(example.encoder, query)[:MAX_HITS], world.scores(example.encoder, query)
-        assert [hit.image_id for hit in example.hits] == ranking
-        assert [hit.rank for hit in example.hits] == list(range(1, 11))
-        assert [hit.score for hit in example.hits] == pytest.approx(
-            [scores[image_id] for image_id in ranking], abs=1e-6
-        )
-        assert [hit.label for hit in example.hits] == [world.gallery[image_id] for image_id in ranking]
-        assert world.own_image(query) not in {hit.image_id for hit in example.hits}
+        for ranking in example.rankings:
+            expected, scores = world.ranking(ranking.encoder, query)[:MAX_HITS], world.scores(ranking.encoder, query)
+            assert [hit.image_id for hit in ranking.hits] == expected
+            assert [hit.rank for hit in ranking.hits] == list(range(1, 11))
+            assert [hit.score for hit in ranking.hits] == pytest.approx(
+                [scores[image_id] for image_id in expected], abs=1e-6
+            )
+            assert [hit.label for hit in ranking.hits] == [world.gallery[image_id] for image_id in expected]
+            assert world.own_image(query) not in {hit.image_id for hit in ranking.hits}
 
 
 def test_hits_are_judged_unless_the_query_has_no_relevant_image(world: World, chosen: list[Example]) -> None:
@@ -300,7 +331,7 @@ def test_hits_are_judged_unless_the_query_has_no_relevant_image(world: World, ch
 
 def test_hits_are_unjudged_where_nothing_is_relevant(world: World, collection: JudgedCollection) -> None:
     found = choose_examples(collection, ReportPaths(world.root / "reports"), 1000, 0)
-    unanswerable = [example for example in found if example.map_at_r is None]
+    unanswerable = unjudged(found)
     assert {example.task for example in unanswerable} == {"cbir", "tbir"}
     assert {hit.is_relevant for example in unanswerable for hit in example.hits} == {None}
 
@@ -354,7 +385,8 @@ def test_a_gallery_of_few_images_gives_few_results(tmp_path: Path) -> None:
     world = World(tmp_path, few, {"ask00": "c0"}, whole.queries[:1], vectors).write()
     world.evaluate(tmp_path / "reports", params=replace(PARAMS, ks=[1, 5], ann_ks=[1]))
     found = choose_examples(JudgedCollection(DataPaths(world.data)), ReportPaths(tmp_path / "reports"), 5, 0)
-    assert [(example.encoder, [hit.image_id for hit in example.hits]) for example in found] == [
+    (example,) = found
+    assert [(ranking.encoder, [hit.image_id for hit in ranking.hits]) for ranking in example.rankings] == [
         (encoder, world.ranking(encoder, world.queries[0])) for encoder in ("mobilenet", "clip")
     ]
 
@@ -387,14 +419,14 @@ def test_without_labels_there_is_only_the_sample(tmp_path: Path) -> None:
     world.gallery = dict.fromkeys(world.gallery)
     world.write().evaluate(tmp_path / "reports")
     found = choose_examples(JudgedCollection(DataPaths(world.data)), ReportPaths(tmp_path / "reports"), 4, 0)
-    assert [(example.task, example.encoder, example.kind) for example in found] == [
-        (*answered, SAMPLE) for answered in ANSWERED for _ in range(4)
-    ]
-    assert {example.map_at_r for example in found} == {None}
+    assert [(example.task, example.kind) for example in found] == [(task, SAMPLE) for task in TASKS for _ in range(4)]
+    assert unjudged(found) == found
     assert {(hit.label, hit.is_relevant) for example in found for hit in example.hits} == {(None, None)}
 
 
 def test_an_encoder_that_was_not_evaluated_has_no_examples(world: World, tmp_path: Path) -> None:
     world.evaluate(tmp_path, "ivf_flat", encoders=["mobilenet"])
     found = choose_examples(JudgedCollection(DataPaths(world.data)), ReportPaths(tmp_path), 2, 0)
-    assert {(example.task, example.encoder) for example in found} == {("cbir", "mobilenet")}
+    assert {(example.task, *(ranking.encoder for ranking in example.rankings)) for example in found} == {
+        ("cbir", "mobilenet")
+    }

@@ -16,7 +16,7 @@ from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 
 from cbir.artifacts.paths import DataPaths, ReportPaths
-from cbir.report.examples import EXAMPLES_PER_KIND, SAMPLE, Example, choose_examples
+from cbir.report.examples import EXAMPLES_PER_KIND, SAMPLE, Example, Ranking, choose_examples
 from cbir.report.facts import Facts
 from cbir.report.galleries import write_galleries
 from cbir.report.judged import MAX_HITS, JudgedCollection
@@ -65,15 +65,26 @@ def drawn(world: World, facts: Facts, examples: list[Example], tmp_path_factory:
     return out
 
 
-def pages(drawn: Path, examples: Sequence[Example]) -> list[tuple[Example, Image.Image]]:
-    """Each example with its picture."""
+def pictured(examples: Sequence[Example]) -> list[tuple[Example, Ranking]]:
+    """Each ranking with its example, in the order in which they are drawn."""
+    return [(example, ranking) for example in examples for ranking in example.rankings]
+
+
+def pages(drawn: Path, examples: Sequence[Example]) -> list[tuple[Example, Ranking, Image.Image]]:
+    """Each ranking with its example and its picture."""
     counts: Counter[str] = Counter()
     found = []
     for example in examples:
-        folder = f"{example.task}_{example.encoder}"
-        found.append((example, Image.open(drawn / folder / f"{counts[folder]}.png").convert("RGB")))
-        counts[folder] += 1
+        for ranking in example.rankings:
+            path = drawn / f"{example.task}_{ranking.encoder}" / f"{counts[example.task]}.png"
+            found.append((example, ranking, Image.open(path).convert("RGB")))
+        counts[example.task] += 1
     return found
+
+
+def of_one_encoder(example: Example, **changes: Any) -> Example:
+    """The example with its first ranking alone, changed."""
+    return replace(example, rankings=(replace(example.rankings[0], **changes),))
 
 
 class Framed(NamedTuple):
@@ -140,7 +151,7 @@ def written(world: World, facts: Facts, examples: Sequence[Example], out: Path, 
 def test_each_task_and_encoder_has_numbered_pictures(drawn: Path, examples: list[Example]) -> None:
     assert sorted(path.name for path in drawn.iterdir()) == FOLDERS
     for folder in FOLDERS:
-        n = sum(f"{example.task}_{example.encoder}" == folder for example in examples)
+        n = sum(f"{example.task}_{ranking.encoder}" == folder for example, ranking in pictured(examples))
         assert n >= EXAMPLES_PER_KIND["best"] + EXAMPLES_PER_KIND["worst"] + SAMPLED
         assert {path.name for path in (drawn / folder).iterdir()} == {f"{number}.png" for number in range(n)}
 
@@ -163,7 +174,7 @@ def test_pictures_of_an_earlier_run_are_gone(
         (tmp_path / "out" / name).write_text("old")
     write_galleries(tmp_path / "out", facts, examples[:2], DataPaths(world.data), PX)
     found = [path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()]
-    assert sorted(found) == ["cbir_mobilenet/0.png", "cbir_mobilenet/1.png"]
+    assert sorted(found) == [f"cbir_{encoder}/{number}.png" for encoder in ("clip", "mobilenet") for number in (0, 1)]
 
 
 def test_the_same_examples_give_the_same_bytes(
@@ -184,14 +195,14 @@ def test_without_examples_there_is_an_empty_folder(world: World, facts: Facts, t
 
 def test_frames_are_green_red_or_grey_by_relevance(world: World, drawn: Path, examples: list[Example]) -> None:
     queries, seen = {query.query_id: query for query in world.queries}, Counter[str]()
-    for example, page in pages(drawn, examples):
+    for example, ranking, page in pages(drawn, examples):
         query = queries[example.query.query_id]
         relevance = world.relevance(query)
         expected = [
             ("green" if oracles.is_relevant(image_id, relevance) else "red")
             if oracles.number_of_relevant(relevance)
             else "grey"
-            for image_id in world.ranking(example.encoder, query)[:MAX_HITS]
+            for image_id in world.ranking(ranking.encoder, query)[:MAX_HITS]
         ]
         query_frame = ["ink"] if query.image_id is not None else []
         assert [framed.colour for framed in frames(page)] == query_frame + expected
@@ -201,10 +212,10 @@ def test_frames_are_green_red_or_grey_by_relevance(world: World, drawn: Path, ex
 
 def test_hits_of_unjudged_queries_are_framed_grey(world: World, facts: Facts, tmp_path: Path) -> None:
     every = choose_examples(JudgedCollection(DataPaths(world.data)), ReportPaths(world.root / "reports"), 1000, 0)
-    unjudged = [example for example in every if example.map_at_r is None]
-    assert len(unjudged) >= 3
+    unjudged = [example for example in every if example.rankings[0].map_at_r is None]
+    assert len(unjudged) >= 2
     write_galleries(tmp_path / "out", facts, unjudged, DataPaths(world.data), PX)
-    for example, page in pages(tmp_path / "out", unjudged):
+    for example, _, page in pages(tmp_path / "out", unjudged):
         colours = [framed.colour for framed in frames(page)]
         assert colours[-MAX_HITS:] == ["grey"] * MAX_HITS
         assert colours[:-MAX_HITS] == (["ink"] if example.query.image_id is not None else [])
@@ -212,9 +223,9 @@ def test_hits_of_unjudged_queries_are_framed_grey(world: World, facts: Facts, tm
 
 def test_frames_hold_the_query_and_the_images_by_rank(world: World, drawn: Path, examples: list[Example]) -> None:
     labels = world.gallery | world.held_out
-    for example, page in pages(drawn, examples):
+    for example, ranking, page in pages(drawn, examples):
         ids = [example.query.image_id] if example.query.image_id is not None else []
-        ids += [hit.image_id for hit in example.hits]
+        ids += [hit.image_id for hit in ranking.hits]
         for image_id, framed in zip(ids, frames(page), strict=True):
             assert framed.inside.shape == (PX, PX // 2, 3)  # half as wide as high
             assert framed.inside.mean() == pytest.approx(grey_of(labels[str(image_id)]), abs=2)
@@ -223,10 +234,10 @@ def test_frames_hold_the_query_and_the_images_by_rank(world: World, drawn: Path,
 
 def test_a_text_query_leaves_the_place_of_its_picture_empty(drawn: Path, examples: list[Example]) -> None:
     by_task: dict[str, list[list[int]]] = {"cbir": [], "tbir": []}
-    for example, page in pages(drawn, examples):
+    for example, _, page in pages(drawn, examples):
         by_task[example.task].append([framed.left for framed in frames(page)][-MAX_HITS:])
     assert len({tuple(lefts) for each in by_task.values() for lefts in each}) == 1
-    for example, page in pages(drawn, examples):
+    for example, _, page in pages(drawn, examples):
         if example.task == "tbir":
             first = frames(page)[0]
             below_title = np.asarray(page)[first.top :, : first.left]
@@ -237,9 +248,9 @@ def test_a_text_query_leaves_the_place_of_its_picture_empty(drawn: Path, example
 def test_pictures_of_any_size_are_side_by_side(
     world: World, facts: Facts, examples: list[Example], tmp_path: Path, px: int
 ) -> None:
-    few = examples[:1]
+    few = [of_one_encoder(examples[0])]
     write_galleries(tmp_path / "out", facts, few, DataPaths(world.data), px)
-    ((_, page),) = pages(tmp_path / "out", few)
+    ((_, _, page),) = pages(tmp_path / "out", few)
     size = (min(px // 2, SIDE[0]), min(px, SIDE[1]))
     pixels = np.asarray(page)
     if px >= 32:
@@ -259,18 +270,19 @@ def test_a_picture_that_no_shard_holds_is_left_out(
     world: World, facts: Facts, examples: list[Example], tmp_path: Path
 ) -> None:
     example = examples[0]
-    hits = (example.hits[0]._replace(image_id="gone"), *example.hits[1:])
-    gone = replace(example, query=example.query._replace(image_id="gone, too"), hits=hits)
+    first, *others = example.rankings[0].hits
+    gone = of_one_encoder(example, hits=(first._replace(image_id="gone"), *others))
+    gone = replace(gone, query=example.query._replace(image_id="gone, too"))
     write_galleries(tmp_path / "out", facts, [gone], DataPaths(world.data), PX)
-    ((_, page),) = pages(tmp_path / "out", [gone])
+    ((_, _, page),) = pages(tmp_path / "out", [gone])
     assert len(frames(page)) == MAX_HITS - 1
 
 
 def test_there_is_one_frame_per_result(world: World, facts: Facts, examples: list[Example], tmp_path: Path) -> None:
-    short = [replace(examples[0], hits=examples[0].hits[:n]) for n in (0, 1, 3)]
+    short = [of_one_encoder(examples[0], hits=examples[0].rankings[0].hits[:n]) for n in (0, 1, 3)]
     write_galleries(tmp_path / "out", facts, short, DataPaths(world.data), PX)
-    assert [len(frames(page)) for _, page in pages(tmp_path / "out", short)] == [1, 2, 4]
-    assert len({page.size for _, page in pages(tmp_path / "out", short)}) == 1
+    assert [len(frames(page)) for *_, page in pages(tmp_path / "out", short)] == [1, 2, 4]
+    assert len({page.size for *_, page in pages(tmp_path / "out", short)}) == 1
 
 
 # ---- what is written
@@ -281,10 +293,11 @@ def test_the_first_line_names_kind_metric_and_query(
 ) -> None:
     queries = {query.query_id: query for query in world.queries}
     kinds = Counter[str]()
-    for example, ((_, words, _), *_) in zip(examples, written(world, facts, examples, tmp_path / "out"), strict=True):
+    texts = written(world, facts, examples, tmp_path / "out")
+    for (example, ranking), ((_, words, _), *_) in zip(pictured(examples), texts, strict=True):
         query = queries[example.query.query_id]
         relevance = world.relevance(query)
-        value = oracles.average_precision_at_r(world.ranking(example.encoder, query), relevance)
+        value = oracles.average_precision_at_r(world.ranking(ranking.encoder, query), relevance)
         metric = "" if np.isnan(value) else f", MAP@R {round(value, 9):.3f}"
         shown = query.query_id if query.text is None else f"“{query.text}”"
         label = "" if query.label is None else f" ({query.label})"
@@ -298,11 +311,12 @@ def test_rank_score_judgement_and_class_are_below_each_result(
     world: World, facts: Facts, examples: list[Example], tmp_path: Path
 ) -> None:
     named = replace(facts, names={"c1": "goldfish", "c2": "a name that is longer than there is room"})
-    for example, texts in zip(examples, written(world, named, examples, tmp_path / "out"), strict=True):
+    every = written(world, named, examples, tmp_path / "out")
+    for (example, ranking), texts in zip(pictured(examples), every, strict=True):
         lines = [text for text in texts[1:] if text[1] != "query"]
-        assert len(lines) == 2 * len(example.hits)
+        assert len(lines) == 2 * len(ranking.hits)
         assert [text[1] for text in texts].count("query") == (example.query.image_id is not None)
-        for hit, (first, second) in zip(example.hits, zip(lines[::2], lines[1::2], strict=True), strict=True):
+        for hit, (first, second) in zip(ranking.hits, zip(lines[::2], lines[1::2], strict=True), strict=True):
             word = {True: "relevant", False: "not relevant", None: ""}[hit.is_relevant]
             assert first[1].split() == [f"{hit.rank}.", f"{hit.score:.3f}", *word.split()]
             label = world.gallery[hit.image_id]
@@ -317,7 +331,7 @@ def test_a_results_text_has_its_frames_colour_and_is_below(
 ) -> None:
     few = examples[:3]
     texts = written(world, facts, few, tmp_path / "out")
-    for (_, page), each in zip(pages(tmp_path / "out", few), texts, strict=True):
+    for (*_, page), each in zip(pages(tmp_path / "out", few), texts, strict=True):
         lines = [text for text in each[1:] if text[1] != "query"][::2]
         for framed, ((left, top), _, colour) in zip(frames(page)[-MAX_HITS:], lines, strict=True):
             assert left == framed.left
@@ -328,8 +342,8 @@ def test_a_results_text_has_its_frames_colour_and_is_below(
 def hostile(example: Example, words: str) -> Example:
     """A text query, and results without a class, called so."""
     query = example.query._replace(query_id=words, text=words, label=words, image_id=None)
-    hits = tuple(hit._replace(label=words if hit.rank % 2 else None) for hit in example.hits)
-    return replace(example, kind="best", query=query, hits=hits)
+    hits = tuple(hit._replace(label=words if hit.rank % 2 else None) for hit in example.rankings[0].hits)
+    return replace(of_one_encoder(example, hits=hits), kind="best", query=query)
 
 
 def test_hostile_names_are_drawn_and_change_no_size(
@@ -342,7 +356,7 @@ def test_hostile_names_are_drawn_and_change_no_size(
     font = ImageFont.truetype(findfont("DejaVu Sans"), 11)
     with Image.open(drawn / "cbir_clip" / "0.png") as image:
         expected = image.size
-    for (_, page), each in zip(pages(tmp_path / "out", every), texts, strict=True):
+    for (*_, page), each in zip(pages(tmp_path / "out", every), texts, strict=True):
         assert page.size == expected
         assert len(frames(page)) == MAX_HITS
         for _, text, _ in each:
@@ -360,7 +374,7 @@ def test_a_hostile_image_query_is_named_by_its_id(
     world: World, facts: Facts, examples: list[Example], tmp_path: Path
 ) -> None:
     words = "a\n\x1b[31m\u202eb/../../c"
-    example = replace(examples[0], query=examples[0].query._replace(query_id=words))
+    example = replace(of_one_encoder(examples[0]), query=examples[0].query._replace(query_id=words))
     ((first, *_),) = written(world, facts, [example], tmp_path / "out")
     assert "a U+001B[31mU+202Eb/../../c" in first[1]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["cbir_mobilenet"]

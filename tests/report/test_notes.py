@@ -68,3 +68,28 @@ def test_copies_refer_to_other_metrics_only_where_there_are_some(facts: Facts, c
     assert told.endswith(
         "and no other has a relevant image: the cbir metrics are those of queries that find their copies."
     )
+
+
+@pytest.mark.parametrize(
+    ("kinds", "kind", "beginning"),
+    [
+        (
+            ["image", "gallery image", "text"],
+            "hnsw",
+            "Some image queries are gallery images. An index finds the images",
+        ),
+        (["gallery image", "text"], "hnsw", "The image queries are gallery images. An index finds the images"),
+        (["gallery image", "text"], "flat", None),
+        (["image", "text"], "hnsw", None),
+    ],
+)
+def test_queries_that_the_index_holds_are_noted(
+    facts: Facts, kinds: list[str], kind: str, beginning: str | None
+) -> None:
+    ann = {
+        encoder: {name: found[name] for name in kinds if name in found} for encoder, found in facts.metrics.ann.items()
+    }
+    passports = {encoder: {**passport, "kind": kind} for encoder, passport in facts.passports.items()}
+    changed = replace(facts, metrics=replace(facts.metrics, ann=ann), passports=passports)
+    found = [note for note in notes(changed) if "gallery images. An index" in note]
+    assert [note.startswith(str(beginning)) for note in found] == ([] if beginning is None else [True])

@@ -18,7 +18,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from cbir.artifacts.maps import read_map
-from cbir.report.examples import Example
+from cbir.report.examples import Example, Ranking
 from cbir.report.facts import Facts
 from tests.runs.test_comparison_page import names_of, worlds, written  # noqa: F401  (a fixture)
 from tests.support.browser import PATIENCE_MS, browser, needs_chromium  # noqa: F401  (browser is a fixture)
@@ -196,6 +196,7 @@ def test_a_metric_leads_to_its_definition(
 ) -> None:
     wrong = []
     with opened(browser, make("small")[1], width) as page:
+        page.evaluate("for (const one of document.querySelectorAll('details:not(#definitions > *)')) one.open = true")
         links = page.locator("table a:visible").all()
         names = dict.fromkeys((link.inner_text(), link.get_attribute("href")) for link in links)
         assert len(names) > 8
@@ -221,7 +222,7 @@ def test_links_lead_to_sections_inside_a_frame_too(
     framing.write_text(f'<iframe style="width: 900px; height: 700px" srcdoc="{text}"></iframe>', encoding="utf-8")
     with opened(browser, framing) as page:
         frame = page.frame_locator("iframe")
-        for link, heading in (("Timings", "Timings"), ("Run", "What was run")):
+        for link, heading in (("Timings", "Timings"), ("Headline", "Headline metrics")):
             frame.get_by_role("link", name=link, exact=True).click()
             expect(frame.get_by_role("heading", name=heading, exact=True)).to_be_in_viewport()
         expect(frame.get_by_role("heading", name="Timings", exact=True)).not_to_be_in_viewport()
@@ -232,18 +233,20 @@ def test_links_lead_to_sections_inside_a_frame_too(
 
 def fits(example: Example, facts: Facts, task: str, encoder: str, kind: str, result: str, word: str) -> bool:
     """The definition of the filters."""
-    first = example.hits[0].is_relevant
-    wanted = {
-        "": True,
-        "relevant": first is True,
-        "not-relevant": first is False,
-        "miss": any(hit.is_relevant is False for hit in example.hits),
-    }
+
+    def has_result(ranking: Ranking) -> bool:
+        first = ranking.hits[0].is_relevant
+        return {
+            "": True,
+            "relevant": first is True,
+            "not-relevant": first is False,
+            "miss": any(hit.is_relevant is False for hit in ranking.hits),
+        }[result]
+
     return (
         task in ("", example.task)
-        and encoder in ("", example.encoder)
         and kind in ("", example.kind)
-        and wanted[result]
+        and any(encoder in ("", ranking.encoder) and has_result(ranking) for ranking in example.rankings)
         and word.lower() in displayed(facts.class_name(example.query.label)).lower()
     )
 
@@ -272,19 +275,22 @@ def test_each_combination_of_filters_shows_and_counts_its_matches(
             for name in SELECTED
         ]
         assert [found[0] for found in options] == [""] * 4
-        assert [len(found) for found in options] == [3, 3, 5, 4]
+        assert [len(found) for found in options] == [3, 3, 6, 4]
         chosen = list(product(*options, ("", "c1", "C", "nothing")))
         seen = page.evaluate(
             """([names, chosen]) => { const form = document.forms[0], articles = [...document.querySelectorAll('article')];
                 return chosen.map(values => {
                     names.forEach((name, place) => { form.elements[name].value = values[place]; });
                     form.elements[0].dispatchEvent(new Event('input', {bubbles: true}));
+                    const encoders = [...document.querySelectorAll('.ranking')].filter(one => one.getClientRects().length)
+                        .map(one => one.dataset.encoder);
                     return [articles.flatMap((one, n) => one.getClientRects().length ? [n] : []),
-                        form.querySelector('output').textContent]; }); }""",
+                        form.querySelector('output').textContent, [...new Set(encoders)]]; }); }""",
             [[*SELECTED, "label"], chosen],
         )
     sizes = set()
-    for values, (shown, told) in zip(chosen, seen, strict=True):
+    for values, (shown, told, encoders) in zip(chosen, seen, strict=True):
+        assert not values[1] or set(encoders) <= {values[1]}
         expected = [n for n, example in enumerate(examples) if fits(example, made.facts, *values)]
         assert shown == expected, values
         assert told == f"{len(expected)} of {len(examples)}" + ("" if expected else ": no match")
@@ -341,7 +347,7 @@ def test_tab_reaches_everything_in_order_and_shows_where_it_is(
 ) -> None:
     with opened(browser, make("small")[1]) as page:
         expected = page.evaluate(
-            """() => [...document.querySelectorAll('a, summary, select, input, canvas, [tabindex="0"]')]
+            """() => [...document.querySelectorAll('a, summary, select, input, canvas, button, [tabindex="0"]')]
                 .filter(one => one.checkVisibility()).map(one => [one.localName, one.name || one.href || ''])"""
         )
         reached, without_mark = [], []
@@ -366,7 +372,7 @@ def test_tab_reaches_everything_in_order_and_shows_where_it_is(
         "label",
         "result",
     ]
-    assert [name for name, _ in reached].count("canvas") == 2
+    assert [name for name, _ in reached].count("canvas") == 1
 
 
 def test_what_scrolls_sideways_can_be_scrolled_by_keyboard(
@@ -390,7 +396,7 @@ def test_what_scrolls_sideways_can_be_scrolled_by_keyboard(
 
 
 class Map:
-    """The first map of a page, of which `ids` are the images, row by row."""
+    """The map of a page, of which `ids` are the images, row by row."""
 
     def __init__(self, page: Page, made: Reported) -> None:
         self.page, self.ids = page, list(made.world.gallery)[: MAP_SIDE**2]
@@ -486,23 +492,56 @@ def test_arrow_keys_move_over_the_map(window: Map) -> None:
     window.page.keyboard.press("ArrowDown")
     assert window.page.evaluate("scrollY") == before  # the page stays where it is
     window.page.keyboard.press("Tab")
-    assert window.page.evaluate("document.activeElement.localName") == "select"  # of the next map: no trap
+    assert window.page.evaluate("document.activeElement.localName") == "button"  # of the legend: no trap
 
 
 def test_one_class_is_coloured_alone(window: Map) -> None:
-    select = window.page.locator(".map select").first
-    assert select.locator("option").all_inner_texts() == ["all classes", *sorted(set(window.names))]
+    legend = window.page.locator(".legend button")
+    assert legend.all_inner_texts() == sorted(set(window.names))
     everything = window.drawn()
     assert all(max(colour[:3]) - min(colour[:3]) > 60 and colour[3] == 255 for colour in everything)
     colours = dict(zip(window.names, everything, strict=True))
     assert len(set(everything)) == len(colours)  # a class, a colour
     assert [colours[name] for name in window.names] == everything
-    select.select_option(label="c3")
+    in_legend = legend.locator("i").evaluate_all("all => all.map(one => getComputedStyle(one).backgroundColor)")
+    assert len(set(in_legend)) == len(colours)
+    legend.get_by_text("c3", exact=True).click()
+    assert legend.evaluate_all("all => all.filter(one => one.ariaPressed == 'true').map(one => one.textContent)") == [
+        "c3"
+    ]
     for name, colour in zip(window.names, window.drawn(), strict=True):
         assert (colour == colours[name]) == (name == "c3")
         assert (max(colour[:3]) - min(colour[:3]) <= 2) == (name != "c3")  # grey
-    select.select_option(label="all classes")
+    legend.get_by_text("c3", exact=True).click()
     assert window.drawn() == everything
+
+
+def test_the_switch_shows_the_map_of_another_encoder(window: Map, make: Callable[[str], tuple[Reported, Path]]) -> None:
+    made, _ = make("small")
+    window.page.locator(".legend button").get_by_text("c3", exact=True).click()
+    before = window.drawn()
+    window.page.locator(".map select").select_option(label="clip")
+    rows = read_map(made.world.data / "map" / "clip.parquet").to_pylist()
+    inside = SIDE - 2 * MARGIN
+    for number in (0, 5, len(rows) - 1):
+        x = MARGIN + (rows[number]["x"] + 1) / 2 * inside
+        y = MARGIN + (1 - rows[number]["y"]) / 2 * inside
+        box = window.canvas.bounding_box()
+        assert box
+        window.page.mouse.move(box["x"] + x * box["width"] / SIDE, box["y"] + y * box["width"] / SIDE)
+        expect(window.caption).to_have_text(f"{window.names[number]}, {displayed(rows[number]['image_id'])}")
+    pressed = window.page.locator(".legend button[aria-pressed=true]")
+    expect(pressed).to_have_text("c3")  # the class that is seen alone stays
+    window.page.locator(".map select").select_option(label="mobilenet")
+    assert window.drawn() == before
+
+
+@of_both_worlds
+def test_at_most_three_screens_are_above_the_examples(browser: Browser, path: Path) -> None:
+    with opened(browser, path, 1200) as page:
+        assert page.evaluate("document.querySelector('#queries').getBoundingClientRect().top") <= 3 * 900
+        folded = page.evaluate("[...document.querySelectorAll('.fold')].map(one => one.open)")
+        assert folded == [False] * 9
 
 
 def test_every_hostile_name_on_the_map_is_text(browser: Browser, make: Callable[[str], tuple[Reported, Path]]) -> None:
@@ -514,10 +553,9 @@ def test_every_hostile_name_on_the_map_is_text(browser: Browser, make: Callable[
             page.mouse.move(*shown.on_screen(number))
             expect(shown.caption).to_have_text(told, use_inner_text=True)
             assert shown.caption.locator("*").count() == 0
-        options = (
-            page.locator(".map select").first.locator("option").evaluate_all("all => all.map(one => one.textContent)")
-        )
-        assert set(options[1:]) == set(shown.names)
+        names = page.locator(".legend button").evaluate_all("all => all.map(one => one.textContent)")
+        assert set(names) == set(shown.names)
+        assert page.locator(".legend button > *:not(i)").count() == 0
 
 
 @of_both_worlds

@@ -56,7 +56,7 @@ def test_notes_table_and_paths_are_printed(
     summary.main()
     words = " ".join(capsys.readouterr().out.split())
     assert words.startswith("note: The weights of mobilenet and clip are random, not trained")
-    assert "image_folder: 280 gallery images" in words
+    assert "pictures: 280 gallery images" in words
     first = shlex.quote(min(facts.names.values()))
     assert f"`.venv/bin/cbir search {first}` in this terminal" in words
     assert (

@@ -195,10 +195,22 @@ def test_several_encoders_that_read_text_are_compared(facts: Facts) -> None:
 @given(success=UNIT, right=UNIT)
 def test_the_second_sentence_has_the_numbers_as_shown(facts: Facts, success: float, right: float) -> None:
     sentence = checked(verdict(with_values(facts, "tbir", "clip", success_1=success, precision_10=right)))[1]
+    chance = facts.metrics.chance["tbir"]["precision"]
+    assert chance is not None
+    by_chance = f" ({per_cent(chance)} by chance)" if right < 2 * chance else ""
     assert sentence == (
         f"For {per_cent(success)} of the text queries, clip's first result is relevant; its top 10 results are "
-        f"{per_cent(right)} relevant."
+        f"{per_cent(right)} relevant{by_chance}."
     )
+
+
+@pytest.mark.parametrize(("times", "is_told"), [(1.9, True), (2.1, False)])
+def test_chance_is_told_beside_a_precision_near_it(facts: Facts, times: float, is_told: bool) -> None:
+    metrics = facts.comparison.tasks["cbir"]
+    chance = metrics[0].ranking[-1].mean / times
+    known = replace(facts.metrics, chance={**facts.metrics.chance, "cbir": {"precision": chance}})
+    told = f"A random ranking has {metrics[0].metric} {chance:.3f}." in verdict(replace(facts, metrics=known))
+    assert told == is_told
 
 
 # ---- the index

@@ -239,6 +239,7 @@ class World:
         tasks = [query.task for query in self.queries]
         return {
             "dataset": "image_folder",
+            "title": "pictures",
             "ignored_files": {},
             "left_out": [],
             "notes": [],
