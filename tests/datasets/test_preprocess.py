@@ -68,7 +68,7 @@ def test_a_folder_becomes_images_and_queries(tmp_path):
     assert quarantine_rows(out) == []
     assert summary(out) == {
         "dataset": "image_folder",
-        "title": "pets",
+        "title": "image_folder",
         "gallery": {
             "images": 12,
             "bytes": sum(len(PETS[image_id]) for image_id in gallery_ids(out)),

@@ -10,7 +10,7 @@ from cbir.core.errors import ConfigError, DataError
 from cbir.core.files import read_json
 from cbir.datasets.local_state import local_state
 from cbir.datasets.params import Reader
-from cbir.datasets.readers import READERS, open_dataset
+from cbir.datasets.readers import READERS, open_dataset, title
 from cbir.datasets.shapes import Shapes
 from cbir.datasets.tiny_imagenet import TinyImagenet
 from cbir.fetching.dataset import fetch_dataset
@@ -121,3 +121,26 @@ def test_files_that_are_no_images_may_change_at_any_time(tmp_path):
     assert len(ids(open_dataset(dataset_params(Reader.image_folder), tmp_path / "raw", FROM_FILE).gallery())) == 20
     (photos / "new.db").write_bytes(b"")  # counted in the report
     assert local_state([str(photos)], is_content=is_image) != before
+
+
+@pytest.mark.parametrize(
+    ("reader", "url", "expected"),
+    [
+        (Reader.image_folder, "/data/My photos", "My photos"),
+        (Reader.image_folder, "/data/photos.v2/", "photos.v2"),
+        (Reader.image_folder, "photos.ZIP", "photos"),
+        (Reader.image_folder, "file:///data/my%20photos.zip", "my photos"),
+        (Reader.image_folder, "s3://bucket/cats/train.zip", "train"),
+        (Reader.image_folder, "https://host/", "image_folder"),
+        (Reader.tiny_imagenet, "/data/mini.zip", "Tiny ImageNet"),
+        (Reader.shapes, None, "drawn shapes"),
+    ],
+)
+def test_a_data_set_is_called_as_its_owner_knows_it(reader, url, expected):
+    assert title(dataset_params(reader, url)) == expected
+
+
+def test_the_folder_one_is_in_is_called_by_its_name(tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path / "photos")
+    assert [title(dataset_params(Reader.image_folder, url)) for url in (".", "..")] == ["photos", tmp_path.name]
