@@ -43,9 +43,6 @@ from cbir.fetching.addresses import check_address
 from cbir.inputs import check_inputs
 from cbir.schema import Params, checked
 
-_PATH_KEY = re.compile(
-    r"dataset\.(url|query_folder|gallery_folder)|queries\.(path|qrels)|encoders\.\w+\.(architecture|weights|tokenizer)"
-)
 _NO_GROUPS = ("hydra_plugins", starting_point.FOLDER)  # folders of conf/
 _MEANT = {"gpu": "cuda", "nvidia": "cuda", "apple": "mps"}  # what people write -> the option
 _LISTED_GROUPS = ("encoders",)  # several of their options are selected, as in encoders=[a,b]
@@ -59,6 +56,11 @@ _FORMER_GROUPS = {  # before `encoders`: group -> option -> its name now
         "siglip_b_16": "siglip_b_16",
     },
 }
+
+_PATH_KEY = re.compile(
+    r"dataset\.(url|query_folder|gallery_folder)|queries\.(path|qrels)"
+    rf"|(encoders\.\w+|{'|'.join(_FORMER_GROUPS)})\.(architecture|weights|tokenizer)"
+)
 
 
 def register_schema() -> None:

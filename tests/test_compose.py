@@ -307,6 +307,12 @@ def test_a_former_override_is_answered_with_the_new_one(overrides: str, former: 
         assert f"[{','.join(values)}]" in now
 
 
+@pytest.mark.parametrize("path", ["/x/epoch=3-step=10.ckpt", "/x/My models (v2)/ü.safetensors"])
+def test_a_path_in_a_former_override_is_quoted(path: str) -> None:
+    with pytest.raises(ConfigError, match=r"the encoders are a list now: use .* encoders\.mobilenet_demo\.weights="):
+        composed([quoted(f"mobilenet.weights={path}")], CONF)
+
+
 @pytest.mark.parametrize(
     "names", [["clip_demo"], ["clip_demo", "mobilenet_demo"], ["mobilenet_v3_small", "siglip_b_16", "clip_vit_b_32"]]
 )

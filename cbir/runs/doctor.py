@@ -270,7 +270,7 @@ def _weights(params: Params) -> Iterator[tuple[State, str]]:
             yield State.stops, f"encoders.{name}.weights: expected a file, found nothing at {path}"
         elif name not in fetched and "://" in encoder.weights:
             filled_in(encoder.weights)
-    demo = [name for name, encoder in params.encoders.items() if is_demo(encoder.weights)]
+    demo = [name for name, encoder in params.encoders.items() if is_demo(encoder.weights) and name not in fetched]
     absent = [name for name in params.encoders if name not in (*fetched, *demo)]
     places = {"in data/weights": fetched, "in the package": demo, "fetched by the next run": absent}
     yield State.fine, "; ".join(f"{place}: {listed(names)}" for place, names in places.items() if names)

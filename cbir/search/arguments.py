@@ -101,6 +101,11 @@ def parse_query(
             )
         elif not reads_text(encoder):
             raise ConfigError(f"{value}: expected an image file, found none there; the encoder {encoder} reads no text")
+        elif "://" in value:
+            raise ConfigError(
+                f"{value}: expected a text or an image file, found an address: fetch the image, then give its path; to search "
+                "for these words, use --text"
+            )
         elif path.startswith(_PATH_PREFIXES) or path.lower().endswith(IMAGE_SUFFIXES + OTHER_IMAGE_SUFFIXES):
             raise ConfigError(
                 f"{value}: expected an image file, found none there; to search for these words, use --text"

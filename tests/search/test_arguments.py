@@ -73,6 +73,14 @@ def test_the_path_of_a_missing_image_is_no_text(query: str) -> None:
         parse_query(parser.parse_args(query.split()), ["clip"], lambda encoder: True, lambda image_id: False)
 
 
+def test_the_address_of_an_image_is_no_text() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser, Path("data"))
+    options = parser.parse_args(["https://host/cat.jpg?size=large"])
+    with pytest.raises(ConfigError, match=r"found an address: fetch the image, then give its path; .* use --text$"):
+        parse_query(options, ["clip"], lambda encoder: True, lambda image_id: False)
+
+
 @pytest.mark.parametrize("query", ["a red star", "black/white photo", "a jpg", "no. 5", "heic"])
 def test_other_words_are_a_text(query: str) -> None:
     parser = argparse.ArgumentParser()
