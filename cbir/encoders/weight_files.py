@@ -5,6 +5,7 @@ import json
 import logging
 import pickle
 import shlex
+import socket
 import sys
 import tempfile
 import zipfile
@@ -28,6 +29,7 @@ from cbir.encoders.params import EncoderParams
 from cbir.fetching.addresses import check_address
 from cbir.fetching.fetch import FileTooLargeError, fetch
 
+_SILENCE_S = 60.0  # the longest wait of a library's own client for the next bytes
 _MAX_BYTES = 20_000_000_000  # of a file from the network: four times CLIP ViT-H/14 in fp32
 
 
@@ -95,8 +97,9 @@ def fetch_from_hub(group: str, params: EncoderParams, tag: str, source: str, dow
     source : the repository or address, for messages.  Raises FetchError when it fails, or when `weights_sha256` is another.
     """
     client = logging.getLogger("huggingface_hub")
-    level = client.level
+    level, patience_s = client.level, socket.getdefaulttimeout()
     client.setLevel(logging.ERROR)  # it logs each retry
+    socket.setdefaulttimeout(_SILENCE_S)  # open_clip's client waits for ever
     try:
         path = Path(download())
     except Exception as error:  # the hub's client raises errors of its own kinds, and plain OSError
@@ -106,6 +109,7 @@ def fetch_from_hub(group: str, params: EncoderParams, tag: str, source: str, dow
         ) from error
     finally:
         client.setLevel(level)
+        socket.setdefaulttimeout(patience_s)
     if params.weights_sha256 is not None and (sha256 := file_sha256(path)) != params.weights_sha256.lower():
         raise FetchError(
             f"{group}.weights: {params.weights!r} from {source}: expected sha256 {params.weights_sha256}, found {sha256}; "

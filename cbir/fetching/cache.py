@@ -18,16 +18,19 @@ CACHE_KINDS = {"vectors": "embedded shards and their index", "partial": "unfinis
 def cache_folder() -> Path:
     """Return $CBIR_CACHE, or else `cbir` in the user's cache folder ($XDG_CACHE_HOME or ~/.cache on Linux).
 
-    Raises ConfigError if $CBIR_CACHE is a relative path, because DVC runs experiments in other working folders.
+    Raises ConfigError if $CBIR_CACHE is a relative path, because DVC runs experiments in other working folders, and if a user
+    without a home has not set it.
     """
-    if value := os.environ.get("CBIR_CACHE"):
-        folder = Path(value).expanduser()
-        if not folder.is_absolute():
-            raise ConfigError(
-                f"CBIR_CACHE: expected an absolute path, found {value!r}; set CBIR_CACHE={folder.resolve()}"
-            )
-        return folder
-    return platformdirs.user_cache_path("cbir", appauthor=False)
+    value = os.environ.get("CBIR_CACHE")
+    try:
+        folder = Path(value).expanduser() if value else platformdirs.user_cache_path("cbir", appauthor=False)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"CBIR_CACHE: expected an absolute path, found {value or 'nothing, and no home folder'}; set CBIR_CACHE=/path"
+        ) from error
+    if not folder.is_absolute():
+        raise ConfigError(f"CBIR_CACHE: expected an absolute path, found {value!r}; set CBIR_CACHE={folder.resolve()}")
+    return folder
 
 
 @dataclass(frozen=True)

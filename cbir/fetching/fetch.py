@@ -183,6 +183,7 @@ def _append(source: _Source, path: Path, label: str) -> bool:
         file, start, total = open_source(url, size, source.silence_s)
     with file, path.open("ab" if start else "wb") as sink, progress(total, label, "B", done=start) as bar:
         _check_size(source, total or 0, path, "as the server says")
+        _check_room(path, (total or start) - start)
         pace = Pace(source.silence_s)
         while True:
             with translated_faults(url):
@@ -193,6 +194,13 @@ def _append(source: _Source, path: Path, label: str) -> bool:
             sink.write(chunk)
             bar.advance(len(chunk))
             _check_size(source, bar.done, path, "and no end")
+
+
+def _check_room(path: Path, missing_bytes: int) -> None:
+    """Raise OSError if the disk of an unfinished file has no room for its rest, before an hour of download shows it."""
+    free_bytes = shutil.disk_usage(path.parent).free
+    if missing_bytes > free_bytes:
+        raise OSError(f"{free_bytes:,} bytes free on the disk of {path.parent}, where {missing_bytes:,} are needed")
 
 
 def _check_size(source: _Source, size: int, path: Path, detail: str) -> None:

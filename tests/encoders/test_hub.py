@@ -2,8 +2,10 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from cbir.core.errors import ConfigError
+from cbir.core.errors import ConfigError, FetchError
+from cbir.encoders import weight_files
 from cbir.encoders.base import EncoderCard
 from cbir.encoders.hub import model_folder
 from cbir.encoders.opening import load_encoder
@@ -136,3 +139,17 @@ def test_a_repository_without_safetensors_is_refused(fetched: Path) -> None:
 def test_what_is_neither_folder_nor_name_is_refused(name: str, no_network: object) -> None:
     with pytest.raises(ConfigError, match=r"^it.architecture: expected a folder, or a name on the hub: org/name or "):
         model_folder("it.architecture", name, ["config.json"])
+
+
+def test_a_silent_server_of_weights_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library's own client, such as open_clip's, would wait for ever."""
+    monkeypatch.setattr(weight_files, "_SILENCE_S", 0.2)
+    params = EncoderParams(family=Family.open_clip, architecture="ViT-B-32", weights="openai")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/weights.pt"
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with pytest.raises(
+            FetchError, match=r"^it\.weights: 'openai' cannot be fetched from .*timed out; check the network"
+        ):
+            weight_files.fetch_from_hub("it", params, "openai", url, lambda: opener.open(url).read())
+    assert socket.getdefaulttimeout() is None

@@ -34,6 +34,19 @@ def test_relative_cache_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cache_folder() == Path("/home/me/c")
 
 
+def test_a_user_without_a_home_names_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home(*_: object, **__: object) -> Path:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.delenv("CBIR_CACHE", raising=False)
+    monkeypatch.setattr("platformdirs.user_cache_path", no_home)
+    with pytest.raises(ConfigError, match=r"^CBIR_CACHE: .*, found nothing, and no home folder; set CBIR_CACHE=/path$"):
+        cache_folder()
+    monkeypatch.setenv("CBIR_CACHE", "~no-such-user/c")
+    with pytest.raises(ConfigError, match=r"^CBIR_CACHE: .*, found ~no-such-user/c; set CBIR_CACHE=/path$"):
+        cache_folder()
+
+
 def fill(folder: Path) -> None:
     """Write four files of 1000 bytes that were used 1, 5, 3 and 100 days ago."""
     for number, days in enumerate((1, 5, 3, 100)):

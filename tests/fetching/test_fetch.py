@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import tracemalloc
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import fsspec
@@ -592,6 +594,18 @@ def test_full_disk_keeps_what_was_written(server: FileServer, out: Path, tmp_pat
     assert message.endswith(": make room or check the permissions, then run again")
     assert os.listdir(out.parent) == []
     assert [path.stat().st_size for path in partial_files(tmp_path)] == [1_000_000]
+
+
+def test_a_body_larger_than_the_free_disk_is_not_begun(
+    server: FileServer, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2_000_000))
+    url = server.put("/images.zip", Answer(BODY, stop_after=1_500_000), Answer(BODY))
+    with pytest.raises(
+        FetchError, match=r"found 2,000,000 bytes free on the disk of .*, where 3,000,000 are needed: make"
+    ):
+        quickly(url, out, sha256=sha256_of(BODY))
+    assert sum(path.stat().st_size for path in partial_files(tmp_path)) == 0
 
 
 # ---- hashes
