@@ -46,8 +46,8 @@ class Choices:
 
     @classmethod
     def of(cls, encoders: Sequence[str], labels: Mapping[str, str], size: int) -> "Choices":
-        """size : of the gallery; a gallery-image query returns one image fewer, because its own is left out."""
-        return cls(encoders, labels, max(1, min(MAX_K, size - 1)))
+        """size : of the gallery."""
+        return cls(encoders, labels, min(MAX_K, size))
 
     @property
     def default(self) -> SearchState:

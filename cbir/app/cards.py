@@ -15,12 +15,14 @@ _CARD_PX, _QUERY_PX = 192, 128
 _MAX_SCALE = 2  # larger, small images look blurred or show squares
 
 STYLE = """<style>
-[data-testid="stMainBlockContainer"] {padding: 4rem 1.25rem 3rem; max-width: 76rem;}
+[data-testid="stMainBlockContainer"] {padding: 1rem 1.25rem 3rem; max-width: 76rem;}
 [data-testid="stMainBlockContainer"] h1 {font-size: 1.9rem; padding: .4rem 0;}
 [data-testid="stMainBlockContainer"] [data-testid="stBaseButton-tertiary"] {
   min-height: 1.5rem; font-size: .82rem; color: #b32b3d; text-decoration: underline; text-underline-offset: .2em;}
 [data-testid="stMain"]:has([data-testid="stIFrame"]) [data-testid="stMainBlockContainer"] {padding-bottom: 0;}
-[data-testid="stIFrame"] {height: calc(100dvh - 6rem);}
+[data-testid="stIFrame"] {height: calc(100dvh - 4rem);}
+[data-testid="stPageLink-NavLink"]:focus-visible {outline: 2px solid #b32b3d;}
+[data-testid="stHeader"] {pointer-events: none; background: none;}  /* it lies above the menu */
 .cbir-card {margin: 0; line-height: 1.35; font-size: .82rem; overflow-wrap: anywhere;}
 .cbir-card img {display: block; max-width: 100%; height: auto; border-radius: .4rem; margin-bottom: .35rem;}
 .cbir-card .score {font-variant-numeric: tabular-nums;}
@@ -50,9 +52,9 @@ def image_html(thumbnail: Thumbnail, alt: str, max_px: int) -> str:
 
 
 def result_html(hit: Hit, thumbnail: Thumbnail) -> str:
-    """The card of a result: the image, and below it rank, score, label and id."""
-    name = printable(hit.label_name or "no label")
-    alt = f"Result {hit.rank}: {name}"
+    """The card of a result: the image, and below it rank, score, label if it has one, and id."""
+    name = printable(hit.label_name or "")
+    alt = f"Result {hit.rank}: {name or printable(hit.image_id)}"
     return (
         f'<figure class="cbir-card">{image_html(thumbnail, alt, _CARD_PX)}<figcaption>'
         f'<span class="score">{hit.rank}. <b>{hit.score:.3f}</b></span> {escape(name)}'

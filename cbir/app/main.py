@@ -46,7 +46,11 @@ def main() -> None:
         st.Page(show_map, title="Map", icon=":material/scatter_plot:", url_path="map"),
         st.Page(show_report, title="Report", icon=":material/article:", url_path="report"),
     ]
-    st.navigation(pages, position="top").run()
+    page = st.navigation(pages, position="hidden")  # Streamlit's own menu covers a narrow page, until it is closed
+    with st.container(horizontal=True, gap="small"):
+        for each in pages:
+            st.page_link(each, width="content")
+    page.run()
 
 
 def _showing_errors(show: Callable[[], None]) -> Callable[[], None]:
@@ -57,6 +61,8 @@ def _showing_errors(show: Callable[[], None]) -> Callable[[], None]:
             show()
         except (CbirError, OSError) as error:
             st.error(as_markdown(error_text(error)), icon=":material/error:")
+            st.markdown("If the pipeline is running, try again when it has finished.")
+            _show_retry("Try again")
 
     return show_or_explain
 
@@ -70,7 +76,7 @@ def _open_gallery(settings: Settings) -> SharedGallery | None:
 
 
 def _show_first_steps() -> None:
-    st.title("Nothing to search yet")
+    st.title("Nothing to search yet", anchor=False)
     st.markdown("The pipeline has not built an index yet. Run it in the root of the repository:")
     st.code("make repro", language="bash")
     st.markdown("With the default data set this takes a few minutes and needs no network. To search your own images:")
@@ -80,7 +86,11 @@ def _show_first_steps() -> None:
         "make repro",
         language="bash",
     )
-    if st.button("Check again", icon=":material/refresh:"):
+    _show_retry("Check again")
+
+
+def _show_retry(label: str) -> None:
+    if st.button(label, icon=":material/refresh:"):
         st.rerun()
 
 

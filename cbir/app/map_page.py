@@ -11,7 +11,6 @@ import streamlit as st
 from cbir.app.cards import captioned_html
 from cbir.app.state import SharedGallery
 from cbir.artifacts.maps import read_map
-from cbir.artifacts.names import read_encoder_names
 from cbir.artifacts.paths import DataPaths
 from cbir.core.errors import CbirError
 
@@ -22,10 +21,9 @@ _GREY = "#c4c4c4"
 
 def show(gallery: SharedGallery, data: Path, search_page: Any) -> None:
     """Show the map of one encoder.  data : the folder of the artifacts.  search_page : the st.Page of the Search page."""
-    st.title("Map")
+    st.title("Map", anchor=False)
     paths = DataPaths(data)
-    encoders = read_encoder_names(paths.encoders)
-    maps = {encoder: paths.map(encoder) for encoder in encoders if paths.map(encoder).is_file()}
+    maps = {encoder: paths.map(encoder) for encoder in gallery.choices.encoders if paths.map(encoder).is_file()}
     if not maps:
         st.info("There is no map of this gallery yet: run `dvc repro`.", icon=":material/info:")
         return

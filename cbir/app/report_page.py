@@ -17,6 +17,6 @@ def show(reports: Path) -> None:
     elif paths.markdown.is_file():
         st.markdown(paths.markdown.read_text(encoding="utf-8"))  # HTML in it is shown as text
     else:
-        st.title("No report yet")
+        st.title("No report yet", anchor=False)
         st.markdown("The last stage of the pipeline writes the report. Run the pipeline in the root of the repository:")
         st.code("make repro", language="bash")

@@ -24,7 +24,7 @@ from cbir.app.query import (
     show_refinements,
 )
 from cbir.app.state import SharedGallery, card_image
-from cbir.core.errors import CbirError
+from cbir.core.errors import CbirError, ConfigError
 from cbir.core.text import printable
 from cbir.encoders.demo import DEMO_NOTE
 from cbir.search.results import EXACT, Hit, Results
@@ -51,7 +51,7 @@ def show(gallery: SharedGallery) -> None:
     """Show the page."""
     _apply_address(gallery)
     _send_controls()
-    st.title("Search")
+    st.title("Search", anchor=False)
     show_inputs(gallery)
     search = _show_controls(gallery)
     _update_address(search, gallery)
@@ -104,11 +104,17 @@ def _send_controls() -> None:
 
 
 def _update_address(search: SearchState, gallery: SharedGallery) -> None:
-    """Make the address describe what the page shows, so that it can be shared."""
-    values = write_address(search, gallery.choices)
-    address = {name: [value] if isinstance(value, str) else value for name, value in values.items()}
-    if address != _current_address():
-        st.query_params.from_dict(values)
+    """Make the address describe what the page shows, so that it can be shared.
+
+    An address that describes it already stays, in whatever form: a new one would be a step in the browser's history, and Back
+    would lead to the old one, which would be replaced again.
+    """
+    address = _current_address()
+    if read_address(address, gallery.choices)[0] != search:
+        values = write_address(search, gallery.choices)
+        address = {name: [value] if isinstance(value, str) else value for name, value in values.items()}
+        if address != _current_address():
+            st.query_params.from_dict(values)
     st.session_state["address"] = address
 
 
@@ -199,7 +205,7 @@ def _show_query_and_results(gallery: SharedGallery, query: PageQuery, search: Se
     encoders = (search.encoder, *search.beside)
     for column, encoder in zip(st.columns(len(encoders), gap="large"), encoders, strict=True):
         with column:
-            st.subheader(encoder)
+            st.subheader(encoder, anchor=False)
             _show_results(gallery, query, replace(search, encoder=encoder))
 
 
@@ -225,8 +231,11 @@ def _show_results(gallery: SharedGallery, query: PageQuery, search: SearchState)
         results = gallery.searcher.search(
             query.parts(), search.k, encoder=search.encoder, exact=search.exact, labels=search.labels
         )
-    except (CbirError, OSError) as error:
+    except ConfigError as error:
         warn(error_text(error))
+        return
+    except (CbirError, OSError) as error:
+        warn(error_text(error), "If the pipeline is running, search again when it has finished")
         return
     demo = f"{search.encoder} {DEMO_NOTE}." if gallery.searcher.has_demo_weights(search.encoder) else ""
     st.caption(f"{_summary(results, search)} {as_markdown(demo)}".rstrip())

@@ -48,3 +48,7 @@ def test_at_most_four_encoders_stand_side_by_side() -> None:
     search, messages = read_address(values, CHOICES)
     assert (search.encoder, search.beside) == ("clip", ("siglip", "resnet", "dinov2"))
     assert messages == ["Page address, with: expected at most 3 encoders, found 4."]
+
+
+def test_all_images_of_a_small_gallery_are_results() -> None:
+    assert [Choices.of(["clip"], {}, size).default.k for size in (1, 5, 500)] == [1, 5, 20]

@@ -229,6 +229,8 @@ def test_invalid_link(wide: Page, server: str) -> None:
     alert = wide.get_by_role("alert")
     expect(alert).to_contain_text("encoder: expected clip_demo or mobilenet_demo, found '<b>x</b>'; using clip_demo.")
     expect(wide.locator(".cbir-card .id")).to_have_count(20)
+    wide.go_back()
+    assert wide.url == "about:blank"  # the page has not added a step to the history
 
 
 def test_the_other_pages(wide: Page, server: str, root: Path) -> None:

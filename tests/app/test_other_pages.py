@@ -50,6 +50,7 @@ def test_an_error_does_not_tell_where_the_repository_is(
     [message] = [element.value.replace("\\", "") for element in (*page.error, *page.warning)]
     assert message.lower().startswith("data/index/clip: ")
     assert str(root) not in message
+    assert "pipeline is running" in message + "".join(element.value for element in page.markdown)
 
 
 def test_no_map_yet(page: AppTest) -> None:
