@@ -2,6 +2,7 @@
 
 import sys
 
+from cbir.artifacts.contents import check_vectors
 from cbir.artifacts.images import read_columns
 from cbir.artifacts.maps import write_map
 from cbir.artifacts.names import encoder_argument
@@ -18,6 +19,7 @@ PARAMS = ("map.images", "map.perplexity", "map.seed")
 
 def main(encoder: str) -> None:
     data, params = DataPaths(), load_params("map", MapParams, PARAMS)
+    check_vectors(data, encoder, ["gallery"])
     gallery = open_vectors(data.embeddings(encoder), encoder, "gallery")
     images = read_columns(data.images("gallery"), ["image_id", "label", "label_name"])
     write_map(data.map(encoder), draw_map(gallery, images, params.images, params.perplexity, params.seed))

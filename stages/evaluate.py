@@ -2,6 +2,8 @@
 
 import sys
 
+from cbir.artifacts.contents import check_vectors
+from cbir.artifacts.evaluation_passport import write_evaluation_passport
 from cbir.artifacts.names import encoder_argument
 from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.artifacts.timings import timed
@@ -31,6 +33,7 @@ PARAMS = (
 def main(encoder: str) -> None:
     data, reports, params = DataPaths(), ReportPaths(), load_params("evaluate", EvaluateParams, PARAMS)
     search = load_params("index", IndexParams, PARAMS).search
+    check_vectors(data, encoder)
     collection, threads = open_collection(data), load_device().threads or cores()
     left_out = leave_out_large_ks(params, collection.n_results)
     if note := left_out_note(left_out, len(collection.gallery_ids)):
@@ -44,6 +47,7 @@ def main(encoder: str) -> None:
     writer.write()
     writer.write_headline(reports.headline(encoder))
     write_prompt_metrics(out.prompts, data, encoder, params.resamples, params.seed)
+    write_evaluation_passport(out, index)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import sys
 
+from cbir.artifacts.contents import check_vectors
 from cbir.artifacts.names import encoder_argument
 from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.artifacts.timings import timed
@@ -31,6 +32,7 @@ def main(encoder: str) -> None:
     queries = load_params("queries", QueriesParams, PARAMS)
     encoder_params = load_params(f"encoders.{encoder}", EncoderParams, [f"encoders.{encoder}"])
     dataset = open_dataset(params, data.raw, queries)
+    check_vectors(data, encoder, ["gallery"])
     verification = verify(data, dataset, encoder, encoder_params, params.max_pixels, params.seed)
     write_verification(ReportPaths().verification(encoder), verification)
     print(f"{encoder}: {verification.describe()}", flush=True)

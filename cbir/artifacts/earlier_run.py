@@ -16,10 +16,10 @@ def data_set_name(reader: str, url: str | None) -> str:
 
 def replaced_data_set(data: DataPaths, reader: str, url: str | None) -> str | None:
     """The data set whose results are in `data/`, if a run of `reader` and `url` replaces them by those of another."""
-    try:
-        earlier_reader = read_json(data.summary)["dataset"]
+    try:  # without seals: it may be the run of an earlier version
+        earlier_reader = read_json(data.summary, sealed=False)["dataset"]
         folder = data.raw / _FOLDER
-        earlier_url = read_json(folder)["folder"] if folder.exists() else None
+        earlier_url = read_json(folder, sealed=False)["folder"] if folder.exists() else None
     except (DataError, KeyError, OSError):
         return None
     folder_now = url if url is not None and Path(url).expanduser().is_dir() else None

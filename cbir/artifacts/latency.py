@@ -1,9 +1,11 @@
 """`reports/latency/<encoder>.json`, typed: the only reader that knows its keys (see `cbir.index.latency`, which writes it)."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from cbir.artifacts.ranges import check_values
 from cbir.core.errors import REPAIR, DataError
 
 
@@ -50,8 +52,13 @@ class Latency:
                 }
                 for encoder, modalities in value["encoders"].items()
             }
-            return cls(encoders, value["k"], value["threads"])
+            latency = cls(encoders, value["k"], value["threads"])
         except (AttributeError, KeyError, TypeError) as error:
             raise DataError(
                 f"{path}: expected the times that latency writes, found something else ({error!r}): {REPAIR}"
             ) from error
+        for encoder, modalities in latency.encoders.items():
+            of_encoder = [asdict(times) for searches in modalities.values() for times in searches.values()]
+            measured = [{name: time for name, time in times.items() if time is not None} for times in of_encoder]
+            check_values(path, encoder, measured, 0, math.inf)
+        return latency

@@ -4,18 +4,31 @@ Both files have the same groups.  metrics.json holds the mean of each metric, in
 A metric that is undefined or has no interval is absent.  `cbir.artifacts.evaluations` reads those of all encoders.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
 from cbir.artifacts.names import TASKS
+from cbir.artifacts.ranges import check_values
 from cbir.core.errors import REPAIR, DataError
 from cbir.core.files import write_json
 
 Means = dict[str, float]  # metric -> mean over the queries that have a value
 Bounds = dict[str, list[float]]  # metric -> [low, high]
 V = TypeVar("V")
+_RATES = {
+    "cbir",
+    "tbir",
+    "subsets",
+    "categories",
+    "without_duplicates",
+    "ann",
+    "ann_cost",
+    "ceilings",
+    "chance",
+}  # groups
 
 IMAGE, GALLERY_IMAGE, TEXT = "image", "gallery image", "text"  # kinds of queries to an index
 
@@ -51,7 +64,7 @@ class Groups(Generic[V]):
     def from_json(cls, value: Mapping[str, Any], path: Path) -> Self:
         """Build from the values of to_json.
 
-        path : for messages.  Raises DataError if a group is absent or not an object.
+        path : for messages.  Raises DataError if a group is absent or not an object, or a value is not in [0, 1].
         """
         for name in fields(cls):
             if not isinstance(value.get(name.name), Mapping):
@@ -59,6 +72,8 @@ class Groups(Generic[V]):
                     f"{path}: expected the group '{name.name}' that evaluate writes, found "
                     f"{type(value.get(name.name)).__name__}: {REPAIR}"
                 )
+        for group in _RATES & {name.name for name in fields(cls)}:
+            check_values(path, group, value[group], -1 if group == "ann_cost" else 0, 1)
         return cls(**{name.name: value[name.name] for name in fields(cls)})
 
 
@@ -95,6 +110,7 @@ class Metrics(Groups[Means]):
             metrics.data = Counts(**value["data"])
         except TypeError as error:
             raise DataError(f"{path}: data: not what this version writes ({error}): {REPAIR}") from error
+        check_values(path, "data", value["data"], 0, math.inf)
         return metrics
 
 
@@ -112,7 +128,7 @@ def write_metrics(path: Path, metrics: Metrics) -> None:
 
 def write_headline(path: Path, headline: Mapping[str, Mapping[str, Means]]) -> None:
     """Write the most important metrics, task -> encoder -> means: what `dvc metrics` and `dvc exp` show."""
-    write_json(path, headline)
+    write_json(path, headline, sealed=False)
 
 
 def write_intervals(path: Path, intervals: Intervals) -> None:

@@ -145,6 +145,11 @@ class EvaluationPaths:
     root: Path
 
     @property
+    def passport(self) -> Path:
+        """What was evaluated, and the hash of each file."""
+        return self.root / "passport.json"
+
+    @property
     def metrics(self) -> Path:
         """The mean of each metric."""
         return self.root / "metrics.json"

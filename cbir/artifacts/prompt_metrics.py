@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from cbir.artifacts.metrics import Bounds, Means
+from cbir.artifacts.ranges import check_values
 from cbir.core.errors import REPAIR, DataError
 from cbir.core.files import read_json
 
@@ -49,8 +50,18 @@ class PromptSetMetrics:
 def read_prompt_metrics(path: Path) -> dict[str, PromptSetMetrics]:
     """Read prompts.json: prompt set -> metrics.  Raises DataError if it is absent, damaged or of another version."""
     try:
-        return {prompt_set: PromptSetMetrics.from_json(value) for prompt_set, value in read_json(path).items()}
+        prompts = {prompt_set: PromptSetMetrics.from_json(value) for prompt_set, value in read_json(path).items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{path}: expected the metrics that evaluate writes, found something else ({error!r}): {REPAIR}"
         ) from error
+    for name, metrics in prompts.items():
+        rates = (
+            metrics.mean,
+            metrics.mean_intervals,
+            metrics.ensemble,
+            metrics.ensemble_intervals,
+            metrics.worst_class,
+        )
+        check_values(path, name, [*rates, metrics.spread], 0, 1)
+    return prompts

@@ -7,8 +7,11 @@ Relevance is defined by a rule or by judgements.  "same_label": each gallery ima
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from cbir.artifacts.names import TASKS
 from cbir.artifacts.tables import read_table, write_table
+from cbir.core.errors import REPAIR, DataError
 
 QUERY_SCHEMA = pa.schema(
     [
@@ -44,8 +47,15 @@ def write_query_list(path: Path, table: pa.Table) -> None:
 
 
 def read_query_list(path: Path) -> pa.Table:
-    """Read the query list."""
-    return read_table(path, QUERY_SCHEMA)
+    """Read the query list.  Raises DataError if it is absent or damaged, or a query is there twice or of no task."""
+    table = read_table(path, QUERY_SCHEMA)
+    if (count := pc.count_distinct(table["query_id"]).as_py()) != table.num_rows:
+        raise DataError(
+            f"{path}: expected each query once, found {count:,} queries in {table.num_rows:,} rows: {REPAIR}"
+        )
+    if other := set(table["task"].unique().to_pylist()) - set(TASKS):
+        raise DataError(f"{path}: column 'task': expected {' or '.join(TASKS)}, found {min(other)!r}: {REPAIR}")
+    return table
 
 
 def write_qrels(path: Path, table: pa.Table) -> None:
@@ -75,5 +85,9 @@ def read_texts(query_list: Path, prompts: Path) -> dict[str, tuple[list[str], li
 
 
 def read_qrels(path: Path) -> pa.Table:
-    """Read the judgements."""
-    return read_table(path, QRELS_SCHEMA)
+    """Read the judgements.  Raises DataError if they are absent, damaged, or not sorted, or judge a pair twice."""
+    table = read_table(path, QRELS_SCHEMA)
+    keys = pc.binary_join_element_wise(table["query_id"], table["image_id"], "\0")
+    if len(keys) > 1 and not pc.all(pc.less(keys[:-1], keys[1:])).as_py():
+        raise DataError(f"{path}: expected each pair of query and image once, sorted, found others: {REPAIR}")
+    return table

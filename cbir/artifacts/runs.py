@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from cbir.artifacts.tables import read_table, write_table
+from cbir.artifacts.ranges import check_column
+from cbir.artifacts.tables import read_table, write_open_table, write_table
 from cbir.core.errors import REPAIR, DataError
-from cbir.core.files import replacing
 
 RUN_SCHEMA = pa.schema(
     [
@@ -44,8 +44,15 @@ def write_run(path: Path, table: pa.Table) -> None:
 
 
 def read_run(path: Path) -> pa.Table:
-    """Read a run."""
-    return read_table(path, RUN_SCHEMA)
+    """Read a run.  Raises DataError if it is absent or damaged, a score is not finite, or ranks do not count from 1."""
+    table = read_table(path, RUN_SCHEMA)
+    check_column(path, table, "score")
+    queries, ranks = table["query_id"].combine_chunks().dictionary_encode().indices.to_numpy(), table["rank"].to_numpy()
+    starts = np.flatnonzero(np.diff(queries, prepend=-1))
+    expected = 1 + np.arange(len(ranks)) - np.repeat(starts, np.diff(starts, append=len(ranks)))
+    if len(starts) != len(np.unique(queries)) or (ranks != expected).any():
+        raise DataError(f"{path}: expected the ranks 1, 2, 3 ... of each query, found others: {REPAIR}")
+    return table
 
 
 def write_duplicates(path: Path, table: pa.Table) -> None:
@@ -70,25 +77,9 @@ def read_confusions(path: Path) -> pa.Table:
 
 def write_class_table(path: Path, table: pa.Table) -> None:
     """Write task, encoder, label, name, queries and a float64 column per metric: the class's mean (null: undefined)."""
-    _write_open_table(path, table)
+    write_open_table(path, table)
 
 
 def write_per_query(path: Path, table: pa.Table) -> None:
     """Write query_id, task, encoder, search, subset, label and a float64 column per metric (null: undefined)."""
-    _write_open_table(path, table)
-
-
-def read_open_table(path: Path) -> pa.Table:
-    """Read the metrics per query or per class.  Raises DataError if the file is absent or damaged."""
-    try:
-        return pq.read_table(path, page_checksum_verification=True)
-    except FileNotFoundError:
-        raise DataError(f"{path} is not here: run `dvc repro`") from None
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not readable as Parquet ({error}): {REPAIR}") from error
-
-
-def _write_open_table(path: Path, table: pa.Table) -> None:
-    """Write a table whose columns depend on the parameters."""
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+    write_open_table(path, table)

@@ -12,6 +12,8 @@ from typing import Any
 
 from cbir.core.errors import REPAIR, DataError
 
+SEAL = "cbir.seal"  # key of the hash in a JSON file that cbir writes
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -34,24 +36,51 @@ def fresh_folder(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write indented JSON with the keys in the given order, so that equal values give equal bytes."""
+def write_json(path: Path, value: Mapping[str, Any], *, sealed: bool = True) -> None:
+    """Write indented JSON with the keys in the given order, so that equal values give equal bytes.
+
+    sealed : add the hash of the value, which `read_json` checks; False for a file that other programs read as well.
+    """
+    written = {**value, SEAL: _seal_of(json.loads(json.dumps(value)))} if sealed else value
     with replacing(path) as temporary:
-        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(written, indent=2, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.  Raises DataError if the file is missing, damaged or holds something else."""
+def read_json(path: Path, *, sealed: bool = True) -> dict[str, Any]:
+    """Read a JSON object.
+
+    sealed : whether `write_json` sealed it.
+    Raises DataError if the file is missing or damaged, holds something else, or is not as it was written.
+    """
+    check_regular(path)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise DataError(f"{path} is not here: run `dvc repro`") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not readable as JSON ({error}): {REPAIR}") from error
     if not isinstance(value, dict):
-        raise DataError(f"{path}: expected a JSON object, found {type(value).__name__}")
+        raise DataError(f"{path}: expected a JSON object, found {type(value).__name__}: {REPAIR}")
+    if sealed and (seal := value.pop(SEAL, None)) != _seal_of(value):
+        what = "none: another version or another program wrote it" if seal is None else "other values"
+        raise DataError(f"{path}: expected the values that its seal, `{SEAL}`, was made of, found {what}: {REPAIR}")
     return value
+
+
+def _seal_of(value: Mapping[str, Any]) -> str:
+    """The hash of a JSON object, whatever the order of its keys and its white space."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def check_regular(path: Path) -> None:
+    """Raise DataError if there is a device, a pipe or a folder at `path`: to read a device or a pipe may never end."""
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: expected a file, found {'a folder' if path.is_dir() else 'a device or a pipe'}")
 
 
 def file_sha256(path: Path) -> str:

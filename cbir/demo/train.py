@@ -331,7 +331,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "sha256": file_sha256(folder / f"{name}.safetensors"),
                 **asdict(log),
             }
-            write_json(folder / f"{name}.json", entries)
+            write_json(folder / f"{name}.json", entries, sealed=False)
 
 
 if __name__ == "__main__":

@@ -17,12 +17,12 @@ def replace_earlier(out: Path, kind: str, files: Sequence[str]) -> None:
     if manifest.is_file():
         for name in _listed(manifest):
             (out / Path(name).name).unlink(missing_ok=True)
-    write_json(manifest, {"files": list(files)})
+    write_json(manifest, {"files": list(files)}, sealed=False)
 
 
 def _listed(manifest: Path) -> list[str]:
     try:
-        names = read_json(manifest).get("files")
+        names = read_json(manifest, sealed=False).get("files")
     except DataError:
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):

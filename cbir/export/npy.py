@@ -24,15 +24,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cbir.artifacts.contents import VECTOR_KINDS, check_vectors
 from cbir.artifacts.images import read_columns
 from cbir.artifacts.paths import DataPaths
-from cbir.artifacts.vectors import MISSING, Vectors, VectorSet, open_vectors, positions_of
-from cbir.core.errors import ConfigError, DataError, PassportError
+from cbir.artifacts.vectors import Vectors, VectorSet, open_vectors
+from cbir.core.errors import ConfigError, DataError
 from cbir.core.files import replacing
 from cbir.evaluation.classes import Classes, unit_means
 from cbir.export.manifest import replace_earlier
 
-VECTOR_KINDS = ("gallery", "queries", "texts", "prompts")
 MAX_TEXT_BYTES: Final = 4 * 2**30  # of one array of ids: a million ids of 1,000 characters
 _BLOCK_ROWS = 1024
 _CHARACTER_BYTES = 4
@@ -60,8 +60,8 @@ class ExportedArray:
 def export_npy(data: DataPaths, out: Path, encoders: Sequence[str]) -> list[ExportedArray]:
     """Write the files of `encoders` to `out`, and delete those of an earlier export.
 
-    Raises DataError when the pipeline has not run, the images are not those of the vectors, or an array of ids would be too
-    large; PassportError when the encoders have vectors of different images; ConfigError when `out` is not a folder and cannot
+    Raises DataError when the pipeline has not run, or an array of ids would be too large;
+    PassportError when the vectors are not those of the images and texts; ConfigError when `out` is not a folder and cannot
     be created.
     """
     columns = list(_columns(data, encoders))
@@ -86,35 +86,26 @@ def _class_means(vectors: VectorSet, classes: Classes) -> Column:
 def _columns(data: DataPaths, encoders: Sequence[str]) -> Iterator[Column]:
     """The checked content of all files; of the vectors only the class means are computed here."""
     classes: Classes | None = None
-    ids: dict[str, pa.Array] = {}
+    written: set[str] = set()
+    for encoder in encoders:
+        check_vectors(data, encoder)
     for encoder, kind in product(encoders, VECTOR_KINDS):
         folder = data.vectors(encoder, kind)
         if kind in ("texts", "prompts") and not folder.exists():
             continue  # the encoder has no vectors of texts
         vectors = open_vectors(data.embeddings(encoder), encoder, kind)
-        if kind not in ids:
-            ids[kind] = vectors.ids
+        if kind not in written:
+            written.add(kind)  # the ids of the other encoders are the same
             yield _texts(f"{kind}_ids.npy", vectors.ids)
-        elif not vectors.ids.equals(ids[kind]):
-            raise PassportError(f"{folder}: expected the ids of {encoders[0]}, found others: run `dvc repro`")
         yield _vectors(f"{encoder}_{kind}.npy", vectors.parts, vectors.passport["dim"])
         if kind != "gallery":
             continue
         if classes is None:
-            labels = _labels(data.images("gallery"), vectors.ids)
+            labels = read_columns(data.images("gallery"), ["label"])["label"].combine_chunks()
             classes = Classes.of(labels)
             yield _texts("gallery_labels.npy", pc.fill_null(labels, ""))
             yield _texts("categories.npy", pa.array(classes.labels, pa.string()))
         yield _class_means(vectors, classes)
-
-
-def _labels(images: Path, ids: pa.Array) -> pa.Array:
-    table = read_columns(images, ["image_id", "label"])
-    positions = positions_of(ids, table["image_id"].combine_chunks())
-    if (positions == MISSING).any():
-        absent = ids[int((positions == MISSING).argmax())].as_py()
-        raise DataError(f"{images}: expected the image {absent!r}, which has a vector, found none: run `dvc repro`")
-    return table["label"].combine_chunks().take(pa.array(positions))
 
 
 def _vectors(name: str, parts: Sequence[Vectors], dim: int) -> Column:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cbir.artifacts.evaluation_passport import checked, is_listed
 from cbir.artifacts.evaluations import read_collection
 from cbir.artifacts.names import SEARCHES, TASKS, read_encoder_names
 from cbir.artifacts.paths import DataPaths, ReportPaths
@@ -54,11 +55,11 @@ def export(data: DataPaths, reports: ReportPaths, out: Path) -> list[ExportedFil
     """
     collection = open_collection(data)
     _check_collection(collection, reports)
-    runs = {
-        f"{task}_{encoder}_{search}.run": reports.evaluation(encoder).run(task, search)
-        for task, encoder, search in product(TASKS, read_encoder_names(reports.encoders), SEARCHES)
-    }
-    present = {name: path for name, path in runs.items() if path.exists()}
+    present = {}
+    for task, encoder, search in product(TASKS, read_encoder_names(reports.encoders), SEARCHES):
+        evaluation = reports.evaluation(encoder)
+        if is_listed(evaluation, path := evaluation.run(task, search)):
+            present[f"{task}_{encoder}_{search}.run"] = checked(evaluation, path)
     if not present:
         raise DataError(f"{reports.all_evaluations} holds no run: run `dvc repro`")
     tasks = [task for task in TASKS if any(name.startswith(f"{task}_") for name in present)]

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cbir.artifacts.evaluation_passport import checked
 from cbir.artifacts.evaluations import read_all_confusions, read_per_query
 from cbir.artifacts.paths import ReportPaths
 from cbir.report.judged import ExampleHit, ExampleQuery, JudgedCollection
@@ -88,7 +89,11 @@ def _examples_of(
     confused = [row["label"] for row in sorted(confusions.to_pylist(), key=lambda row: (-row["share"], row["label"]))]
     kinds = _choose([_pooled(query_id, of_query) for query_id, of_query in rows.items()], confused, sampled, seed)
     encoders = dict.fromkeys(exact["encoder"].to_pylist())
-    hits = {encoder: collection.hits(reports.evaluation(encoder).run(task, "exact"), kinds) for encoder in encoders}
+    evaluations = {encoder: reports.evaluation(encoder) for encoder in encoders}
+    hits = {
+        encoder: collection.hits(checked(evaluation, evaluation.run(task, "exact")), kinds)
+        for encoder, evaluation in evaluations.items()
+    }
     for query_id, kind in kinds.items():
         rankings = (
             Ranking(encoder, row.get("map_at_r"), hits[encoder][query_id]) for encoder, row in rows[query_id].items()

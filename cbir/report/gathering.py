@@ -1,6 +1,7 @@
 """Reads the facts of a run from the artifacts of the stages."""
 
 from cbir.artifacts.comparison import EncoderComparison, read_comparison
+from cbir.artifacts.evaluation_passport import check_evaluated
 from cbir.artifacts.evaluations import (
     read_all_duplicates,
     read_intervals,
@@ -40,8 +41,13 @@ def compare_encoders_of_run(data: DataPaths, reports: ReportPaths) -> EncoderCom
 
 
 def gather_facts(data: DataPaths, reports: ReportPaths) -> Facts:
-    """Read the artifacts of a finished run.  Raises DataError if one is absent or damaged."""
+    """Read the artifacts of a finished run.
+
+    Raises DataError if one is absent or damaged, PassportError if an evaluation is not that of the vectors and the index.
+    """
     encoders = read_encoder_names(reports.encoders)
+    for encoder in encoders:
+        check_evaluated(reports.evaluation(encoder), data.index(encoder))
     return Facts(
         encoders=encoders,
         metrics=read_metrics(reports),

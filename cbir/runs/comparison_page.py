@@ -5,6 +5,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cbir.artifacts.evaluation_passport import checked
 from cbir.artifacts.evaluations import read_definitions, read_intervals, read_metrics
 from cbir.artifacts.images import read_columns
 from cbir.artifacts.metrics import Intervals, Metrics, evaluated
@@ -210,10 +211,12 @@ def _changed_queries(
     """The queries that lost most, then those that gained most; none where a run has no run tables."""
     for comparison in comparisons:
         changes = (*comparison.lost, *comparison.won)
-        tables = [side.reports.evaluation(comparison.encoder).run(comparison.task, comparison.search) for side in sides]
-        if not changes or not all(table.is_file() for table in tables):
+        evaluations = [side.reports.evaluation(comparison.encoder) for side in sides]
+        tables = [(evaluation, evaluation.run(comparison.task, comparison.search)) for evaluation in evaluations]
+        if not changes or not all(path.is_file() for _, path in tables):
             continue
-        before, after = (collection.hits(table, [change.name for change in changes]) for table in tables)
+        names = [change.name for change in changes]
+        before, after = (collection.hits(checked(*table), names) for table in tables)
         for change in changes:
             query_id = change.name
             yield ChangedQuery(

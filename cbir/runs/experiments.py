@@ -238,7 +238,8 @@ class ExperimentRunner:
 
 def _files_of_results(encoder: str) -> list[Path]:
     reports = ReportPaths()
-    return [reports.evaluation(encoder).metrics, reports.evaluation(encoder).intervals, reports.latency(encoder)]
+    evaluation = reports.evaluation(encoder)
+    return [evaluation.passport, evaluation.metrics, evaluation.intervals, reports.latency(encoder)]
 
 
 def _stop(process: subprocess.Popen[str]) -> None:

@@ -54,7 +54,7 @@ def open_reports(name: str, files: Callable[[str], Sequence[Path]]) -> Iterator[
 def files_of_run(encoder: str) -> list[Path]:
     """The files of an encoder that `read_run` reads."""
     evaluation = ReportPaths().evaluation(encoder)
-    return [evaluation.test_collection, evaluation.per_query]
+    return [evaluation.passport, evaluation.test_collection, evaluation.per_query]
 
 
 def open_run(name: str) -> Run:

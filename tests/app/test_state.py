@@ -8,6 +8,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from cbir.app.state import card_image, files_fingerprint, open_shared_gallery
+from cbir.artifacts.names import write_encoder_names
 from cbir.search.thumbnails import Thumbnail
 from tests.support.page import jpeg, root  # noqa: F401  (root is a fixture)
 
@@ -26,7 +27,7 @@ def test_a_change_of_encoders_changes_the_fingerprint(root: Path) -> None:
     seen, names = files_fingerprint(data), data / "encoders.json"
     kept = names.read_text()
     try:
-        names.write_text('{"encoders": ["clip"]}')
+        write_encoder_names(names, ["clip"])
         of_one = files_fingerprint(data)
         names.unlink()
         assert len({seen, of_one, files_fingerprint(data)}) == 3

@@ -1,6 +1,5 @@
 """comparison.json: what is written is read, and anything else is refused."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import pytest
 
 from cbir.artifacts.comparison import EncoderComparison, EncoderCost, read_comparison, write_comparison
 from cbir.core.errors import DataError
+from cbir.core.files import write_json
 from tests.support.compared import COST, metric_of
 
 NOTHING_KNOWN = EncoderCost(8, 800, 8.0, None, None, None, None)
@@ -43,7 +43,7 @@ def test_what_is_written_is_read(tmp_path: Path, comparison: EncoderComparison) 
 )
 def test_another_version_is_refused(tmp_path: Path, damaged: Any) -> None:
     path = tmp_path / "comparison.json"
-    path.write_text(json.dumps(damaged), encoding="utf-8")
+    write_json(path, damaged)
     with pytest.raises(DataError, match=r"comparison that report writes, found .*run `cbir repair`, then `dvc repro`"):
         read_comparison(path)
 

@@ -7,7 +7,6 @@ from unittest import mock
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 
 from cbir.artifacts import evaluations
@@ -18,12 +17,13 @@ from cbir.artifacts.runs import (
     CONFUSION_SCHEMA,
     DUPLICATE_SCHEMA,
     read_confusions,
-    read_open_table,
     write_confusions,
     write_duplicates,
 )
+from cbir.artifacts.tables import read_open_table, write_open_table
 from cbir.core.errors import DataError
 from cbir.core.files import read_json, write_json
+from tests.support.evaluated import list_in_passport
 from tests.support.world import DIMS, make_world
 
 IMAGE_ENCODERS, TEXT_ENCODER = ("mobilenet", "third"), "clip"
@@ -174,7 +174,8 @@ def test_a_metric_that_an_encoder_lacks_is_null(reports: ReportPaths, tmp_path: 
         path = copies.evaluation(encoder).per_query
         path.parent.mkdir(parents=True)
         others = {name: ["x"] for name in ("task", "search", "subset", "label")}
-        pq.write_table(pa.table({"query_id": ["q"], "encoder": [encoder], **others, metric: [0.5]}), path)
+        write_open_table(path, pa.table({"query_id": ["q"], "encoder": [encoder], **others, metric: [0.5]}))
+        list_in_passport(path.parent)
     rows = evaluations.read_per_query(copies).select(["query_id", "encoder", "map", "mrr"]).to_pylist()
     assert rows == [
         {"query_id": "q", "encoder": "a", "map": 0.5, "mrr": None},
@@ -190,6 +191,7 @@ def test_a_pair_of_equal_pictures_is_listed_once(tmp_path: Path) -> None:
         columns = zip(*same, *rows, strict=True)
         table = pa.table([pa.array(column) for column in columns], schema=DUPLICATE_SCHEMA)
         write_duplicates(reports.evaluation(encoder).duplicates, table)
+        list_in_passport(reports.evaluation(encoder).root)
     for encoders in (["a"], ["b", "a"], ["a", "b", "c"]):
         select(reports, encoders)
         pairs = [tuple(row.values()) for row in evaluations.read_all_duplicates(reports).to_pylist()]
@@ -201,6 +203,7 @@ def test_without_duplicates_and_confusions_the_tables_are_empty(tmp_path: Path) 
     for paths in select(reports, ["a", "b"]):
         write_duplicates(paths.duplicates, DUPLICATE_SCHEMA.empty_table())
         write_confusions(paths.confusions, CONFUSION_SCHEMA.empty_table())
+        list_in_passport(paths.root)
     assert evaluations.read_all_duplicates(reports).num_rows == 0
     assert evaluations.read_all_confusions(reports).num_rows == 0
 
@@ -220,6 +223,7 @@ def spoiled(reports: ReportPaths, tmp_path: Path) -> ReportPaths:
             (reports.evaluation(encoder).intervals, copies.evaluation(encoder).intervals),
         ):
             write_json(copy, read_json(source))
+        list_in_passport(copies.evaluation(encoder).root)
     return copies
 
 
@@ -239,6 +243,7 @@ def test_a_file_of_another_version_is_named(
     read_all(spoiled)
     path = spoiled.root / name.format(encoder)
     write_json(path, {key: value for key, value in read_json(path).items() if key != group})
+    list_in_passport(spoiled.evaluation(encoder).root)
     with pytest.raises(DataError, match=rf"^{path}: expected .*{group}.*: run `cbir repair`, then `dvc repro`"):
         read_all(spoiled)
 
@@ -250,6 +255,9 @@ def test_an_absent_or_damaged_file_is_named(
 ) -> None:
     path = spoiled.root / name.format(encoder)
     path.write_text("{", encoding="utf-8")
+    with pytest.raises(DataError, match=rf"^{path}(: expected the file that evaluate wrote| is not readable as JSON)"):
+        read_all(spoiled)
+    list_in_passport(spoiled.evaluation(encoder).root)
     with pytest.raises(DataError, match=rf"^{path} is not readable as JSON"):
         read_all(spoiled)
     path.unlink()

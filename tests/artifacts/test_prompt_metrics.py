@@ -1,6 +1,5 @@
 """prompts.json through its typed form."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import pytest
 
 from cbir.artifacts.prompt_metrics import PromptSetMetrics, read_prompt_metrics
 from cbir.core.errors import DataError
+from cbir.core.files import write_json
 
 PHOTO = {
     "classes": 3,
@@ -22,7 +22,7 @@ PHOTO = {
 
 def written(folder: Path, value: Any) -> Path:
     path = folder / "prompts.json"
-    path.write_text(json.dumps(value), encoding="utf-8")
+    write_json(path, value)
     return path
 
 

@@ -1,10 +1,15 @@
 """Tables survive a round trip with the same bytes; absent, damaged or mismatched ones are refused."""
 
+import contextlib
 import random
+import tempfile
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cbir.artifacts.queries import (
     QRELS_SCHEMA,
@@ -15,6 +20,7 @@ from cbir.artifacts.queries import (
     write_query_list,
 )
 from cbir.artifacts.runs import RUN_SCHEMA, read_run, write_per_query, write_run
+from cbir.artifacts.tables import column_sha256, read_open_table, read_table, write_open_table
 from cbir.core.errors import DataError
 
 QUERIES = pa.Table.from_pylist(
@@ -117,3 +123,59 @@ def test_per_query_values_are_read_back_with_their_nulls(tmp_path):
     table = pa.table({"query_id": ["a", "b"], "precision@10": pa.array([0.5, None], pa.float64())})
     write_per_query(tmp_path / "x.parquet", table)
     assert pq.read_table(tmp_path / "x.parquet").equals(table)
+
+
+# ---- the seal
+
+NULLS = pa.table(
+    {"a": ["x", None, ""], "b": [None, 1.5, float("nan")], "c": pa.array([b"12", b"34", None], pa.binary(2))}
+)
+
+
+@given(st.integers(0, 2**32))
+def test_a_changed_byte_is_refused_or_harmless(seed):
+    with tempfile.TemporaryDirectory() as folder:
+        path, rng = Path(folder) / "x.parquet", random.Random(seed)
+        write_qrels(path, QRELS)
+        whole = path.read_bytes()
+        place = rng.randrange(len(whole))
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ rng.randrange(1, 256)]) + whole[place + 1 :])
+        with contextlib.suppress(DataError):
+            assert read_qrels(path).equals(QRELS.sort_by([("query_id", "ascending"), ("image_id", "ascending")]))
+
+
+@pytest.mark.parametrize("keeps_metadata", [True, False])
+def test_values_of_another_program_are_refused(tmp_path, keeps_metadata):
+    path = tmp_path / "x.parquet"
+    write_run(path, RUN)
+    table = pq.read_table(path).set_column(3, RUN_SCHEMA.field("score"), pa.array([0.75, -0.25], pa.float32()))
+    pq.write_table(table if keeps_metadata else table.replace_schema_metadata(None), path)
+    expected = "column 'score': expected the values" if keeps_metadata else "expected the seal of a table"
+    with pytest.raises(DataError, match=rf"x\.parquet: {expected} .*: run `cbir repair`, then `dvc repro`"):
+        read_run(path)
+    pq.write_table(pq.read_table(path).replace_schema_metadata({"cbir.seal": "[" * 100_000}), path)
+    with pytest.raises(DataError, match="expected the values"):
+        read_run(path)
+
+
+def test_only_the_columns_that_are_read_are_checked(tmp_path):
+    path = tmp_path / "x.parquet"
+    write_run(path, RUN)
+    pq.write_table(pq.read_table(path).set_column(2, RUN_SCHEMA.field("rank"), pa.array([7, 8], pa.int32())), path)
+    assert read_table(path, RUN_SCHEMA, ["query_id", "score"]).num_rows == 2
+    with pytest.raises(DataError, match="column 'rank'"):
+        read_table(path, RUN_SCHEMA, ["rank"])
+
+
+def test_the_seal_depends_on_values_and_nulls_alone():
+    doubled = pa.concat_tables([NULLS, NULLS])
+    for name in NULLS.column_names:
+        hashes = [column_sha256(table[name]) for table in (doubled, doubled.combine_chunks(), doubled.slice(3), NULLS)]
+        assert hashes[0] == hashes[1] != hashes[2] == hashes[3]
+    columns = [["ab", "c"], ["a", "bc"], ["abc", ""], ["abc", None], [None, "abc"], ["abc"], []]
+    assert len({column_sha256(pa.chunked_array([pa.array(column, pa.string())])) for column in columns}) == len(columns)
+
+
+def test_an_open_table_has_a_seal(tmp_path):
+    write_open_table(tmp_path / "x.parquet", NULLS)
+    assert read_open_table(tmp_path / "x.parquet").drop_columns("b").equals(NULLS.drop_columns("b"))

@@ -1,6 +1,5 @@
 """Timings of stages: the file, its figures, and the files that dvc.yaml must declare."""
 
-import json
 import re
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.timings import STAGES, read_timings, timed
 from cbir.core.errors import DataError
-from cbir.core.files import write_json
+from cbir.core.files import read_json, write_json
 from tests.support.imports import ROOT
 
 TIMINGS = DataPaths().timings
@@ -37,7 +36,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def written(stage: str = "trial") -> dict[str, Any]:
-    figures: dict[str, Any] = json.loads((TIMINGS / f"{stage}.json").read_text(encoding="utf-8"))
+    figures: dict[str, Any] = read_json(TIMINGS / f"{stage}.json")
     return figures
 
 

@@ -1,11 +1,13 @@
 """Atomic writes, JSON files and hashes of ids."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
 from cbir.core.errors import DataError
-from cbir.core.files import hash_ids, read_json, replacing, write_json
+from cbir.core.files import SEAL, hash_ids, read_json, replacing, write_json
 
 
 def test_replacing_renames_the_new_file_and_creates_folders(tmp_path):
@@ -73,4 +75,46 @@ def test_json_files_end_with_newline_and_have_equal_bytes(tmp_path):
         write_json(tmp_path / name, {"b": 1, "a": [1.1]})
     assert (tmp_path / "x").read_bytes() == (tmp_path / "y").read_bytes()
     assert (tmp_path / "x").read_text().endswith("}\n")
-    assert json.loads((tmp_path / "x").read_text()) == {"b": 1, "a": [1.1]}
+    assert list(json.loads((tmp_path / "x").read_text())) == ["b", "a", SEAL]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 100_000,
+        b'{"a": ' * 100_000,
+        b'{"a": NaN}',
+        b'{"a": -Infinity}',
+        b'{"a": ' + b"1" * 10_000 + b"}",
+        b"\xef\xbb\xbf{}",
+        b"a: 1",
+    ],
+    ids=["deep list", "deep object", "NaN", "infinity", "long number", "mark", "YAML"],
+)
+def test_json_that_is_none_is_refused_in_one_line(tmp_path, body):
+    (tmp_path / "x.json").write_bytes(body)
+    with pytest.raises(
+        DataError, match=r"^.*x\.json is not readable as JSON \([^\n]*\): run `cbir repair`, then `dvc repro`$"
+    ):
+        read_json(tmp_path / "x.json", sealed=False)
+
+
+def test_json_with_other_values_than_written_is_refused(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, {"a": [1.5], "b": {"2": "x", "10": None}})
+    whole = path.read_text()
+    path.write_text(json.dumps(json.loads(whole)))  # white space is free
+    assert read_json(path) == {"a": [1.5], "b": {"2": "x", "10": None}}
+    for before, after in (("1.5", "1.25"), ('"x"', '"y"'), ('"10"', '"11"'), ("null", "0"), ('"cbir.seal"', '"seal"')):
+        assert before in whole
+        path.write_text(whole.replace(before, after))
+        with pytest.raises(DataError, match=r"x\.json: expected the values that its seal, .* run `cbir repair`"):
+            read_json(path)
+    assert read_json(path, sealed=False)["seal"]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir], ids=str)
+def test_what_is_no_file_is_refused_and_not_read(tmp_path, make):
+    make(tmp_path / "x.json")
+    with pytest.raises(DataError, match=r"x\.json: expected a file, found a (folder|device or a pipe)"):
+        read_json(tmp_path / "x.json")

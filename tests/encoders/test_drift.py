@@ -15,7 +15,7 @@ from cbir.artifacts.names import write_encoder_names
 from cbir.artifacts.vectors import Vectors, write_vectors_passport
 from cbir.cli import main as cli
 from cbir.core.errors import DataError
-from cbir.core.files import file_sha256
+from cbir.core.files import file_sha256, read_json, write_json
 from cbir.encoders.base import Encoder, NotFiniteError
 from cbir.encoders.drift import Drift, measure_drift
 from cbir.encoders.embedding import embed_shards, vector_settings, vectors_passport
@@ -84,8 +84,8 @@ def test_other_weights_change_the_vectors(embedded: Path, tmp_path: Path) -> Non
         for name, value in state.items()
     }
     save_file(noisy, folder / WEIGHTS)
-    card = json.loads((folder / "encoder.json").read_text())
-    (folder / "encoder.json").write_text(json.dumps({**card, "weights_sha256": file_sha256(folder / WEIGHTS)}))
+    card = read_json(folder / "encoder.json")
+    write_json(folder / "encoder.json", {**card, "weights_sha256": file_sha256(folder / WEIGHTS)})
     export_towers(folder, Family.torchvision)
     own = by_way(data)["cpu torch fp32 x32"]
     assert own.cosine_least < 0.9999

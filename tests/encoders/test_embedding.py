@@ -16,7 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from cbir.artifacts.images import PackedImage, write_shards
-from cbir.artifacts.vectors import open_vectors, positions_of, read_passport, write_part, write_vectors_passport
+from cbir.artifacts.tables import read_table, write_table
+from cbir.artifacts.vectors import (
+    IDS_SCHEMA,
+    open_vectors,
+    positions_of,
+    read_passport,
+    write_part,
+    write_vectors_passport,
+)
 from cbir.core.errors import DataError, PassportError
 from cbir.encoders.base import Encoder
 from cbir.encoders.embedding import EmbeddedRows, embed_queries, embed_shards, vector_settings, vectors_passport
@@ -283,8 +291,8 @@ def test_a_folder_without_a_passport_is_refused(vectors_folder: Path) -> None:
 
 def rewrite_ids(folder: Path, change: Callable[[list[str]], list[str]]) -> None:
     path = folder / "gallery" / "part-00001.parquet"
-    ids = change(pq.read_table(path)["id"].to_pylist())
-    pq.write_table(pa.table({"id": ids}, pa.schema([pa.field("id", pa.string(), nullable=False)])), path)
+    ids = change(read_table(path, IDS_SCHEMA)["id"].to_pylist())
+    write_table(path, pa.table({"id": ids}, IDS_SCHEMA), IDS_SCHEMA)
 
 
 @pytest.mark.parametrize(

@@ -201,9 +201,9 @@ def test_other_preprocessing_is_named(root: Path, name: str, changes: dict[str, 
 
 def test_a_missing_quick_gelu_is_named(root: Path) -> None:
     def change(folder: Path) -> None:
-        config = read_json(folder / "open_clip_config.json")
+        config = read_json(folder / "open_clip_config.json", sealed=False)
         config["model_cfg"]["quick_gelu"] = False
-        write_json(folder / "open_clip_config.json", config)
+        write_json(folder / "open_clip_config.json", config, sealed=False)
         export_towers(folder, Family.open_clip)
 
     verification = replant("tiny", change)
@@ -322,6 +322,6 @@ def test_a_verification_survives_writing_and_reading(tmp_path: Path) -> None:
 
 
 def test_a_damaged_verification_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text('{"library": "timm"}')
+    write_json(tmp_path / "a.json", {"library": "timm"})
     with pytest.raises(DataError, match="expected the comparison that verify writes"):
         read_verification(tmp_path / "a.json")

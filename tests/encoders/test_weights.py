@@ -28,6 +28,7 @@ from safetensors.torch import load_file, save, save_file
 from torchvision.models import MobileNet_V3_Large_Weights
 
 from cbir.core.errors import CbirError, ConfigError, DataError, FetchError, WeightsError
+from cbir.core.files import read_json, write_json
 from cbir.encoders.base import Encoder, EncoderCard, check_weights
 from cbir.encoders.demo import DEMO_MOBILENET_PX, DEMO_WEIGHTS
 from cbir.encoders.opening import load_encoder
@@ -920,9 +921,9 @@ def test_other_weights_are_refused_by_their_hash(tmp_path: Path) -> None:
 def test_a_damaged_encoder_json_is_refused(change: Any, message: str, tmp_path: Path) -> None:
     fetch_encoder("it", mobilenet_params(), tmp_path)
     path = tmp_path / "encoder.json"
-    card = json.loads(path.read_text())
+    card = read_json(path)
     change(card)
-    path.write_text(json.dumps(card))
+    write_json(path, card)
     with pytest.raises(DataError, match=rf"encoder\.json is not what .*{message}") as caught:
         EncoderCard.read(tmp_path)
     assert "\n" not in str(caught.value)

@@ -258,7 +258,7 @@ def test_an_encoder_without_text_answers_no_text_query(by_label: Done) -> None:
 def test_the_headline_holds_the_usual_metrics_near_10(approximate: dict[str, Done], task: str, encoder: str) -> None:
     for kind in KINDS:
         done = approximate[kind]
-        headline = read_json(ReportPaths(done.out).headline(encoder))
+        headline = read_json(ReportPaths(done.out).headline(encoder), sealed=False)
         assert list(headline) == [of for of, name in EVALUATED if name == encoder]
         assert list(headline[task]) == [encoder]
         ann = done.metrics["ann"][encoder]["image" if task == "cbir" else "text"]
@@ -277,7 +277,7 @@ def test_the_headline_follows_the_ks(
     by_label: Done, ks: list[int], ann_ks: list[int], expected: list[str], tmp_path: Path
 ) -> None:
     by_label.world.evaluate(tmp_path, params=subset(PARAMS, ks=ks, ann_ks=ann_ks), encoders=["mobilenet"])
-    assert list(read_json(ReportPaths(tmp_path).headline("mobilenet"))["cbir"]["mobilenet"]) == expected
+    assert list(read_json(ReportPaths(tmp_path).headline("mobilenet"), sealed=False)["cbir"]["mobilenet"]) == expected
 
 
 # --- runs -------------------------------------------------------------------------------------------------------------
@@ -682,7 +682,7 @@ def test_the_test_collection_is_identified_by_rows_and_contents(by_label: Done, 
 
 def test_evaluating_twice_gives_the_same_bytes_in_another_process_too(by_label: Done, tmp_path: Path) -> None:
     first = contents(by_label.out)
-    assert len(first) == 2 * (8 + 1) + 6 + 1  # of each encoder, its headline, the runs, and the encoders' names
+    assert len(first) == 2 * (9 + 1) + 6 + 1  # of each encoder, its headline, the runs, and the encoders' names
     by_label.world.evaluate(tmp_path / "here")
     assert contents(tmp_path / "here") == first
     code = "import sys; from pathlib import Path; from tests.support.world import make_world\n"
@@ -734,7 +734,7 @@ def test_without_queries_there_are_no_figures_but_every_file(tmp_path: Path) -> 
         for path in (paths.duplicates, paths.classes, paths.confusions):
             assert pq.read_table(path).num_rows == 0
         assert paths.runs.is_dir()
-        assert read_json(ReportPaths(tmp_path / "out").headline(encoder)) == {}
+        assert read_json(ReportPaths(tmp_path / "out").headline(encoder), sealed=False) == {}
         table = pq.read_table(paths.per_query)
         assert (table.num_rows, table.column_names) == (0, ["query_id", "task", "encoder", "search", "subset", "label"])
         assert table.schema.types == [pa.string()] * 6
@@ -760,7 +760,7 @@ def test_without_labels_there_are_no_metrics_but_ann_recall(tmp_path: Path) -> N
         assert list(values) == [f"ann_recall@{k}" for k in ANN_KS]
         assert 0 < values["ann_recall@10"] <= 1
     assert len(read_run(ReportPaths(tmp_path / "out").evaluation("clip").run("tbir", "exact"))) == 14 * DEPTH
-    assert read_json(ReportPaths(tmp_path / "out").headline("clip")).keys() == {"cbir", "tbir"}
+    assert read_json(ReportPaths(tmp_path / "out").headline("clip"), sealed=False).keys() == {"cbir", "tbir"}
 
 
 # --- k and depth ------------------------------------------------------------------------------------------------------

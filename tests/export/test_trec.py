@@ -21,7 +21,7 @@ from cbir.core.files import read_json, write_json
 from cbir.evaluation.relevance import Relevance
 from cbir.evaluation.trec import evaluate_run
 from cbir.export.trec import ExportedFile, export, strictly_falling
-from tests.support.evaluated import rows_of_all
+from tests.support.evaluated import list_in_passport, rows_of_all
 from tests.support.trec import by_ir_measures, measures, reproducible
 from tests.support.world import PARAMS, World, make_world
 
@@ -234,9 +234,11 @@ def test_runs_over_other_data_are_not_written(exported: Exported, tmp_path: Path
     write_json(tmp_path / "encoders.json", {"encoders": ["clip"]})
     recorded = tmp_path / "evaluation" / "clip" / "test_collection.json"
     write_json(recorded, collection)
+    list_in_passport(recorded.parent)
     with pytest.raises(DataError, match=r"evaluation holds no run: run `dvc repro`"):
         export(DataPaths(exported.world.data), ReportPaths(tmp_path), tmp_path / "trec")
     write_json(recorded, collection | {"queries": {"rows": 1, "sha256": "0"}})
+    list_in_passport(recorded.parent)
     with pytest.raises(DataError, match=r"expected runs over the present queries of data/, found other queries: run"):
         export(DataPaths(exported.world.data), ReportPaths(tmp_path), tmp_path / "trec")
     recorded.unlink()

@@ -1,6 +1,5 @@
 """Comparisons of runs: each value recomputed from per_query.parquet, refusals, and the printed tables."""
 
-import io
 import json
 import os
 import shutil
@@ -12,16 +11,17 @@ from unittest import mock
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from cbir.artifacts.tables import read_open_table, write_open_table
 from cbir.cli import main as cli
 from cbir.core.errors import ConfigError, DataError
+from cbir.core.files import read_json, write_json
 from cbir.runs.compare import COMPARED_METRICS, IDENTICAL, Change, Comparison, compare
 from cbir.runs.comparison_tables import as_markdown, print_tables
 from cbir.runs.opening import Run, open_run
-from tests.support.evaluated import rows_of_all
+from tests.support.evaluated import list_in_passport, rows_of_all
 from tests.support.imports import ROOT
 from tests.support.world import PARAMS, World, make_world, unit
 
@@ -243,7 +243,7 @@ def test_wrong_requests_are_refused(folders: tuple[Path, Path], tmp_path: Path) 
 def test_an_absent_or_damaged_file_of_a_run_is_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"encoders\.json is not here: run `dvc repro`"):
         open_run(str(tmp_path))
-    (tmp_path / "encoders.json").write_text('{"encoders": ["mobilenet", "clip"]}')
+    write_json(tmp_path / "encoders.json", {"encoders": ["mobilenet", "clip"]})
     with pytest.raises(DataError, match=r"mobilenet/test_collection\.json is not here: run `dvc repro`"):
         open_run(str(tmp_path))
     shutil.copytree(folders[0] / "evaluation", tmp_path / "evaluation")
@@ -251,35 +251,43 @@ def test_an_absent_or_damaged_file_of_a_run_is_named(folders: tuple[Path, Path],
     for encoder in ("mobilenet", "clip"):
         evaluation = tmp_path / "evaluation" / encoder
         kept = (evaluation / "test_collection.json").read_text()
-        for content in ("{}", '{"gallery": 3}'):
-            (evaluation / "test_collection.json").write_text(content)
+        for content in ({}, {"gallery": 3}):
+            write_json(evaluation / "test_collection.json", content)
+            list_in_passport(evaluation)
             with pytest.raises(
                 DataError,
                 match=rf"{encoder}/test_collection\.json: expected the gallery's rows and hash, found (None|3)",
             ):
                 open_run(str(tmp_path))
         (evaluation / "test_collection.json").write_text(kept)
+        list_in_passport(evaluation)
         kept_rows = (evaluation / "per_query.parquet").read_bytes()
         (evaluation / "per_query.parquet").unlink()
         with pytest.raises(DataError, match=rf"{encoder}/per_query\.parquet is not here"):
             open_run(str(tmp_path))
         (evaluation / "per_query.parquet").write_text("no")
+        list_in_passport(evaluation)
         with pytest.raises(DataError, match=rf"{encoder}/per_query\.parquet is not readable as Parquet"):
             open_run(str(tmp_path))
-        pq.write_table(pq.read_table(io.BytesIO(kept_rows)).drop_columns(["label"]), evaluation / "per_query.parquet")
+        (evaluation / "per_query.parquet").write_bytes(kept_rows)
+        per_query = read_open_table(evaluation / "per_query.parquet")
+        write_open_table(evaluation / "per_query.parquet", per_query.drop_columns(["label"]))
+        list_in_passport(evaluation)
         with pytest.raises(
             DataError, match=rf"{encoder}/per_query\.parquet: expected a column 'label', found query_id, "
         ):
             open_run(str(tmp_path))
         (evaluation / "per_query.parquet").write_bytes(kept_rows)
+        list_in_passport(evaluation)
 
 
 def test_encoders_evaluated_on_different_data_are_no_run(folders: tuple[Path, Path], tmp_path: Path) -> None:
     shutil.copytree(folders[0], tmp_path / "reports")
     path = tmp_path / "reports" / "evaluation" / "clip" / "test_collection.json"
-    value = json.loads(path.read_text())
+    value = read_json(path)
     value["queries"]["sha256"] = "0"
-    path.write_text(json.dumps(value))
+    write_json(path, value)
+    list_in_passport(path.parent)
     with pytest.raises(
         DataError, match=r"clip/test_collection\.json: expected the data that .*mobilenet/test_coll.*, found other data"
     ):
@@ -292,7 +300,7 @@ def test_only_the_encoders_of_the_run_are_compared(
 ) -> None:
     """Evaluations of encoders that left may still be there."""
     shutil.copytree(folders[1], tmp_path / "reports")
-    (tmp_path / "reports" / "encoders.json").write_text(json.dumps({"encoders": encoders}))
+    write_json(tmp_path / "reports" / "encoders.json", {"encoders": encoders})
     run = open_run(str(tmp_path))
     assert list(dict.fromkeys(run.per_query["encoder"].to_pylist())) == encoders
     comparisons = compare([open_run(str(folders[0])), run], ["mrr"], 200, 0)

@@ -11,11 +11,13 @@ import pytest
 
 from cbir.cli import main as cli
 from cbir.core.errors import DataError
+from cbir.core.files import write_json
 from cbir.report.figures import signed
 from cbir.runs.compare import COMPARED_METRICS, Comparison, compare
 from cbir.runs.comparison_page import write_comparison
 from cbir.runs.opening import open_run
 from tests.runs.test_compare import better, run_of
+from tests.support.evaluated import list_in_passport
 from tests.support.world import DIMS, World, make_world
 from tests.support.world import PARAMS as WORLD_PARAMS
 
@@ -237,7 +239,8 @@ def test_without_run_tables_the_queries_are_listed(worlds: tuple[World, World], 
 @pytest.mark.parametrize("file", [f"{name}/{file}.json" for name in DIMS for file in ("metrics", "intervals")])
 def test_damaged_metrics_are_refused(worlds: tuple[World, World], tmp_path: Path, file: str) -> None:
     shutil.copytree(worlds[1].root / "reports", tmp_path / "reports")
-    (tmp_path / "reports" / "evaluation" / file).write_text('{"cbir": {}}')
+    write_json(tmp_path / "reports" / "evaluation" / file, {"cbir": {}})
+    list_in_passport((tmp_path / "reports" / "evaluation" / file).parent)
     with pytest.raises(
         DataError, match=rf"{re.escape(file)}: expected the group 'tbir' that evaluate writes, found NoneType"
     ):

@@ -27,10 +27,16 @@ from tests.support.repository import ENCODERS, TINY, copy_conf, copy_working_tre
 CONF = ROOT / "conf"
 PATIENCE_S = 1200  # of a test on a busy machine
 
-TOOL = """
-import json, os, sys, time
+TOOL = (
+    f"import sys; sys.path.insert(0, {str(ROOT)!r})"
+    + """
+import os, sys, time
 from pathlib import Path
 import yaml
+from cbir.artifacts.evaluation_passport import hashes_of_files
+from cbir.artifacts.paths import EvaluationPaths
+from cbir.artifacts.vectors import write_passport
+from cbir.core.files import write_json
 
 what, log = sys.argv[1], Path(os.environ["TOOL_LOG"])
 params = yaml.safe_load(Path("params.yaml").read_text())
@@ -62,10 +68,11 @@ reports = {
     "latency/mobilenet": {"encoders": {}, "k": 10, "threads": 1},
 }
 for name, value in reports.items():
-    path = Path(f"reports/{name}.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value))
+    write_json(Path(f"reports/{name}.json"), value)
+evaluation = EvaluationPaths(Path("reports/evaluation/mobilenet"))
+write_passport(evaluation.root, {"files": hashes_of_files(evaluation)})
 """
+)
 DVC_YAML = """
 stages:
   base:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from cbir import Searcher
 from cbir.cli import main as cli
+from cbir.core.files import write_json
 from cbir.search.command import _print
 from cbir.search.contact_sheet import write_sheet
 from cbir.search.query import QueryPart
@@ -149,7 +150,7 @@ def test_results_name_their_files_where_they_are_in_a_folder(
     (files / first.source).parent.mkdir(parents=True)
     (files / first.source).touch()
     (data / "raw").mkdir(exist_ok=True)
-    (data / "raw" / "folder.json").write_text('{"folder": "my photos"}')
+    write_json(data / "raw" / "folder.json", {"folder": "my photos"})
     printed = printed_json(capsys, "a red star", "-k", "2", "--data", str(data))
     assert [hit["path"] for hit in printed["hits"]] == [str(files / first.source), None]
     assert printed["query"] == "a red star"

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cbir.artifacts import images as image_artifacts
+from cbir.artifacts.evaluation_passport import write_evaluation_passport
 from cbir.artifacts.evaluations import read_metrics
 from cbir.artifacts.images import PackedImage, Quarantined, write_quarantine, write_shards
 from cbir.artifacts.names import write_encoder_names
@@ -149,14 +150,19 @@ class World:
             writer.add_duplicates(self.data / "images")
             writer.write()
             writer.write_headline(paths.headline(encoder))
+            in_pipeline = self.indexes() / encoder  # the report looks for the index there
+            write_evaluation_passport(paths.evaluation(encoder), in_pipeline if in_pipeline.exists() else index)
         write_encoder_names(paths.encoders, names)
         return read_metrics(paths).to_json()
 
     def compare_prompts(self, reports: Path, params: EvaluateParams = PARAMS) -> dict[str, Any]:
         """Do what stages.evaluate does for the prompts of an encoder that reads text; return prompts.json."""
-        out = ReportPaths(reports).evaluation("clip").prompts
-        write_prompt_metrics(out, DataPaths(self.data), "clip", params.resamples, params.seed)
-        return read_json(out) if out.exists() else {}
+        out = ReportPaths(reports).evaluation("clip")
+        write_prompt_metrics(out.prompts, DataPaths(self.data), "clip", params.resamples, params.seed)
+        if not out.prompts.exists():
+            return {}
+        write_evaluation_passport(out, DataPaths(self.data).index("clip"))
+        return read_json(out.prompts)
 
     # --- expected values, for the oracles ----------------------------------------------------------------------------
 
@@ -192,7 +198,7 @@ class World:
         return [ids[position] for position in oracles.ranked_positions(scores, None if own is None else ids.index(own))]
 
     def passport(self, encoder: str, kind: str = "gallery") -> dict[str, Any]:
-        rows = self.vectors[encoder][kind]
+        rows = self._rows(encoder, kind)
         return {
             "encoder": encoder,
             "family": "torchvision" if encoder == "mobilenet" else "open_clip",
@@ -213,6 +219,12 @@ class World:
             },
         }
 
+    def _rows(self, encoder: str, kind: str) -> dict[str, Vector]:
+        """The vectors of a kind, in the order of the images."""
+        rows = self.vectors[encoder][kind]
+        order = {"gallery": self.gallery, "queries": self.held_out}.get(kind, rows)
+        return {name: rows[name] for name in order if name in rows} | rows
+
     def _content_sha256(self, kind: str, rows: Iterable[str]) -> str:
         if kind in ("gallery", "queries"):
             labels = self.gallery | self.held_out
@@ -222,7 +234,8 @@ class World:
 
     def _write_vectors(self, encoder: str) -> None:
         """In parts of 70 rows, whereas the shards hold 100."""
-        for kind, rows in self.vectors[encoder].items():
+        for kind in self.vectors[encoder]:
+            rows = self._rows(encoder, kind)
             ids = list(rows)
             (self.embeddings / encoder / kind).mkdir(parents=True, exist_ok=True)
             for number, start in enumerate(range(0, len(ids), 70)):

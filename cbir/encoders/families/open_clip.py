@@ -91,6 +91,7 @@ def _fetch_weights(group: str, params: EncoderParams, out: Path) -> EncoderCard:
     write_json(
         out / CONFIG,
         {"model_cfg": {**model_cfg, "quick_gelu": quick_gelu}, "preprocess_cfg": _kept_settings(preprocess_cfg)},
+        sealed=False,  # open_clip reads it as well
     )
     _save_text_config(group, params, model_cfg, out)
     with seeded(group, params):
