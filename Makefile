@@ -12,7 +12,7 @@ ifneq ($(OVERRIDES),)
 $(error make takes no parameters: add `$(OVERRIDES)` to your `cbir compose ...`, then `make repro`)
 endif
 
-.PHONY: help repro app test test-slow mutants lint docs setup lock demo bench clean
+.PHONY: help repro app test test-slow mutants lint docs setup lock audit demo bench clean
 help:
 	@echo "make repro      install the packages, run the pipeline, print the results"
 	@echo "make app        install the packages, search the gallery in the browser"
@@ -23,7 +23,9 @@ help:
 	@echo "make docs       build the manual into site/index.html"
 	@echo "make demo       train the demo encoders (half an hour), run the default pipeline, write their card"
 	@echo "make bench      measure embedding beside a plain loop and the forward pass alone (half an hour)"
-	@echo "make lock       pin requirements.txt from pyproject.toml"
+	@echo "make lock       pin requirements.txt from pyproject.toml, with hashes"
+	@echo "make audit      list known vulnerabilities of the pinned packages"
+	@echo "make TORCH=cpu  before the first of these: PyTorch without CUDA, a quarter of the disk"
 
 # USER: DVC does not start for a user id without a name, as in containers
 repro: export USER ?= $(shell id -u)
@@ -67,19 +69,39 @@ bench: setup
 
 setup: $(STAMP)
 
+# uv installs, in a sixth of pip's time; pip where uv cannot, as with a registry that only pip's settings name.
+# TORCH=cpu: PyTorch without CUDA, from PyTorch's own server; its files have other hashes than the registry's.
+TORCH ?=
+export UV_HTTP_TIMEOUT ?= 180
+INSTALL := $(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
 # repeated when the pins change; an interrupted installation leaves no stamp
 $(STAMP): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else "error: cbir needs Python 3.11, 3.12 or 3.13, found %d.%d; try: make PYTHON=python3.12 $(MAKECMDGOALS)" % v)'
+	@test -z "$(filter-out cpu,$(TORCH))" || { echo "error: TORCH: expected cpu or nothing, found $(TORCH)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "installing the pinned packages into .venv (some GB, some minutes; once)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .  # the command cbir
+	@echo "installing the pinned packages into .venv (some GB, a minute or more; once)"
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements.txt > .venv/uv.txt
+	@$(PIP) --require-hashes --requirement .venv/uv.txt || echo "note: uv could not be installed (see above)"
+	@if [ -n "$(TORCH)" ]; then \
+		$(INSTALL) --torch-backend $(TORCH) --no-verify-hashes --constraint requirements.txt --requirement pyproject.toml --extra dev \
+			&& exit 0; \
+		echo "note: PyTorch without CUDA could not be fetched (see above); the registry's PyTorch is installed instead"; \
+	fi; \
+	$(INSTALL) --require-hashes --requirement requirements.txt && exit 0; \
+	echo "note: uv could not install the packages (see above); pip tries"; \
+	$(PIP) --require-hashes --requirement requirements.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .  # the command cbir
 	@touch $@
 
 lock: setup
-	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-emit-index-url --no-emit-find-links \
-		--custom-compile-command "make lock" pyproject.toml --output-file requirements.txt
+	$(BIN)/uv pip compile --quiet --system-certs --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --custom-compile-command "make lock" pyproject.toml --output-file requirements.txt
+
+# asks the registry for known vulnerabilities of each pin, so it is no part of `make lint`, which needs no network
+audit: setup
+	$(BIN)/uv tool run --system-certs pip-audit@2.10.1 --requirement requirements.txt --disable-pip
 
 clean:
 	rm -rf data/embeddings data/images data/index data/local data/map data/queries data/raw data/timings data/weights .dvc/tmp

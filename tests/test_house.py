@@ -65,3 +65,10 @@ def test_no_wait_can_fail_on_a_busy_machine(path: Path) -> None:
         if TIME_IS_THE_SUBJECT not in line and any(int(limit) < MIN_PATIENCE_S for limit in TIME_LIMIT.findall(line))
     ]
     assert impatient == []
+
+
+def test_every_pinned_package_has_hashes() -> None:
+    pins = [line for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines() if "==" in line[:80]]
+    pins = [line for line in pins if not line.startswith((" ", "#"))]
+    assert len(pins) > 150
+    assert [line for line in pins if not line.endswith("\\")] == []  # a hash follows in the next line
