@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cbir.cli import main as cli
 from tests.support.imports import ROOT
 
 
@@ -23,6 +24,8 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copy(ROOT / name, root / name)
     subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
     subprocess.run(["git", "add", "--all"], cwd=root, check=True)
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run(["git", *identity, "commit", "--quiet", "--message", "start"], cwd=root, check=True)
     monkeypatch.chdir(root)
     return root
 
@@ -40,4 +43,18 @@ def test_the_state_of_dvc_is_where_no_other_user_writes(repository: Path) -> Non
     (state / "links" / "cache.db").touch()
     command = ["git", "status", "--porcelain", "--untracked-files=all", ".dvc_state"]
     status = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert status == "A  .dvc_state/repo/.gitignore\n"
+    assert status == ""
+
+
+def test_a_command_below_the_root_finds_the_state_of_dvc(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC would create the folder where it runs, writable for all."""
+    (repository / "dvc.yaml").touch()
+    (repository / "docs").mkdir()
+    monkeypatch.chdir(repository / "docs")
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", "")  # restored after the test
+    monkeypatch.delenv("DVC_SITE_CACHE_DIR")
+    monkeypatch.setenv("CBIR_CACHE", str(repository.parent / "cache"))
+    with pytest.raises(SystemExit, match="neither a folder nor a git revision"):
+        cli.main(["compare", "no-such-run", "another"])
+    assert list((repository / "docs").iterdir()) == []
+    assert len(list((repository / ".dvc_state" / "repo").iterdir())) == 2

@@ -4,6 +4,7 @@ The module of a command holds its arguments and runs it.  It imports what it nee
 """
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -85,6 +86,9 @@ def _run(arguments: list[str]) -> None:
             stream.reconfigure(errors="backslashreplace")
     if arguments[0] in _IN_ROOT:
         _check_root(arguments[0])
+    if root := _root_above():
+        # DVC takes the folder of its state, a relative path in .dvc/config, from here
+        os.environ.setdefault("DVC_SITE_CACHE_DIR", str(root / ".dvc_state"))
     run: Callable[[argparse.Namespace], None] = options.run
     run(options)
 
@@ -94,11 +98,16 @@ def _check_root(command: str) -> None:
     here = Path.cwd()
     if any((here / name).exists() for name in ("dvc.yaml", "conf", "data")):
         return
-    root = next((folder for folder in here.parents if (folder / "dvc.yaml").exists()), None)
+    root = _root_above()
     remedy = "go to the root of the repository" if root is None else f"`cd {shlex.quote(str(root))}`"
     raise ConfigError(
         f"cbir {command}: expected the root of the repository, found {here}, without a dvc.yaml: {remedy}"
     )
+
+
+def _root_above() -> Path | None:
+    """The repository's root, where this folder lies within it."""
+    return next((folder for folder in Path.cwd().parents if (folder / "dvc.yaml").exists()), None)
 
 
 class _Version(argparse.Action):

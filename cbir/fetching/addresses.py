@@ -8,6 +8,8 @@ from urllib.parse import unquote, urlparse
 from cbir.core.errors import ConfigError
 from cbir.core.secrets import ENVIRONMENT, without_secrets
 
+_LEAST_SECRET_CHARACTERS = 4
+
 
 def local_path(url: str) -> Path | None:
     """Return the path that a plain path or a file: address names, None for an address on a network.
@@ -76,6 +78,7 @@ def filled_in(url: str) -> str:
 def hidden(text: str, url: str) -> str:
     """Return a text about fetching `url` without the values of its environment variables and without other secrets."""
     for name in ENVIRONMENT.findall(url):
-        if value := os.environ.get(name):
+        value = os.environ.get(name, "")
+        if len(value) >= _LEAST_SECRET_CHARACTERS:  # shorter ones stand in other words as well
             text = text.replace(value, f"${name}")
     return without_secrets(text)
