@@ -7,7 +7,11 @@ from pathlib import Path
 from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.core.errors import ConfigError
 
-_REPOSITORY = (Path(".dvc"), Path(".dvc_state"), Path(".git"))  # DVC's cache and git's objects are deleted as they see fit
+_REPOSITORY = (
+    Path(".dvc"),
+    Path(".dvc_state"),
+    Path(".git"),
+)  # DVC's cache and git's objects are deleted as they see fit
 
 
 def outputs() -> list[Path]:

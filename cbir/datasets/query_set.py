@@ -88,8 +88,8 @@ def _about_classes_without_query(queries: Packed, gallery: Packed) -> Iterator[s
     classes, without = len(gallery.per_label), len(gallery.per_label.keys() - queries.per_label.keys())
     if without == classes > 0:
         yield (
-            "There are no image queries: the class of one needs a second image. Set `dataset.query_folder`, or bring a query "
-            "list."
+            "There are no image queries: each class has a single image, and a query needs another of its class in the gallery. "
+            "Set `dataset.query_folder`, or bring a query list."
         )
     elif without:
         yield f"{without:,} of {classes:,} classes {'has' if without == 1 else 'have'} no image query."
