@@ -18,7 +18,7 @@ from cbir.artifacts.outputs import check_places
 from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.compose import composed
 from cbir.core.device import check_device, gpus
-from cbir.core.errors import CbirError
+from cbir.core.errors import CbirError, DataError
 from cbir.core.files import read_json
 from cbir.core.machine import processor
 from cbir.core.parallel import cores
@@ -78,8 +78,10 @@ def examine(root: Path) -> Iterator[Finding]:
 def _findings(subject: str, check: Callable[[Path], Iterator[tuple[State, str]]], root: Path) -> Iterator[Finding]:
     try:
         yield from (Finding(subject, state, without_secrets(text)) for state, text in check(root))
-    except (CbirError, OSError) as error:
+    except CbirError as error:
         yield Finding(subject, State.stops, without_secrets(str(error)))
+    except OSError as error:
+        yield Finding(subject, State.note, without_secrets(f"cannot be examined: {error}"))
 
 
 # ---- the machine
@@ -219,7 +221,11 @@ def _outputs(_: Path) -> Iterator[tuple[State, str]]:
     if not data.summary.exists():
         yield State.fine, "none: no run has been finished here"
         return
-    summary = read_json(data.summary)
+    try:
+        summary = read_json(data.summary)
+    except DataError as error:
+        yield State.note, str(error)
+        return
     report = f"{reports.html}" if reports.html.exists() else "no report"
     yield State.fine, f"images of {summary.get('dataset', 'an unknown data set')}; {report}"
 
@@ -234,7 +240,11 @@ def _read_params() -> Params:
 
 
 def _compared_with_conf() -> tuple[State, str]:
-    if PARAMS_FILE.read_text(encoding="utf-8") == composed(from_recorded=True):
+    try:
+        text = composed(from_recorded=True)
+    except CbirError as error:
+        return State.note, f"{PARAMS_FILE} is sound, but {CONF_DIR}/ gives none: {error}"
+    if PARAMS_FILE.read_text(encoding="utf-8") == text:
         return State.fine, f"{PARAMS_FILE} is what {CONF_DIR}/ and the last `cbir compose` give"
     return (
         State.note,

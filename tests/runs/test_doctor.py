@@ -149,6 +149,28 @@ def test_edited_parameters_and_settings_of_conf_are_noted(repository: Path) -> N
     assert found("parameters")[0][0] is State.fine
 
 
+def damaged_summary(root: Path) -> None:
+    (root / "data" / "images").mkdir(parents=True)
+    (root / "data" / "images" / "summary.json").write_text("{")
+
+
+@pytest.mark.parametrize(
+    ("change", "subject", "text"),
+    [
+        (lambda root: (root / "conf" / "index" / "flat.yaml").write_text("{"), "parameters", "is sound, but conf/ gives none"),
+        (lambda root: (root / "requirements.txt").unlink(), "packages", "cannot be examined: "),
+        (damaged_summary, "outputs", "summary.json is not readable as JSON"),
+    ],
+)  # fmt: skip
+def test_what_a_run_does_not_need_is_noted(
+    repository: Path, change: Callable[[Path], object], subject: str, text: str
+) -> None:
+    change(repository)
+    unusual = [finding for finding in examine(Path()) if finding.state is not State.fine]
+    assert [(finding.subject, finding.state) for finding in unusual] == [(subject, State.note)]
+    assert text in unusual[0].text
+
+
 @pytest.mark.parametrize(
     ("pins", "installed", "state", "text"),
     [
