@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
+# a line of .venv's site-packages: DVC's stages call `python`, and find that of .venv also where it is not activated
+ACTIVATE := import os, sys; os.environ["PATH"] = os.pathsep.join(dict.fromkeys([os.path.dirname(sys.executable), *os.environ.get("PATH", "").split(os.pathsep)]))
 # two processes, a test module at a time: half of the time the tests wait for subprocesses
 PYTEST_FLAGS ?= --numprocesses 2 --dist loadfile
 
@@ -93,6 +95,7 @@ $(STAMP): requirements.txt pyproject.toml
 	echo "note: uv could not install the packages (see above); pip tries"; \
 	$(PIP) --require-hashes --requirement requirements.txt
 	@$(PIP) --no-deps --no-build-isolation --editable .  # the command cbir
+	@echo '$(ACTIVATE)' > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/activate.pth"
 	@touch $@
 
 lock: setup

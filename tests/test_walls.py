@@ -1,8 +1,10 @@
 """What DVC needs of the machine, met or named in one line."""
 
+import re
 import shutil
 import stat
 import subprocess
+import venv
 from pathlib import Path
 
 import pytest
@@ -58,3 +60,18 @@ def test_a_command_below_the_root_finds_the_state_of_dvc(repository: Path, monke
         cli.main(["compare", "no-such-run", "another"])
     assert list((repository / "docs").iterdir()) == []
     assert len(list((repository / ".dvc_state" / "repo").iterdir())) == 2
+
+
+def test_the_python_of_stages_is_that_of_dvc_without_activation(tmp_path: Path) -> None:
+    """`.venv/bin/dvc repro` runs `python -m stages.scan` in a shell; the line that `make setup` writes changes the PATH."""
+    (line,) = re.findall(r"^ACTIVATE := (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    venv.create(tmp_path / "my venv")
+    own = tmp_path / "my venv" / "bin" / "python"
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site_packages = Path(subprocess.run([own, "-c", code], capture_output=True, text=True, check=True).stdout.strip())
+    (site_packages / "activate.pth").write_text(f"{line}\n")
+    (tmp_path / "stage.py").write_text("import os, sys; print(sys.prefix, os.environ['PATH'])")
+    dvc = "import subprocess; subprocess.run('python stage.py', shell=True)"
+    environment = {"PATH": "/usr/bin:/bin"}
+    ended = subprocess.run([own, "-c", dvc], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert (ended.stdout, ended.stderr) == (f"{tmp_path}/my venv {own.parent}:/usr/bin:/bin\n", "")
