@@ -394,7 +394,7 @@ EVERY_STAGE = {*STAGES} - {*PER_ENCODER} | of_each_encoder(*PER_ENCODER)
 
 
 # `python` for DVC to find first: embed clip_demo ends by SIGKILL, and its whole process group with it, DVC too, when it is
-# about to rename its third file.
+# about to rename its second file of vectors.
 KILLING_PYTHON = """#!/bin/sh
 case "$2 $3" in
 "stages.embed clip_demo") exec {python} {killer} "$@" ;;
@@ -405,8 +405,8 @@ KILLER = """
 import os, runpy, signal, sys
 rename, before = os.replace, [0]
 def replace(*names):
-    before[0] += 1
-    if before[0] == 3:
+    before[0] += "embeddings" in str(names[1])  # not those of the cache
+    if before[0] == 2:
         os.killpg(0, signal.SIGKILL)
     rename(*names)
 os.replace = replace
