@@ -17,6 +17,7 @@ from cbir.core.errors import ConfigError, FetchError
 from cbir.core.files import write_json
 from cbir.encoders.params import EncoderParams, Family
 from cbir.encoders.weight_files import fetched_file
+from cbir.fetching.addresses import check_address
 from cbir.fetching.fetch import fetch
 from stages import download, scan
 from tests.support.repository import copy_conf
@@ -208,3 +209,8 @@ def test_weights_and_their_record_hold_no_secret(
         assert path.suffix == ".safetensors"
     write_json(Path("record.json"), {"origin": params.weights})
     assert files_with_secret(repository) == []
+
+
+@pytest.mark.parametrize("text", ["a photo // of [a {}", "", "photos [1]", "C:\\photos", "[::1]/x", "file:x"])
+def test_text_that_is_no_address_is_not_examined(text: str) -> None:
+    check_address("queries.templates", text)

@@ -42,6 +42,8 @@ def check_address(name: str, value: str) -> None:
 
     So does a text that cannot be an address, as http://[::1.  name : the parameter, for the message.
     """
+    if "://" not in value:
+        return
     try:
         urlparse(value)
     except ValueError as error:

@@ -9,6 +9,7 @@ from cbir.artifacts.metrics import GALLERY_IMAGE, IMAGE, TEXT, Bounds, Intervals
 from cbir.artifacts.names import MODALITIES
 from cbir.artifacts.prompt_metrics import PromptSetMetrics
 from cbir.artifacts.verification import Verification
+from cbir.core.secrets import without_secrets
 from cbir.evaluation.metrics import headline_k
 from cbir.index.kinds import KINDS
 from cbir.report.class_names import full_name
@@ -95,7 +96,7 @@ class Facts:
             pixels, runtime = _embedding_settings(vectors)
             for name, value in {
                 "architecture": vectors["architecture"],
-                "weights": f"{vectors['origin']} ({vectors['weights_sha256'][:12]})",
+                "weights": f"{without_secrets(vectors['origin'])} ({vectors['weights_sha256'][:12]})",
                 "input": pixels,
                 "dimensions": str(vectors["dim"]),
                 "device, backend, precision": runtime,

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from math import floor
 from typing import Any
 
+from cbir.core.secrets import without_secrets
+
 
 def figure(value: float | None, interval: Sequence[float] | None = None) -> str:
     """Format a metric with three decimals, and its interval if it has one; a dash if it is undefined.
@@ -94,15 +96,16 @@ def at_each(ks: Sequence[int], family: str = "") -> list[str]:
 
 
 def flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return nested values under dotted names: strings unchanged, other values as JSON.
+    """Return nested values under dotted names: strings without secrets of addresses, other values as JSON.
 
-    >>> flatten({"index": {"kind": "flat", "nlist": None}})
-    {'index.kind': 'flat', 'index.nlist': 'null'}
+    >>> flatten({"index": {"kind": "flat", "nlist": None}, "url": "https://me:pw@host/a.zip"})
+    {'index.kind': 'flat', 'index.nlist': 'null', 'url': 'https://***@host/a.zip'}
     """
     values: dict[str, str] = {}
     for name, value in node.items():
         if isinstance(value, Mapping):
             values |= flatten(value, f"{prefix}{name}.")
         else:
-            values[prefix + name] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            values[prefix + name] = without_secrets(text)  # of a run before parameters with secrets were refused
     return values

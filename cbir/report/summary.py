@@ -12,6 +12,7 @@ from rich.text import Text
 
 from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.core.errors import one_line_errors
+from cbir.core.secrets import without_secrets
 from cbir.core.text import printable
 from cbir.report.facts import Facts
 from cbir.report.figures import figure
@@ -66,7 +67,7 @@ def _tables(facts: Facts) -> Iterator[Table]:
             facts.passports[encoder]["kind"],
             figure(facts.indexed(task, encoder).get(recall)),
             "-" if p50_ms is None else f"{p50_ms:.2f}",
-            Text(facts.vectors(encoder)["origin"]),  # a path may hold "[/]"
+            Text(without_secrets(facts.vectors(encoder)["origin"])),  # a path may hold "[/]"
         )
     yield table
 
