@@ -26,7 +26,8 @@ STYLE = """<style>
 .cbir-card {margin: 0; line-height: 1.35; font-size: .82rem; overflow-wrap: anywhere;}
 .cbir-card img {display: block; max-width: 100%; height: auto; border-radius: .4rem; margin-bottom: .35rem;}
 .cbir-card .score {font-variant-numeric: tabular-nums;}
-.cbir-card .id {opacity: .65; font-size: .74rem; display: block;}
+.cbir-card .id {opacity: .65; font-size: .74rem; display: -webkit-box; overflow: hidden; -webkit-box-orient: vertical;
+  -webkit-line-clamp: 3;}
 .stHtml ol.cbir-chips {margin: 0; padding: 0; list-style: none; display: flex; flex-wrap: wrap; gap: .4rem;}
 .stHtml ol.cbir-chips li {border: 1px solid rgba(128, 128, 128, .35); border-radius: 1rem; padding: .1rem .7rem; margin: 0;
   font-size: .86rem; overflow-wrap: anywhere;}

@@ -13,7 +13,6 @@ from cbir.app.settings import MAX_UPLOAD_MB
 from cbir.app.state import SharedGallery
 from cbir.app.uploads import take_upload
 from cbir.core.errors import CbirError
-from cbir.core.text import printable
 from cbir.fetching.views import IMAGE_SUFFIXES
 from cbir.search.query import QueryPart
 
@@ -173,9 +172,9 @@ def _take_image(gallery: SharedGallery, key: str, field: str) -> None:
         return
     st.session_state["uploads"] = st.session_state.get("uploads", 0) + 1  # the next uploader has a new key: it is empty
     try:
-        packed = gallery.searcher.query_image(QueryPart(image=data, name=f"'{printable(file.name)}'"))
+        upload = Upload(gallery.pack_upload(data, file.name), file.name)
     except CbirError as error:
         show_later(str(error))
         return
-    upload, query = Upload(packed or b"", file.name), current_query()
+    query = current_query()
     set_query(PageQuery(upload=upload) if field == "upload" or query is None else replace(query, add_upload=upload))

@@ -135,7 +135,7 @@ def _show_controls(gallery: SharedGallery) -> SearchState:
                 key="beside",
                 max_selections=MAX_SIDE_BY_SIDE - 1,
                 placeholder="none",
-                width=260,
+                width=220,
             )
         st.number_input("Results", 1, choices.max_k, key="k", width=130)
         if choices.labels:
@@ -145,7 +145,7 @@ def _show_controls(gallery: SharedGallery) -> SearchState:
                 key="labels",
                 format_func=lambda label: choices.labels[label],
                 placeholder="all",
-                width=260,
+                width=220,
             )
         with st.container(horizontal=True, width="content", gap="small"):
             st.toggle(

@@ -7,12 +7,14 @@ import sys
 import webbrowser
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 from cbir.app.settings import DATA_VARIABLE, MAX_UPLOAD_MB
 from cbir.core.errors import ConfigError
+from cbir.core.text import listed
 
 _SCRIPT = Path(__file__).with_name("main.py")
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with what the user typed
@@ -37,15 +39,14 @@ def run(data: Path, port: int, address: str, hosts: Sequence[str], browser: bool
     hosts = [checked_host(host) for host in hosts]
     _check_free(address, port)
     os.environ[DATA_VARIABLE] = str(data.absolute())
-    url = f"http://{_public_host(address, hosts)}:{port}"
+    urls = addresses_of(address, port, hosts)
 
     @asynccontextmanager
     async def announced(_: Any) -> AsyncIterator[None]:
-        print(f"the page is at {url}; Ctrl-C stops the server", flush=True)
+        print(f"the page is at {listed(urls)}; Ctrl-C stops the server", flush=True)
         if not st.get_option("server.headless"):
-            Thread(
-                target=webbrowser.open, args=(url,), daemon=True
-            ).start()  # some browsers return when they are closed
+            open_page = partial(webbrowser.open, urls[0])
+            Thread(target=open_page, daemon=True).start()  # some browsers return when they are closed
         yield
 
     app = st.App(_SCRIPT, lifespan=announced, middleware=[Middleware(Guard, hosts=hosts)])
@@ -76,10 +77,15 @@ def options(port: int, address: str, browser: bool) -> dict[str, Any]:
     return values if browser else values | {"server.headless": True}
 
 
-def _public_host(address: str, hosts: Sequence[str]) -> str:
-    """The host in the address that users open."""
-    host = hosts[0] if hosts else "localhost" if address in _WILDCARDS else address
-    return f"[{host}]" if ":" in host else host
+def addresses_of(address: str, port: int, hosts: Sequence[str]) -> list[str]:
+    """The addresses that users open, the first on this machine.
+
+    >>> addresses_of("0.0.0.0", 8501, ["nas.local"]), addresses_of("::1", 8501, ["photos.example"])
+    (['http://localhost:8501', 'http://nas.local:8501'], ['http://[::1]:8501'])
+    """
+    own = f"[{address}]" if ":" in address else address
+    names = ["localhost", *hosts] if address in _WILDCARDS else [own]  # a proxy in front has an address of its own
+    return [f"http://{name}:{port}" for name in names]
 
 
 def _check_free(address: str, port: int) -> None:

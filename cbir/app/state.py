@@ -2,13 +2,17 @@
 
 from functools import cached_property, lru_cache
 from pathlib import Path
+from threading import BoundedSemaphore
 
 import streamlit as st
 
 from cbir.app.address import Choices
 from cbir.artifacts.names import read_encoder_names
 from cbir.artifacts.paths import DataPaths
+from cbir.core.parallel import cores
 from cbir.core.params import PARAMS_FILE
+from cbir.core.text import printable
+from cbir.search.query import QueryPart
 from cbir.search.searcher import Searcher
 from cbir.search.thumbnails import Thumbnail
 
@@ -24,11 +28,21 @@ class SharedGallery:
     def __init__(self, searcher: Searcher) -> None:
         self.searcher = searcher
         self.thumbnail = lru_cache(_CACHED_THUMBNAILS)(self._thumbnail)
+        self._decoding = BoundedSemaphore(cores())
 
     @cached_property
     def choices(self) -> Choices:
         """The values that the controls of the page offer."""
         return Choices.of(self.searcher.encoders, self.searcher.labels, self.searcher.size)
+
+    def pack_upload(self, data: bytes, name: str) -> bytes:
+        """Pack the bytes of an uploaded file as the gallery's images were packed.
+
+        At most as many at a time as there are cores: a large photograph takes some hundred MB while it is decoded.
+        name : of the file, for messages.  Raises DataError if the image cannot be decoded.
+        """
+        with self._decoding:
+            return self.searcher.query_image(QueryPart(image=data, name=f"'{printable(name)}'")) or b""
 
     def _thumbnail(self, image_id: str) -> Thumbnail:
         return card_image(self.searcher.image_bytes(image_id))

@@ -1,14 +1,20 @@
 """The shared gallery is opened once for each run of the pipeline; large images are sent small."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
+from threading import Barrier
+from typing import cast
 
+import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from cbir.app.state import card_image, files_fingerprint, open_shared_gallery
+from cbir import Searcher
+from cbir.app.state import SharedGallery, card_image, files_fingerprint, open_shared_gallery
 from cbir.artifacts.names import write_encoder_names
+from cbir.search.query import QueryPart
 from cbir.search.thumbnails import Thumbnail
 from tests.support.page import jpeg, root  # noqa: F401  (root is a fixture)
 
@@ -47,3 +53,26 @@ def test_a_comment_too_long_for_jpeg_is_dropped() -> None:
     info.add_text("comment", "x" * 70_000)
     Image.new("RGB", (512, 256)).save(packed, "PNG", pnginfo=info)
     assert len(card_image(packed.getvalue()).data) < 10_000
+
+
+def test_no_more_uploads_are_decoded_at_once_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cbir.app.state.cores", lambda: 2)
+    running: list[bytes] = []
+    counts: list[int] = []
+    both = Barrier(2)
+
+    class CountingSearcher:
+        def query_image(self, part: QueryPart) -> bytes:
+            image = part.image or b""
+            running.append(image)
+            both.wait(600)  # until another is decoded too
+            counts.append(len(running))
+            both.wait(600)
+            running.remove(image)
+            return image
+
+    gallery = SharedGallery(cast(Searcher, CountingSearcher()))
+    with ThreadPoolExecutor(8) as pool:
+        packed = list(pool.map(lambda n: gallery.pack_upload(b"%d" % n, "a.jpg"), range(8)))
+    assert packed == [b"%d" % n for n in range(8)]
+    assert counts == [2] * 8
