@@ -9,7 +9,8 @@ ENVIRONMENT = re.compile(r"\$([A-Z_][A-Z0-9_]*)")  # the name of an environment 
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://((?:(?!::[a-z][a-z0-9+.-]*://)\S)*)", re.IGNORECASE)
 _END_OF_SENTENCE = re.compile(r"[\"')\],.:;]*$")
 _SECRET_NAME = re.compile(
-    r"token|secret|signature|credential|passw|passphrase|^(pass|pw|pwd)$|(^|[^a-z])sig($|[^a-z])|key(?!w)|auth(?!or)|jwt|session",
+    r"token|secret|signature|credential|pass(w|code|phrase)|^(pass|pw|pwd)$|(^|[^a-z])sig($|[^a-z])|key(?!w)|jwt|session"
+    r"|auth(?!ors?(?![a-z]))",
     re.IGNORECASE,
 )
 _LONG = re.compile(r"[A-Za-z0-9+=]{16,}")

@@ -27,6 +27,8 @@ ALPHABET = "abcXYZ019-_~%+/@:!"
         ("https://host/a.zip?t=0a1b2c3d4e5f6a7b", "https://host/a.zip?t=***"),
         ("https://host/a.zip?0a1b2c3d4e5f6a7b", "https://host/a.zip?***"),
         ("https://host/a.zip#access_token=x", "https://host/a.zip#access_token=***"),
+        ("https://host/a.zip?Authorization=Basic%20x&passcode=1", "https://host/a.zip?Authorization=***&passcode=***"),
+        ("https://host/a.zip;jsessionid=x", "https://host/a.zip;jsessionid=***"),
         ("found 'https://me:pw@host/?sig=x'; try", "found 'https://***@host/?sig=***'; try"),
     ],
 )  # fmt: skip
@@ -40,7 +42,7 @@ def test_secrets_of_addresses_are_hidden(address: str, expected: str) -> None:
     [
         "https://host/a.zip?download=1",
         "https://host/index.php/s/photos?path=/my%20photos-2024&files=summer.zip",
-        "https://host:8080/@me/a.zip?author=smith&keyword=cats&page=2",
+        "https://host:8080/@me/a.zip?author=smith&authors=2&keyword=cats&page=2",
         "https://$USER:$PASSWORD@host/a.zip?token=$TOKEN&$QUERY",
         "https://me:$PASSWORD@host/a.zip",
         "sftp://me@host/a.zip",
