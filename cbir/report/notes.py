@@ -57,7 +57,8 @@ def _about_queries(facts: Facts) -> list[str]:
     counts = facts.metrics.data
     if not counts.queries:
         sentences.append("The query list is empty, so there are no metrics.")
-    if not any(facts.families(task) for task in TASKS) and facts.evaluated:
+    is_judged = any(facts.families(task) for task in TASKS)
+    if not is_judged and facts.evaluated:
         sentences.append(
             "No query has a relevant image, so retrieval quality is unknown: provide class folders, or a query list with "
             "labels or qrels."
@@ -67,7 +68,7 @@ def _about_queries(facts: Facts) -> list[str]:
     sentences += facts.summary["notes"]
     if note := left_out_note(counts.ks_left_out, counts.gallery_images):
         sentences.append(note)
-    for task, count in counts.queries_without_relevant.items():
+    for task, count in counts.queries_without_relevant.items() if is_judged else ():
         if count == 1:
             sentences.append(f"1 {task} query has no relevant image in the gallery and is left out of the means.")
         elif count:

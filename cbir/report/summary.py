@@ -53,6 +53,8 @@ def _tables(facts: Facts) -> Iterator[Table]:
     for task, encoders in groupby(facts.evaluated, key=itemgetter(0)):
         means = {encoder: facts.metrics.of_task(task)[encoder] for _, encoder in encoders}
         names = [name for name in _METRICS if any(name in values for values in means.values())]
+        if not names:  # no query has a relevant image, as a note says
+            continue
         table = _new_table(f"{task}: {TASK_DESCRIPTIONS[task]}", ["encoder", *names])
         for encoder, values in means.items():
             table.add_row(encoder, *(figure(values.get(name)) for name in names))

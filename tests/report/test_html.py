@@ -747,6 +747,7 @@ def test_without_labels_results_are_unjudged(pages_of: Callable[[str], Pages]) -
     rankings = [element for element in pages.tree.all("div") if "ranking" in element.classes]
     assert {element.attributes["data-result"].strip() for element in rankings} == {""}
     assert not re.search(r"[✓✗]|relevant", " ".join(element.text for element in pages.tree.all("article")))
+    assert not re.search("[✓✗]|Best|Confused|Disputed", by_id(pages.tree, "queries").text)
 
 
 def test_a_large_quarantine_is_cut_and_counted(tmp_path: Path) -> None:

@@ -63,3 +63,13 @@ def test_notes_table_and_paths_are_printed(
         "report reports/report.html metrics reports/metrics/, all of them in reports/evaluation/ search `make app` in a"
         in words
     )
+
+
+def test_without_relevant_images_there_is_no_empty_table(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    world.gallery = dict.fromkeys(world.gallery)
+    printed = summary_of(finish(world.write()))
+    assert "cbir: image query" not in printed
+    assert "Search with the index" in printed
+    assert "retrieval quality is unknown" in printed
+    assert "left out of the means" not in " ".join(printed.split())  # of no means
