@@ -71,5 +71,3 @@ def test_without_relevant_images_there_is_no_empty_table(tmp_path: Path) -> None
     printed = summary_of(finish(world.write()))
     assert "cbir: image query" not in printed
     assert "Search with the index" in printed
-    assert "retrieval quality is unknown" in printed
-    assert "left out of the means" not in " ".join(printed.split())  # of no means
