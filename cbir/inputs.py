@@ -20,7 +20,7 @@ from cbir.schema import Params
 
 
 def check_inputs(params: Params) -> None:
-    """Raise ConfigError if a path of the parameters is empty, or lies in, is or contains an output of the pipeline."""
+    """Raise ConfigError if a path of the parameters is empty, a device or pipe, or lies in, is or contains an output."""
     for name, value in _paths(params):
         if not value.strip():
             raise ConfigError(
@@ -29,6 +29,8 @@ def check_inputs(params: Params) -> None:
         path = local_path(value)
         if path is not None:
             check_apart(name, path)
+            if path.exists() and not path.is_file() and not path.is_dir():  # to read a device or a pipe may never end
+                raise ConfigError(f"{name}: expected a file or a folder, found a device or a pipe, {path}: give a file")
 
 
 def check_outputs(data: DataPaths, reports: ReportPaths) -> None:

@@ -1,5 +1,6 @@
 """Files of the user's in the pipeline's outputs are refused before DVC empties them."""
 
+import os
 import shutil
 from copy import deepcopy
 from pathlib import Path
@@ -193,3 +194,14 @@ def test_a_foreign_run_in_an_output_is_refused(repository: Path, name: str) -> N
         SystemExit, match=f"^error: {name}: expected a path outside the pipeline's outputs, found reports/"
     ):
         cli.main(["evaluate", *(text for pair in files.items() for text in pair)])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_device_or_a_pipe_is_no_input(repository: Path, default: Params, name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "zero.txt").symlink_to("/dev/zero")
+    for path in (tmp_path / "pipe.txt", tmp_path / "zero.txt"):
+        with pytest.raises(
+            ConfigError, match=rf"^{name}: expected a file or a folder, found a device or a pipe, {path}"
+        ):
+            check_inputs(with_path(default, name, str(path)))

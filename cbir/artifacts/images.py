@@ -132,7 +132,7 @@ def read_image(path: Path, row: int) -> tuple[str, bytes] | None:
         with pq.ParquetFile(path, memory_map=True, page_checksum_verification=True) as file:
             if row >= file.metadata.num_rows:
                 return None
-            table = file.read_row_group(row // _GROUP_ROWS, columns=list(_CHECKED))
+            table = file.read_row_group(row // _GROUP_ROWS, columns=list(_CHECKED), use_threads=False)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path} is not readable as Parquet ({error}): {REPAIR}") from error
     stored = table.slice(row % _GROUP_ROWS, 1)
@@ -151,7 +151,7 @@ def read_images(folder: Path, image_ids: Collection[str]) -> Iterator[tuple[str,
         try:
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
                 for group in np.unique(rows // _GROUP_ROWS):
-                    table = file.read_row_group(group, columns=list(_CHECKED))
+                    table = file.read_row_group(group, columns=list(_CHECKED), use_threads=False)
                     table = table.take(rows[rows // _GROUP_ROWS == group] % _GROUP_ROWS)
                     _check_images(path, table)
                     yield from zip(table["image_id"].to_pylist(), table["image"].to_pylist(), strict=True)

@@ -61,10 +61,12 @@ def shard_paths(folder: Path, pattern: str) -> list[Path]:
 def _read(path: Path, schema: pa.Schema | None, columns: list[str] | None) -> pa.Table:
     check_regular(path)
     try:
-        actual = pq.read_schema(path)
-        if schema is not None:
-            _check_schema(path, actual, schema)
-        table = pq.read_table(path, columns=columns, schema=schema, page_checksum_verification=True)
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            actual = file.schema_arrow
+            if schema is not None:
+                _check_schema(path, actual, schema)
+            # without Arrow's threads: it waits forever for those that cannot start for want of memory
+            table = file.read(columns or actual.names, use_threads=False).select(columns or actual.names)
     except FileNotFoundError:
         raise DataError(f"{path} is not here: run `dvc repro`") from None
     except (pa.ArrowException, OSError, ValueError) as error:

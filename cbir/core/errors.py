@@ -61,11 +61,12 @@ class UndecodableImage(Exception):
 def one_line_errors() -> Iterator[None]:
     """Print a CbirError or an OSError (no permission, disk full) as one line on stderr and exit with status 1.
 
-    An interrupt exits with status 130.  A reader that closes the pipe, such as `| head`, is not an error.
+    So is a MemoryError.  An interrupt exits with status 130.  A reader that closes the pipe, such as `| head`, is not an error.
     """
     try:
         yield
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as after `>&-`, where print writes nothing
+            sys.stdout.flush()
     except CbirError as error:
         sys.exit(f"error: {_line(str(error))}")
     except KeyboardInterrupt:
@@ -74,6 +75,12 @@ def one_line_errors() -> Iterator[None]:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or else Python's final flush fails as well
         sys.exit(128 + signal.SIGPIPE)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "can't start new thread" not in str(error):
+            raise
+        sys.exit(
+            f"error: not enough memory ({_line(str(error)) or 'none left'}): close other programs, or raise its limit"
+        )
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
         sys.exit(f"error: {_line(f'{where}{error.strerror or error}')}")

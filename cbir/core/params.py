@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, get_args, get_origin
 
@@ -16,6 +17,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cbir.core.errors import ConfigError
+from cbir.core.files import check_regular
+from cbir.core.parsing import check_yaml
 from cbir.core.text import nearest
 
 PARAMS_FILE = Path("params.yaml")
@@ -152,8 +155,10 @@ def at_most(most: float, node: Parameters, *names: str, part: str = "") -> None:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a mapping of groups.  Raises ConfigError when the file is absent, damaged or holds something else."""
+    check_regular(path)
     try:
-        loaded = OmegaConf.to_container(OmegaConf.load(path))
+        check_yaml(text := path.read_text(encoding="utf-8"))
+        loaded = OmegaConf.to_container(OmegaConf.load(StringIO(text)))
     except FileNotFoundError:
         raise ConfigError(f"{path} is not here: run `cbir compose` in the repository's root") from None
     except Exception as error:  # yaml's and omegaconf's parse errors share no base class

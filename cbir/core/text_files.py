@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cbir.core.errors import DataError
+from cbir.core.files import check_regular
 
 _EXCERPT_CHARACTERS = 120
 
@@ -12,8 +13,9 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, stripped line) for each line that is not blank; one line in memory at a time.
 
     Lines end with LF, CR LF or CR: str.splitlines would also split at U+2028 and similar characters.
-    Raises DataError when the file cannot be read or is not UTF-8.
+    Raises DataError when the file cannot be read, is a device or a pipe, or is not UTF-8.
     """
+    check_regular(path)
     try:
         with path.open("rb") as file:
             lines = (line for data in file for line in data.removesuffix(b"\n").removesuffix(b"\r").split(b"\r"))

@@ -1,7 +1,6 @@
 """A user's query list (CSV, TSV, Parquet or JSONL) and relevance judgements (TREC qrels): read and checked row by row."""
 
 import csv
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from cbir.artifacts.names import TASKS
 from cbir.artifacts.queries import Judgement
 from cbir.artifacts.trec import duplicate_judgement, read_qrels_lines
 from cbir.core.errors import DataError
+from cbir.core.parsing import parse_json
 from cbir.core.text import nfc
 from cbir.core.text_files import decode_utf8, read_lines
 from cbir.datasets.base import SourceImage
@@ -163,7 +163,7 @@ def _csv_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[int, dict[str,
 def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in read_lines(path):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError as error:
             raise DataError(f"{path} line {number}: not readable as JSON: {error}") from error
         if not isinstance(row, dict):

@@ -1,7 +1,6 @@
 """Models of transformers: their configuration and weights, from a folder or a file, without the code that comes with them."""
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from transformers.utils import logging
 from cbir.core.errors import ConfigError, FetchError, WeightsError
 from cbir.core.files import file_sha256
 from cbir.core.params import first_line
+from cbir.core.parsing import parse_json
 from cbir.encoders.checkpoints import State
 from cbir.encoders.hub import PRETRAINED, ModelFolder
 from cbir.encoders.options import is_random
@@ -44,7 +44,7 @@ def read_config(group: str, name: str, folder: Path) -> Any:
     """Read config.json.  Raises ConfigError when this transformers does not have its kind of model."""
     path = folder / CONFIG
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
         kind = values.get("model_type")
     except (OSError, ValueError, AttributeError) as error:
         raise ConfigError(

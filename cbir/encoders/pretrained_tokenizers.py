@@ -1,6 +1,5 @@
 """transformers' tokenizers, with the settings under which their models were trained."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from cbir.core.errors import ConfigError
 from cbir.core.params import first_line
+from cbir.core.parsing import parse_json
 from cbir.encoders.base import Tokens
 from cbir.encoders.own_code import NO_CODE, own_code_error
 from cbir.encoders.tokens import CLEANERS, backend_of
@@ -106,4 +106,4 @@ def _load(folder: Path) -> tuple[Any, str]:
 
 def _class_name(folder: Path) -> str:
     path = folder / "tokenizer_config.json"
-    return str(json.loads(path.read_text(encoding="utf-8")).get("tokenizer_class")) if path.exists() else ""
+    return str(parse_json(path.read_text(encoding="utf-8")).get("tokenizer_class")) if path.exists() else ""

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import yaml
 
 from cbir.core.errors import DataError
+from cbir.core.parsing import parse_yaml
 from cbir.core.text import printable
 from cbir.report.figures import counted
 
@@ -128,7 +129,7 @@ def read_lock(path: Path, encoders: Collection[str]) -> tuple[dict[str, Any], tu
     try:
         stages = {
             name: stage
-            for name, stage in (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("stages", {}).items()
+            for name, stage in (parse_yaml(path.read_text(encoding="utf-8")) or {}).get("stages", {}).items()
             if "@" not in name or name.partition("@")[2] in encoders
         }
         params: dict[str, Any] = {}

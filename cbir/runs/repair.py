@@ -5,14 +5,12 @@ After a repair, `dvc repro` takes intact copies from the cache and runs the stag
 """
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from cbir.core.errors import DataError
+from cbir.core.parsing import parse_json, parse_yaml
 from cbir.core.progress import progress
 
 LOCK = "dvc.lock"
@@ -57,15 +55,15 @@ def _recorded(root: Path) -> Iterator[Recorded]:
     """The files of all outputs that dvc.lock records; a list of a folder's files is one as well, without a path of its own."""
     cache = dvc_cache_folder(root)
     try:
-        stages = yaml.safe_load((root / LOCK).read_text(encoding="utf-8"))["stages"]
+        stages = parse_yaml((root / LOCK).read_text(encoding="utf-8"))["stages"]
+        outs = [(root / out["path"], str(out["md5"])) for stage in stages.values() for out in stage.get("outs", ())]
     except FileNotFoundError:
         raise DataError(f"{root / LOCK} is not here: go to the root of the repository, then run `dvc repro`") from None
-    except (KeyError, TypeError, yaml.YAMLError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{root / LOCK}: expected the file that DVC writes ({error}): run `git checkout {LOCK}`"
         ) from error
-    for out in (out for stage in stages.values() for out in stage.get("outs", ())):
-        path, md5 = root / out["path"], out["md5"]
+    for path, md5 in outs:
         cached = cache / md5[:2] / md5[2:]
         if not md5.endswith(".dir"):
             yield Recorded(path, md5, cached)
@@ -78,10 +76,11 @@ def _recorded(root: Path) -> Iterator[Recorded]:
 def _entries(listing: Path) -> list[dict[str, str]]:
     """The files that a list of DVC's cache names; none where it is absent or damaged."""
     try:
-        entries: list[dict[str, str]] = json.loads(listing.read_bytes())
-    except (FileNotFoundError, ValueError):
+        return [
+            {"relpath": str(entry["relpath"]), "md5": str(entry["md5"])} for entry in parse_json(listing.read_bytes())
+        ]
+    except (FileNotFoundError, KeyError, TypeError, ValueError):
         return []
-    return entries
 
 
 def dvc_cache_folder(root: Path) -> Path:

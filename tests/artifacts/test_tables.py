@@ -1,6 +1,7 @@
 """Tables survive a round trip with the same bytes; absent, damaged or mismatched ones are refused."""
 
 import contextlib
+import os
 import random
 import tempfile
 from pathlib import Path
@@ -179,3 +180,19 @@ def test_the_seal_depends_on_values_and_nulls_alone():
 def test_an_open_table_has_a_seal(tmp_path):
     write_open_table(tmp_path / "x.parquet", NULLS)
     assert read_open_table(tmp_path / "x.parquet").drop_columns("b").equals(NULLS.drop_columns("b"))
+
+
+def test_no_thread_of_arrow_is_needed(tmp_path, monkeypatch):
+    """With a limit of memory (ulimit -v), Arrow waits forever for threads that cannot start."""
+    options, read = [], pq.ParquetFile.read
+    monkeypatch.setattr(pq.ParquetFile, "read", lambda *given, **named: options.append(named) or read(*given, **named))
+    write_qrels(tmp_path / "x.parquet", QRELS)
+    assert read_qrels(tmp_path / "x.parquet").num_rows == 3
+    assert [named["use_threads"] for named in options] == [False]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
+def test_a_table_that_is_no_file_is_not_read(tmp_path, make):
+    make(tmp_path / "x.parquet")
+    with pytest.raises(DataError, match=r"x\.parquet: expected a file, found a device or a pipe"):
+        read_qrels(tmp_path / "x.parquet")

@@ -128,3 +128,24 @@ def test_other_errors_of_libraries_stay_bugs(tmp_path: Path) -> None:
         _ = 1 / 0
     with pytest.raises(DataError, match=r"^expected this$"), disk_errors(tmp_path):
         raise DataError("expected this")
+
+
+def test_a_closed_output_is_no_error() -> None:
+    program = "from cbir.core.errors import one_line_errors\nwith one_line_errors():\n    print('x')"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        ["sh", "-c", f'{sys.executable} -c "$1" >&-', "sh", program], env=environment, capture_output=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+NO_MEMORY = [MemoryError(), MemoryError("Unable to allocate 9 TiB"), RuntimeError("can't start new thread")]
+
+
+@pytest.mark.parametrize("error", NO_MEMORY, ids=str)
+def test_a_lack_of_memory_is_one_line(error: Exception) -> None:
+    expected = r"^error: not enough memory \(.+\): close other programs, or raise its limit$"
+    with pytest.raises(SystemExit, match=expected), one_line_errors():
+        raise error
+    with pytest.raises(RuntimeError, match="a bug"), one_line_errors():
+        raise RuntimeError("a bug")

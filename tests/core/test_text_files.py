@@ -1,5 +1,7 @@
 """Text files of users: lines, their numbers, and files that are refused."""
 
+import os
+
 import pytest
 
 from cbir.core.errors import DataError
@@ -31,3 +33,10 @@ def test_bytes_that_are_not_utf8_are_named_by_line(tmp_path):
 def test_a_file_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"x\.txt: expected a file that can be read, found none: No such file"):
         list(read_lines(tmp_path / "x.txt"))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
+def test_a_pipe_or_device_is_not_read(tmp_path, make):
+    make(tmp_path / "x.run")
+    with pytest.raises(DataError, match=r"x\.run: expected a file, found a device or a pipe"):
+        next(read_lines(tmp_path / "x.run"))

@@ -21,6 +21,7 @@ from transformers import AutoConfig
 from cbir.core.errors import ConfigError, FetchError, WeightsError
 from cbir.core.files import file_sha256, write_json
 from cbir.core.params import first_line
+from cbir.core.parsing import parse_json
 from cbir.core.text import nearest
 from cbir.encoders import pretrained_tokenizers
 from cbir.encoders.base import EncoderCard, check_weights, hash_settings
@@ -137,7 +138,7 @@ def _read_architecture(group: str, params: EncoderParams) -> _Architecture:
 
 def _read_json(key: str, path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{key}: {path} is not readable as JSON: {error}") from error
 
