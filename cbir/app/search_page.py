@@ -75,11 +75,12 @@ def _current_address() -> dict[str, list[str]]:
 def _apply_address(gallery: SharedGallery) -> None:
     """Set query and controls from an address that the page did not write: the user opened a link or went back."""
     state, address = st.session_state, _current_address()
-    left = state.pop(LEFT, False)
-    if left and not address and "address" in state:  # the user returns by the menu: restore the controls
-        _set_controls(read_address(state["address"], gallery.choices)[0])
+    left, known = state.pop(LEFT, False), state.get("address")
+    if left and known is not None and address in ({}, known):  # the user returns by the menu or by Back
+        set_query(current_query())
+        _set_controls(read_address(known, gallery.choices)[0])
         return
-    if address == state.get("address") and not left:
+    if address == known:
         return
     search, messages = read_address(address, gallery.choices)
     for message in messages:

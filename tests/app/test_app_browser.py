@@ -233,21 +233,21 @@ def test_invalid_link(wide: Page, server: str) -> None:
     assert wide.url == "about:blank"  # the page has not added a step to the history
 
 
-def test_the_other_pages(wide: Page, server: str, root: Path) -> None:
+def test_the_other_pages(page: Page, server: str, root: Path) -> None:
     (root / "reports").mkdir(exist_ok=True)
     (root / "reports" / "report.html").write_text(REPORT, encoding="utf-8")
-    wide.goto(f"{server}/?q=red")
-    expect(wide.locator(".cbir-card .id")).to_have_count(20)
-    wide.get_by_role("link", name="Report").click()
-    expect(wide.frame_locator("iframe").get_by_role("heading", name="The figures")).to_be_visible()
-    box = wide.locator("iframe").bounding_box()
+    page.goto(f"{server}/?q=red")
+    expect(page.locator(".cbir-card .id")).to_have_count(20)
+    page.get_by_role("link", name="Report").click()
+    expect(page.frame_locator("iframe").get_by_role("heading", name="The figures")).to_be_visible()
+    box = page.locator("iframe").bounding_box()
     assert box is not None
     assert box["height"] > 0.8 * WINDOW_PX
     assert box["y"] + box["height"] <= WINDOW_PX  # one scroll bar, the report's own
-    wide.get_by_role("link", name="Map").click()
-    expect(wide.get_by_role("heading", name="Map")).to_be_visible()
-    wide.get_by_role("link", name="Search").click()
-    expect(wide.locator(".cbir-card .id")).to_have_count(20)  # as it was left
+    page.get_by_role("link", name="Map").click()
+    expect(page.get_by_role("heading", name="Map")).to_be_visible()
+    page.get_by_role("link", name="Search").click()
+    expect(page.locator(".cbir-card .id")).to_have_count(20)  # as it was left
 
 
 def test_every_control_has_a_name(wide: Page, server: str) -> None:

@@ -319,11 +319,17 @@ def test_a_new_address_in_the_same_session_is_followed(page: AppTest) -> None:
     assert len(result_ids(page)) == 3
 
 
-def test_returning_from_another_page_restores_the_search(page: AppTest) -> None:
-    at_address(page, q="words", k="7", exact="1")
-    before = result_ids(page)
+@pytest.mark.parametrize("by", ["menu", "back"])
+def test_returning_from_another_page_restores_the_search(page: AppTest, by: str) -> None:
+    at_address(page, q="words", add="at night", k="7", exact="1")
+    page.file_uploader[1].set_value(("mine.jpg", jpeg(), "image/jpeg"))
+    run(page)
+    before, left = result_ids(page), address(page)
     page.query_params.clear()
     goto(page, "map")
+    for name, value in left.items() if by == "back" else ():
+        page.query_params[name] = value
     goto(page, "")
     assert result_ids(page) == before
-    assert address(page) == {"q": ["words"], "k": ["7"], "exact": ["1"]}
+    assert address(page) == {"q": ["words"], "add": ["at night"], "k": ["7"], "exact": ["1"]}
+    assert [box.value for box in page.text_input] == ["words", "at night", ""]
