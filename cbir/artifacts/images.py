@@ -94,6 +94,8 @@ def write_shards(folder: Path, images: Iterable[PackedImage]) -> int:
             rows, held_bytes, shard = [], 0, shard + 1
     if rows:
         _write_shard(folder, shard, rows)
+    if count == 0:
+        (folder / ".no-images").touch()  # each stage that reads an empty folder makes DVC warn of it
     return count
 
 

@@ -84,12 +84,6 @@ def test_an_image_more_or_less_changes_its_own_shard_alone(tmp_path, monkeypatch
         assert len(set(whole) - set(less)) <= 3
 
 
-def test_no_images_make_an_empty_folder(tmp_path):
-    assert write_shards(tmp_path / "gallery", []) == 0
-    assert list((tmp_path / "gallery").iterdir()) == []
-    assert read_columns(tmp_path / "gallery", ["image_id", "label"]).to_pydict() == {"image_id": [], "label": []}
-
-
 def test_a_shard_is_one_row_group_with_images_uncompressed(tmp_path):
     write_shards(tmp_path, packed_images(5))
     group = pq.ParquetFile(tmp_path / "part-00000.parquet").metadata
@@ -157,3 +151,11 @@ def test_a_flipped_bit_in_a_shard_is_noticed(tmp_path, reader):
     path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
     with pytest.raises(DataError, match=r"part-00000.parquet is not readable as Parquet .*CRC.*run `cbir repair`"):
         readers_of_images(tmp_path)[reader]()
+
+
+def test_a_folder_without_images_is_not_empty(tmp_path: Path) -> None:
+    """DVC warns of an empty folder, in each stage that reads it."""
+    assert write_shards(tmp_path / "queries", []) == 0
+    assert [path.name for path in (tmp_path / "queries").iterdir()] == [".no-images"]
+    assert list(read_shards(tmp_path / "queries")) == []
+    assert read_columns(tmp_path / "queries", ["image_id"]).num_rows == 0
