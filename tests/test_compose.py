@@ -14,7 +14,7 @@ import yaml
 
 from cbir.artifacts.paths import DataPaths
 from cbir.compose import _demo_encoders_on_other_images, check_params, composed, quoted, write_params
-from cbir.core.errors import ConfigError
+from cbir.core.errors import CbirError, ConfigError
 from cbir.core.params import load_params
 from cbir.datasets.params import QueriesParams
 from cbir.evaluation.params import EvaluateParams
@@ -266,12 +266,21 @@ def test_the_check_command_fails_with_one_line(repository: Path) -> None:
         ("experiment=tiny_imagenet dataset.sed=1", "unknown parameter 'dataset.sed'; nearest: dataset.seed"),
     ],
 )
-def test_a_wrong_override_gets_one_line(folder: Path, overrides: str, message: str) -> None:
+def test_a_wrong_override_gets_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, overrides: str, message: str
+) -> None:
     split = [overrides] if "[" in overrides else overrides.split()
-    ended = run_compose(*split, cwd=folder)
-    assert re.fullmatch(rf"error: (conf/: )?{message}.*\n", ended.stderr), ended.stderr
-    assert ended.returncode == 1
-    assert ended.stdout == ""
+    monkeypatch.chdir(folder)
+    with pytest.raises(CbirError) as refused:
+        write_params(split)
+    assert re.fullmatch(rf"(conf/: )?{message}.*", str(refused.value))
+    assert not (folder / "params.yaml").exists()
+
+
+def test_the_command_prints_the_line_and_fails(folder: Path) -> None:
+    ended = run_compose("index=foo", cwd=folder)
+    assert re.fullmatch("error: index has no option 'foo'; .*\n", ended.stderr)
+    assert (ended.returncode, ended.stdout) == (1, "")
     assert not (folder / "params.yaml").exists()
 
 
@@ -330,7 +339,8 @@ def test_one_encoder_may_be_named_without_a_list() -> None:
 
 def test_outside_the_repository_it_says_where_to_go(tmp_path: Path) -> None:
     ended = run_compose("index=hnsw", cwd=tmp_path)
-    assert (ended.returncode, ended.stderr) == (1, "error: conf/ is not here: run this in the repository's root\n")
+    assert ended.returncode == 1
+    assert re.fullmatch("error: .*, without a dvc.yaml: go to the root of the repository\n", ended.stderr)
 
 
 # ---- faults in conf/ itself
