@@ -6,6 +6,7 @@ from cbir.artifacts.contents import check_vectors
 from cbir.artifacts.names import encoder_argument
 from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.artifacts.timings import timed
+from cbir.artifacts.vectors import read_passport
 from cbir.artifacts.verification import write_verification
 from cbir.core.errors import one_line_errors
 from cbir.core.params import load_params
@@ -34,7 +35,8 @@ def main(encoder: str) -> None:
     dataset = open_dataset(params, data.raw, queries)
     check_vectors(data, encoder, ["gallery"])
     verification = verify(data, dataset, encoder, encoder_params, params.max_pixels, params.seed)
-    write_verification(ReportPaths().verification(encoder), verification)
+    of = read_passport(data.vectors(encoder, "gallery"))["rows"]["vectors_sha256"]
+    write_verification(ReportPaths().verification(encoder), verification, of)
     print(f"{encoder}: {verification.describe()}", flush=True)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from cbir.artifacts.paths import EvaluationPaths
 from cbir.artifacts.vectors import read_passport, write_passport
 from cbir.core.errors import REPAIR, DataError, PassportError
-from cbir.core.files import unchanged_file_sha256
+from cbir.core.files import read_json, unchanged_file_sha256
 
 
 def write_evaluation_passport(evaluation: EvaluationPaths, index: Path) -> None:
@@ -49,6 +49,12 @@ def check_evaluated(evaluation: EvaluationPaths, index: Path) -> None:
         raise PassportError(
             f"{evaluation.root}: expected the evaluation of the index in {index}, found that of another: run `dvc repro`"
         )
+
+
+def check_of(path: Path, expected: object) -> None:
+    """Raise PassportError unless a JSON file is of what it should be.  expected : the hash that its writer put under `of`."""
+    if (actual := read_json(path).get("of")) != expected:
+        raise PassportError(f"{path}: expected the figures of {expected}, found those of {actual}: run `dvc repro`")
 
 
 def _evaluated(index: Path) -> dict[str, Any]:

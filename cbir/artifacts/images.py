@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cbir.artifacts.tables import read_table, shard_paths, write_table
+from cbir.artifacts.tables import not_readable, read_table, shard_paths, write_table
 from cbir.core.errors import REPAIR, DataError
 from cbir.core.files import fresh_folder
 
@@ -136,7 +136,7 @@ def read_image(path: Path, row: int) -> tuple[str, bytes] | None:
                 return None
             table = file.read_row_group(row // _GROUP_ROWS, columns=list(_CHECKED), use_threads=False)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path} is not readable as Parquet ({error}): {REPAIR}") from error
+        raise not_readable(path, error) from error
     stored = table.slice(row % _GROUP_ROWS, 1)
     _check_images(path, stored)
     return str(stored["image_id"][0]), stored["image"][0].as_py()
@@ -158,7 +158,7 @@ def read_images(folder: Path, image_ids: Collection[str]) -> Iterator[tuple[str,
                     _check_images(path, table)
                     yield from zip(table["image_id"].to_pylist(), table["image"].to_pylist(), strict=True)
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise DataError(f"{path} is not readable as Parquet ({error}): {REPAIR}") from error
+            raise not_readable(path, error) from error
 
 
 def write_quarantine(path: Path, rows: Iterable[Quarantined]) -> None:

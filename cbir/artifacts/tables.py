@@ -58,6 +58,11 @@ def shard_paths(folder: Path, pattern: str) -> list[Path]:
     return sorted(folder.glob(pattern))
 
 
+def not_readable(path: Path, error: Exception) -> DataError:
+    """The error for a file that Arrow cannot read; its messages may have several lines."""
+    return DataError(f"{path} is not readable as Parquet ({' '.join(str(error).split())}): {REPAIR}")
+
+
 def _read(path: Path, schema: pa.Schema | None, columns: list[str] | None) -> pa.Table:
     check_regular(path)
     try:
@@ -70,7 +75,7 @@ def _read(path: Path, schema: pa.Schema | None, columns: list[str] | None) -> pa
     except FileNotFoundError:
         raise DataError(f"{path} is not here: run `dvc repro`") from None
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path} is not readable as Parquet ({error}): {REPAIR}") from error
+        raise not_readable(path, error) from error
     _check_seal(path, table, (actual.metadata or {}).get(SEAL.encode()))
     return table.replace_schema_metadata(None)
 

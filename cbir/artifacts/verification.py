@@ -69,9 +69,9 @@ class Verification:
         return f"verified against {self.library} on {counts}: least cosine {least:.5f}"
 
 
-def write_verification(path: Path, verification: Verification) -> None:
-    """Write the comparison."""
-    write_json(path, asdict(verification))
+def write_verification(path: Path, verification: Verification, of: str | None = None) -> None:
+    """Write the comparison.  of : the hash of the gallery's vectors, from their passport."""
+    write_json(path, asdict(verification) | {"of": of})
 
 
 def read_verification(path: Path) -> Verification:
@@ -82,7 +82,8 @@ def read_verification(path: Path) -> Verification:
 def _from_json(cls: type[Verification], value: dict[str, Any], path: Path) -> Verification:
     try:
         parts = {kind: None if value[kind] is None else Agreement(**value[kind]) for kind in ("images", "texts")}
-        return cls(**{**value, **parts})
+        others = {name: entry for name, entry in value.items() if name != "of"}
+        return cls(**{**others, **parts})
     except (KeyError, TypeError) as error:
         raise DataError(
             f"{path}: expected the comparison that verify writes, found something else ({error!r}): {REPAIR}"

@@ -7,10 +7,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cbir.artifacts.evaluations import read_collection
 from cbir.artifacts.images import read_columns
-from cbir.artifacts.paths import DataPaths
+from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.artifacts.queries import read_qrels, read_query_list
 from cbir.artifacts.vectors import Positions, Vectors, VectorSet, check_passport, open_vectors, positions_of
+from cbir.core.errors import DataError
 from cbir.core.files import hash_ids
 from cbir.evaluation.classes import Classes
 from cbir.evaluation.relevance import Relevance
@@ -64,6 +66,17 @@ def open_collection(data: DataPaths) -> Collection:
     query_images = read_columns(data.images("queries"), QUERY_COLUMNS)
     identity = collection_identity(gallery.select(GALLERY_COLUMNS), query_list, query_images, qrels)
     return Collection(ids, Relevance(ids, labels, query_list, qrels), query_list, Classes.of(labels, names), identity)
+
+
+def check_collection(collection: Collection, reports: ReportPaths) -> None:
+    """Raise DataError unless the results in `reports` are over this collection."""
+    recorded = read_collection(reports)
+    for part, identity in collection.identity.items():
+        if recorded.get(part) != identity:
+            raise DataError(
+                f"{reports.all_evaluations}: expected runs over the present {part} of data/, found other {part}: "
+                "run `dvc repro`"
+            )
 
 
 def open_queries(

@@ -23,7 +23,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cbir.artifacts.evaluation_passport import checked, is_listed
-from cbir.artifacts.evaluations import read_collection
 from cbir.artifacts.names import SEARCHES, TASKS, read_encoder_names
 from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.artifacts.runs import read_run
@@ -31,7 +30,7 @@ from cbir.artifacts.trec import percent_encoded
 from cbir.artifacts.vectors import Scores, positions_of
 from cbir.core.errors import ConfigError, DataError
 from cbir.core.files import replacing
-from cbir.evaluation.collection import Collection, open_collection
+from cbir.evaluation.collection import Collection, check_collection, open_collection
 from cbir.export.manifest import replace_earlier
 from cbir.index.ordinals import ordinals, scores_of
 
@@ -54,7 +53,7 @@ def export(data: DataPaths, reports: ReportPaths, out: Path) -> list[ExportedFil
     and cannot be created.
     """
     collection = open_collection(data)
-    _check_collection(collection, reports)
+    check_collection(collection, reports)
     present = {}
     for task, encoder, search in product(TASKS, read_encoder_names(reports.encoders), SEARCHES):
         evaluation = reports.evaluation(encoder)
@@ -84,16 +83,6 @@ def strictly_falling(scores: Scores) -> Scores:
     steps = np.arange(len(scores))
     falling = np.minimum.accumulate(ordinals(scores) + steps) - steps
     return scores_of(falling.astype(np.int32))
-
-
-def _check_collection(collection: Collection, reports: ReportPaths) -> None:
-    recorded = read_collection(reports)
-    for part, identity in collection.identity.items():
-        if recorded.get(part) != identity:
-            raise DataError(
-                f"{reports.all_evaluations}: expected runs over the present {part} of data/, found other {part}: "
-                "run `dvc repro`"
-            )
 
 
 def _write_qrels(path: Path, collection: Collection, task: str) -> ExportedFile:

@@ -8,7 +8,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from cbir.artifacts.vectors import Vectors, VectorSet, open_vectors
+from cbir.artifacts.vectors import Vectors, VectorSet, open_vectors, read_passport
 from cbir.core.files import write_json
 from cbir.index.build import build_index
 from cbir.index.kinds import kind_of
@@ -53,7 +53,8 @@ def write_latency(
             "index": measure_latency(index, queries, k, params, threads),
             "exact": measure_latency(exact, queries, k, SearchParams(), threads),
         }
-    write_json(out, {"encoders": {encoder: measured}, "k": k, "threads": threads})
+    of = read_passport(index_folder)["sha256"]
+    write_json(out, {"encoders": {encoder: measured}, "k": k, "threads": threads, "of": of})
 
 
 def measure_latency(index: faiss.Index, queries: Vectors, k: int, params: SearchParams, threads: int) -> dict[str, Any]:

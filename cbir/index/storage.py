@@ -44,6 +44,7 @@ def index_vectors(vectors: VectorSet, params: IndexParams, out: Path, threads: i
             "threads": threads,
             "index_bytes": size_bytes,
             "bytes_per_vector": size_bytes / n_rows,
+            "of": unchanged_file_sha256(out / _INDEX),
         },
     )
 

@@ -1,7 +1,7 @@
 """Reads the facts of a run from the artifacts of the stages."""
 
 from cbir.artifacts.comparison import EncoderComparison, read_comparison
-from cbir.artifacts.evaluation_passport import check_evaluated
+from cbir.artifacts.evaluation_passport import check_evaluated, check_of
 from cbir.artifacts.evaluations import (
     read_all_duplicates,
     read_intervals,
@@ -14,9 +14,10 @@ from cbir.artifacts.images import read_quarantine
 from cbir.artifacts.names import read_encoder_names
 from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.artifacts.timings import read_timings
-from cbir.artifacts.vectors import read_passport
+from cbir.artifacts.vectors import check_passport, read_passport
 from cbir.artifacts.verification import read_verification
 from cbir.core.files import read_json
+from cbir.evaluation.collection import check_collection, open_collection
 from cbir.evaluation.encoder_comparison import compare_run
 from cbir.report.class_names import read_class_names
 from cbir.report.costs import encoder_cost
@@ -27,6 +28,7 @@ from cbir.report.provenance import read_provenance
 
 def compare_encoders_of_run(data: DataPaths, reports: ReportPaths) -> EncoderComparison:
     """Compare the encoders of a finished run, with what each costs.  Raises DataError if an artifact is absent or damaged."""
+    _check_identities(data, reports)
     timings, about = read_timings(data.timings), read_intervals(reports).about
     costs = {
         encoder: encoder_cost(
@@ -40,14 +42,27 @@ def compare_encoders_of_run(data: DataPaths, reports: ReportPaths) -> EncoderCom
     return compare_run(read_per_query(reports), costs, about["resamples"], about["seed"])
 
 
+def _check_identities(data: DataPaths, reports: ReportPaths) -> None:
+    """Raise PassportError unless each encoder's index is its own, and evaluation and build are those of the index."""
+    for encoder in read_encoder_names(reports.encoders):
+        passport = read_passport(data.index(encoder))
+        check_passport(passport.get("vectors", {}), {"encoder": encoder}, str(data.index(encoder)))
+        check_evaluated(reports.evaluation(encoder), data.index(encoder))
+        check_of(data.build(encoder), passport.get("sha256"))
+
+
 def gather_facts(data: DataPaths, reports: ReportPaths) -> Facts:
     """Read the artifacts of a finished run.
 
     Raises DataError if one is absent or damaged, PassportError if an evaluation is not that of the vectors and the index.
     """
     encoders = read_encoder_names(reports.encoders)
+    _check_identities(data, reports)
+    check_collection(open_collection(data), reports)
     for encoder in encoders:
-        check_evaluated(reports.evaluation(encoder), data.index(encoder))
+        passport = read_passport(data.index(encoder))
+        check_of(reports.latency(encoder), passport["sha256"])
+        check_of(reports.verification(encoder), passport["vectors"]["rows"]["vectors_sha256"])
     return Facts(
         encoders=encoders,
         metrics=read_metrics(reports),

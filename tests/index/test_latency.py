@@ -72,7 +72,7 @@ def searches() -> Iterator[list[tuple[str, NDArray[np.float32], int, SearchParam
 @pytest.mark.parametrize("kind", KINDS)
 def test_image_and_text_queries_are_timed_by_both_searches(world: World, kind: str, tmp_path: Path) -> None:
     measures = measured(world, tmp_path / "latency", kind)
-    assert (list(measures), measures["k"], measures["threads"]) == (["encoders", "k", "threads"], 10, 1)
+    assert (list(measures), measures["k"], measures["threads"]) == (["encoders", "k", "threads", "of"], 10, 1)
     assert {encoder: list(found) for encoder, found in measures["encoders"].items()} == {
         "mobilenet": ["image"],  # it reads no text
         "clip": ["image", "text"],

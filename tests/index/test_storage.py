@@ -92,7 +92,7 @@ def test_an_index_is_stored_with_its_vectors_passport_and_size(tmp_path: Path) -
     }
     size = (tmp_path / "index" / "index.faiss").stat().st_size
     build = read_json(tmp_path / "index" / "build.json")
-    assert list(build) == ["build_s", "threads", "index_bytes", "bytes_per_vector"]
+    assert list(build) == ["build_s", "threads", "index_bytes", "bytes_per_vector", "of"]
     assert build["build_s"] >= 0
     assert (build["threads"], build["index_bytes"], build["bytes_per_vector"]) == (2, size, size / 500)
 

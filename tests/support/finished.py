@@ -9,7 +9,9 @@ from rich.console import Console
 from cbir.artifacts.comparison import write_comparison
 from cbir.artifacts.latency import SearchTimes
 from cbir.artifacts.paths import DataPaths, ReportPaths
+from cbir.artifacts.vectors import read_passport
 from cbir.artifacts.verification import Agreement, Verification, write_verification
+from cbir.core.files import read_json, write_json
 from cbir.index.latency import write_latency
 from cbir.index.params import SearchParams
 from cbir.report import summary
@@ -47,9 +49,11 @@ def finish(world: World, params: Any = PARAMS, kind: str = "flat", search: Searc
     for encoder in world.vectors:
         embeddings, index = world.embeddings / encoder, world.indexes(kind) / encoder
         write_latency(reports.latency(encoder), embeddings, index, encoder, SearchParams(), 1, 3, 0)
-        write_verification(
-            reports.verification(encoder), Verification(f"library of {encoder}", Agreement(9, 1.0, 0.9999))
-        )
+        passport = read_passport(DataPaths(world.data).index(encoder))  # the report looks for the index there
+        write_json(reports.latency(encoder), read_json(reports.latency(encoder)) | {"of": passport["sha256"]})
+        verification = Verification(f"library of {encoder}", Agreement(9, 1.0, 0.9999))
+        of = read_passport(embeddings / "gallery")["rows"]["vectors_sha256"]
+        write_verification(reports.verification(encoder), verification, of)
     write_comparison(reports.comparison, compare_encoders_of_run(DataPaths(world.data), reports))
     return gather_facts(DataPaths(world.data), reports)
 
