@@ -1,5 +1,7 @@
 """Reads the facts of a run from the artifacts of the stages."""
 
+from dataclasses import replace
+
 from cbir.artifacts.comparison import EncoderComparison, read_comparison
 from cbir.artifacts.evaluation_passport import check_evaluated, check_of
 from cbir.artifacts.evaluations import (
@@ -16,6 +18,7 @@ from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.artifacts.timings import read_timings
 from cbir.artifacts.vectors import check_passport, read_passport
 from cbir.artifacts.verification import read_verification
+from cbir.core.errors import PassportError
 from cbir.core.files import read_json
 from cbir.evaluation.collection import check_collection, open_collection
 from cbir.evaluation.encoder_comparison import compare_run
@@ -39,7 +42,8 @@ def compare_encoders_of_run(data: DataPaths, reports: ReportPaths) -> EncoderCom
         )
         for encoder in read_encoder_names(reports.encoders)
     }
-    return compare_run(read_per_query(reports), costs, about["resamples"], about["seed"])
+    comparison = compare_run(read_per_query(reports), costs, about["resamples"], about["seed"])
+    return replace(comparison, about=comparison.about | {"of": _indexes(data, reports)})
 
 
 def _check_identities(data: DataPaths, reports: ReportPaths) -> None:
@@ -49,6 +53,13 @@ def _check_identities(data: DataPaths, reports: ReportPaths) -> None:
         check_passport(passport.get("vectors", {}), {"encoder": encoder}, str(data.index(encoder)))
         check_evaluated(reports.evaluation(encoder), data.index(encoder))
         check_of(data.build(encoder), passport.get("sha256"))
+
+
+def _indexes(data: DataPaths, reports: ReportPaths) -> dict[str, object]:
+    """encoder -> the hash of its index."""
+    return {
+        encoder: read_passport(data.index(encoder)).get("sha256") for encoder in read_encoder_names(reports.encoders)
+    }
 
 
 def gather_facts(data: DataPaths, reports: ReportPaths) -> Facts:
@@ -63,6 +74,11 @@ def gather_facts(data: DataPaths, reports: ReportPaths) -> Facts:
         passport = read_passport(data.index(encoder))
         check_of(reports.latency(encoder), passport["sha256"])
         check_of(reports.verification(encoder), passport["vectors"]["rows"]["vectors_sha256"])
+    comparison = read_comparison(reports.comparison)
+    if comparison.about.get("of") != _indexes(data, reports):
+        raise PassportError(
+            f"{reports.comparison}: expected the comparison of this run, found that of another: run `dvc repro`"
+        )
     return Facts(
         encoders=encoders,
         metrics=read_metrics(reports),
@@ -78,6 +94,6 @@ def gather_facts(data: DataPaths, reports: ReportPaths) -> Facts:
         names=read_class_names(reports),
         timings=read_timings(data.timings),
         provenance=read_provenance(data.root.parent, encoders),
-        comparison=read_comparison(reports.comparison),
+        comparison=comparison,
         verifications={encoder: read_verification(reports.verification(encoder)) for encoder in encoders},
     )
