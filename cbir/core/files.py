@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from cbir.core.errors import REPAIR, DataError
+from cbir.core.errors import REPAIR, DataError, disk_errors
 
 SEAL = "cbir.seal"  # key of the hash in a JSON file that cbir writes
 
@@ -19,13 +19,19 @@ SEAL = "cbir.seal"  # key of the hash in a JSON file that cbir writes
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, and rename it to `path` when the block ends without an exception.
 
-    Otherwise the temporary file is deleted and `path` stays as it was.
+    Otherwise the temporary file is deleted and `path` stays as it was.  Raises OSError naming the path where a library that
+    writes reports a full disk in words of its own.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.writing")
     try:
-        yield temporary
+        with disk_errors(path):
+            yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is None and error.filename is None and str(path) not in str(error):  # as NumPy's: "9 written"
+            raise OSError(f"{path}: cannot be written whole ({error}): make room, then run again") from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -2,12 +2,16 @@
 
 import json
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from cbir.core.errors import DataError
 from cbir.core.files import SEAL, hash_ids, read_json, replacing, write_json
+from tests.support.imports import ROOT
 
 
 def test_replacing_renames_the_new_file_and_creates_folders(tmp_path):
@@ -118,3 +122,39 @@ def test_what_is_no_file_is_refused_and_not_read(tmp_path, make):
     make(tmp_path / "x.json")
     with pytest.raises(DataError, match=r"x\.json: expected a file, found a (folder|device or a pipe)"):
         read_json(tmp_path / "x.json")
+
+
+FULL = {
+    "numpy": "np.save(temporary.open('wb'), np.zeros((100, 200), np.float32))",
+    "faiss": "index = faiss.IndexFlatIP(200); index.add(np.zeros((100, 200), np.float32)); write_index(path, index)",
+}
+
+
+@pytest.mark.parametrize("library", FULL)
+def test_a_full_disk_is_told_with_the_path(tmp_path, library):
+    (tmp_path / "x").write_text("old")
+    program = f"""
+import resource, sys
+from pathlib import Path
+import faiss, numpy as np
+from cbir.core.errors import one_line_errors
+from cbir.core.files import replacing
+from cbir.index.storage import write_index
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, -1))  # fails in the midst of a write, as a full disk does
+path = Path(sys.argv[1])
+with one_line_errors(), replacing(path.with_name("y")) as temporary:
+    {FULL[library]}
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "x")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1, ended.stderr
+    assert re.match(rf"error: {tmp_path}/.*(make room, then run again|File too large)", ended.stderr), ended.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    assert (tmp_path / "x").read_text() == "old"
