@@ -19,6 +19,7 @@ from cbir.core.parallel import cores
 
 # in the order of dvc.yaml, without scan and packing, which take no time, and report, which reads the timings
 STAGES: Final = ("download", "weights", "preprocess", "embed", "index", "verify", "map", "evaluate", "latency")
+_ONCE: Final = ("download", "preprocess")  # in a run; the others once for each encoder
 
 
 @contextmanager
@@ -53,14 +54,10 @@ def _cpu_s() -> float:
 def read_timings(folder: Path) -> dict[str, dict[str, Any]]:
     """Return stage -> figures for each timed stage, in the order of the pipeline; "embed@clip" is a stage of an encoder.
 
-    Raises DataError if a file holds something else.
+    Files of stages that an earlier version of cbir had are left out.  Raises DataError if a file holds something else.
     """
-    paths = [
-        path
-        for stage in STAGES
-        for pattern in (f"{stage}.json", f"{stage}@*.json")
-        for path in sorted(folder.glob(pattern))
-    ]
+    patterns = (f"{stage}.json" if stage in _ONCE else f"{stage}@*.json" for stage in STAGES)
+    paths = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
     return {path.stem: _read(path) for path in paths}
 
 
