@@ -22,7 +22,8 @@ def main(encoder: str) -> None:
     check_vectors(data, encoder, ["gallery"])
     gallery = open_vectors(data.embeddings(encoder), encoder, "gallery")
     images = read_columns(data.images("gallery"), ["image_id", "label", "label_name"])
-    write_map(data.map(encoder), draw_map(gallery, images, params.images, params.perplexity, params.seed))
+    of = gallery.passport["rows"]["vectors_sha256"]
+    write_map(data.map(encoder), draw_map(gallery, images, params.images, params.perplexity, params.seed), of)
 
 
 if __name__ == "__main__":

@@ -234,7 +234,6 @@ ARTIFACTS = [
 
 NOT_BOUND = {  # nothing tells an earlier one from the present one
     ("data/images/quarantine.parquet", "older"),
-    (f"data/map/{ENCODER}.parquet", "older"),
 }
 
 

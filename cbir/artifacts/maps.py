@@ -17,9 +17,12 @@ MAP_SCHEMA = pa.schema(
 )
 
 
-def write_map(path: Path, table: pa.Table) -> None:
-    """Write the map, in order of position in the gallery; it has no rows if `map.images` is 0."""
-    write_table(path, table, MAP_SCHEMA)
+def write_map(path: Path, table: pa.Table, of: str | None = None) -> None:
+    """Write the map, in order of position in the gallery; it has no rows if `map.images` is 0.
+
+    of : the hash of the gallery's vectors, from their passport.
+    """
+    write_table(path, table, MAP_SCHEMA, of=of)
 
 
 def read_map(path: Path) -> pa.Table:

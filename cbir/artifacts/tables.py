@@ -17,19 +17,27 @@ import pyarrow.parquet as pq
 from cbir.core.errors import REPAIR, DataError
 from cbir.core.files import SEAL, check_regular, replacing
 
+_OF = ""  # key in the seal beside the names of the columns
+
 
 def write_table(
-    path: Path, table: pa.Table, schema: pa.Schema, stored: tuple[str, ...] = (), group_rows: int | None = None
+    path: Path,
+    table: pa.Table,
+    schema: pa.Schema,
+    stored: tuple[str, ...] = (),
+    group_rows: int | None = None,
+    of: str | None = None,
 ) -> None:
     """Write a Parquet file, zstd-compressed except for the columns in `stored`, whose values are compressed already.
 
     stored : these columns have no hash in the seal, because they are large, and each value has a hash of its own.
     group_rows : rows per row group, the least that a reader of one row must read; None for a single group.
+    of : the hash of what the table is of, for `table_of`.
     """
     compression = {name: "none" if name in stored else "zstd" for name in schema.names}
     with replacing(path) as temporary:
         pq.write_table(
-            _sealed(table.cast(schema), stored),
+            _sealed(table.cast(schema), stored, of),
             temporary,
             compression=compression,
             row_group_size=group_rows or max(1, table.num_rows),
@@ -51,6 +59,14 @@ def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) 
 def read_open_table(path: Path) -> pa.Table:
     """Read a Parquet file whose columns depend on the parameters.  Raises DataError if it is absent or damaged."""
     return _read(path, None, None)
+
+
+def table_of(path: Path) -> str | None:
+    """The hash of what a table is of, if its writer gave one."""
+    try:
+        return str(json.loads(pq.read_schema(path).metadata[SEAL.encode()])[_OF])
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def shard_paths(folder: Path, pattern: str) -> list[Path]:
@@ -92,9 +108,9 @@ def _check_schema(path: Path, actual: pa.Schema, expected: pa.Schema) -> None:
 # ---- the seal
 
 
-def _sealed(table: pa.Table, stored: Iterable[str]) -> pa.Table:
+def _sealed(table: pa.Table, stored: Iterable[str], of: str | None) -> pa.Table:
     seal = {name: column_sha256(table[name]) for name in table.column_names if name not in stored}
-    return table.replace_schema_metadata({SEAL: json.dumps(seal | dict.fromkeys(stored))})
+    return table.replace_schema_metadata({SEAL: json.dumps(seal | dict.fromkeys(stored) | ({_OF: of} if of else {}))})
 
 
 def _check_seal(path: Path, table: pa.Table, stored_seal: bytes | None) -> None:

@@ -15,6 +15,7 @@ from cbir.artifacts.evaluations import (
 from cbir.artifacts.images import read_quarantine
 from cbir.artifacts.names import read_encoder_names
 from cbir.artifacts.paths import DataPaths, ReportPaths
+from cbir.artifacts.tables import table_of
 from cbir.artifacts.timings import read_timings
 from cbir.artifacts.vectors import check_passport, read_passport
 from cbir.artifacts.verification import read_verification
@@ -73,7 +74,12 @@ def gather_facts(data: DataPaths, reports: ReportPaths) -> Facts:
     for encoder in encoders:
         passport = read_passport(data.index(encoder))
         check_of(reports.latency(encoder), passport["sha256"])
-        check_of(reports.verification(encoder), passport["vectors"]["rows"]["vectors_sha256"])
+        vectors = passport["vectors"]["rows"]["vectors_sha256"]
+        check_of(reports.verification(encoder), vectors)
+        if data.map(encoder).exists() and table_of(data.map(encoder)) != vectors:
+            raise PassportError(
+                f"{data.map(encoder)}: expected the map of {vectors}, found that of others: run `dvc repro`"
+            )
     comparison = read_comparison(reports.comparison)
     if comparison.about.get("of") != _indexes(data, reports):
         raise PassportError(

@@ -14,6 +14,7 @@ from PIL import Image
 from cbir.artifacts.images import PackedImage, Quarantined
 from cbir.artifacts.maps import MAP_SCHEMA, write_map
 from cbir.artifacts.paths import DataPaths, ReportPaths
+from cbir.artifacts.vectors import read_passport
 from cbir.core.files import hash_ids, read_json, write_json
 from cbir.report.examples import Example, choose_examples
 from cbir.report.facts import Facts
@@ -93,7 +94,12 @@ def write_maps(world: World, side: int = MAP_SIDE, names: Sequence[str | None] |
     ).cast(MAP_SCHEMA)
     for encoder in DIMS:
         (world.data / "map").mkdir(parents=True, exist_ok=True)
-        write_map(world.data / "map" / f"{encoder}.parquet", table)
+        of = (
+            read_passport(world.embeddings / encoder / "gallery")["rows"]["vectors_sha256"]
+            if encoder in world.vectors
+            else None
+        )
+        write_map(world.data / "map" / f"{encoder}.parquet", table, of)
 
 
 def reported(root: Path, change: Callable[[World], object] = lambda world: None, **options: Any) -> Reported:
