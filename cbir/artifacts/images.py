@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cbir.artifacts.tables import not_readable, read_table, shard_paths, write_table
+from cbir.artifacts.tables import column_sha256, not_readable, read_table, shard_paths, write_table
 from cbir.core.errors import REPAIR, DataError
 from cbir.core.files import fresh_folder
 
@@ -161,15 +161,24 @@ def read_images(folder: Path, image_ids: Collection[str]) -> Iterator[tuple[str,
             raise not_readable(path, error) from error
 
 
-def write_quarantine(path: Path, rows: Iterable[Quarantined]) -> None:
-    """Write the quarantine, sorted by source."""
+def write_quarantine(path: Path, rows: Iterable[Quarantined]) -> str:
+    """Write the quarantine, sorted by source; return the hash of its contents, for the summary of the run."""
     ordered = sorted(rows, key=lambda row: row.source)
-    write_table(path, pa.Table.from_pylist([asdict(row) for row in ordered], QUARANTINE_SCHEMA), QUARANTINE_SCHEMA)
+    table = pa.Table.from_pylist([asdict(row) for row in ordered], QUARANTINE_SCHEMA)
+    write_table(path, table, QUARANTINE_SCHEMA)
+    return _contents_sha256(table)
 
 
-def read_quarantine(path: Path) -> pa.Table:
-    """Read the quarantine."""
-    return read_table(path, QUARANTINE_SCHEMA)
+def read_quarantine(path: Path, expected_sha256: str | None = None) -> pa.Table:
+    """Read the quarantine.  expected_sha256 : see `write_quarantine`.  Raises DataError where it is another one."""
+    table = read_table(path, QUARANTINE_SCHEMA)
+    if expected_sha256 is not None and _contents_sha256(table) != expected_sha256:
+        raise DataError(f"{path}: expected the quarantine of this run, found that of another: {REPAIR}")
+    return table
+
+
+def _contents_sha256(table: pa.Table) -> str:
+    return sha256("".join(column_sha256(table[name]) for name in table.column_names).encode()).hexdigest()
 
 
 def _check_images(path: Path, table: pa.Table) -> None:

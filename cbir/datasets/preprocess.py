@@ -52,7 +52,7 @@ def preprocess(
     else:
         query_set = queries_of_dataset(dataset, data, gallery, params, queries_params, limits, workers)
     quarantine = gallery.quarantine + query_set.packed.quarantine
-    write_quarantine(data.quarantine, quarantine)
+    quarantine_sha256 = write_quarantine(data.quarantine, quarantine)
     attempted = gallery.images + query_set.packed.images + len(quarantine)
     check_bad_fraction(quarantine, attempted, params.max_bad_fraction, str(data.quarantine))
     query_rows = [asdict(query) for query in query_set.queries]
@@ -61,7 +61,11 @@ def preprocess(
     names = {label: names for label, names in dataset.synonyms().items() if label in gallery.per_label}
     write_prompts(data.prompts, prompt_table(queries_params.prompt_sets, names))
     left_out, notes = dataset.left_out(), [*dataset.notes(), *_about_classes(gallery), *query_set.notes]
-    about_files = {"ignored_files": dataset.ignored_files(), "left_out": [asdict(folder) for folder in left_out]}
+    about_files = {
+        "quarantine_sha256": quarantine_sha256,
+        "ignored_files": dataset.ignored_files(),
+        "left_out": [asdict(folder) for folder in left_out],
+    }
     write_json(data.summary, _summary(params, limits, gallery, query_set, quarantine) | about_files | {"notes": notes})
     for line in (*_lines_about(left_out), *notes):
         print(line, flush=True)

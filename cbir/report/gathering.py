@@ -80,7 +80,7 @@ def gather_facts(data: DataPaths, reports: ReportPaths) -> Facts:
             raise PassportError(
                 f"{data.map(encoder)}: expected the map of {vectors}, found that of others: run `dvc repro`"
             )
-    comparison = read_comparison(reports.comparison)
+    comparison, summary = read_comparison(reports.comparison), read_json(data.summary)
     if comparison.about.get("of") != _indexes(data, reports):
         raise PassportError(
             f"{reports.comparison}: expected the comparison of this run, found that of another: run `dvc repro`"
@@ -90,10 +90,10 @@ def gather_facts(data: DataPaths, reports: ReportPaths) -> Facts:
         metrics=read_metrics(reports),
         intervals=read_intervals(reports),
         latency=read_latency(reports),
-        summary=read_json(data.summary),
+        summary=summary,
         passports={encoder: read_passport(data.index(encoder)) for encoder in encoders},
         builds={encoder: read_json(data.build(encoder)) for encoder in encoders},
-        quarantine=read_quarantine(data.quarantine).to_pylist(),
+        quarantine=read_quarantine(data.quarantine, summary["quarantine_sha256"]).to_pylist(),
         duplicates=read_all_duplicates(reports).to_pylist(),
         failures=read_failures(reports),
         prompts=read_prompts(reports),

@@ -117,7 +117,9 @@ def test_json_with_other_values_than_written_is_refused(tmp_path):
     assert read_json(path, sealed=False)["seal"]
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir], ids=str)
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir], ids=["pipe", "device", "folder"]
+)
 def test_what_is_no_file_is_refused_and_not_read(tmp_path, make):
     make(tmp_path / "x.json")
     with pytest.raises(DataError, match=r"x\.json: expected a file, found a (folder|device or a pipe)"):

@@ -100,8 +100,8 @@ class World:
         ):
             write_shards(self.data / "images" / "gallery", map(_packed, self.gallery.items()))
             write_shards(self.data / "images" / "queries", map(_packed, self.held_out.items()))
-        write_quarantine(self.data / "images" / "quarantine.parquet", self.quarantine)
-        write_json(self.data / "images" / "summary.json", self._summary())
+        quarantine_sha256 = write_quarantine(self.data / "images" / "quarantine.parquet", self.quarantine)
+        write_json(self.data / "images" / "summary.json", self._summary() | {"quarantine_sha256": quarantine_sha256})
         table = pa.Table.from_pylist([asdict(query) for query in self.queries], QUERY_SCHEMA)
         write_query_list(self.data / "queries" / "query_list.parquet", table)
         rows = [
