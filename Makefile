@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
-# a line of .venv's site-packages: DVC's stages call `python`, and find that of .venv also where it is not activated
-ACTIVATE := import os, sys; os.environ["PATH"] = os.pathsep.join(dict.fromkeys([os.path.dirname(sys.executable), *os.environ.get("PATH", "").split(os.pathsep)]))
+# a line of .venv's site-packages: DVC's stages call `python`, and find that of .venv also where it is not on the PATH
+ACTIVATE := import os, sys; here, path = os.path.dirname(sys.executable), os.environ.get("PATH", "").split(os.pathsep); os.environ["PATH"] = os.pathsep.join(path if here in path else [here, *path])
 # two processes, a test module at a time: half of the time the tests wait for subprocesses
 PYTEST_FLAGS ?= --numprocesses 2 --dist loadfile
 

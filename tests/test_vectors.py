@@ -18,6 +18,7 @@ from cbir.artifacts.paths import DataPaths, ReportPaths
 from cbir.artifacts.vectors import open_vectors
 from cbir.compose import composed
 from cbir.core.errors import ConfigError, DataError
+from cbir.core.files import read_json
 from cbir.encoders.drift import measure_drift
 from cbir.export.npy import export_npy
 from stages import (
@@ -106,7 +107,9 @@ def assert_close(actual: Any, expected: Any, where: str) -> None:
 @pytest.mark.parametrize("name", ["metrics", "intervals", "prompts", "test_collection"])
 def test_exported_vectors_reproduce_every_metric(both: Path, name: str) -> None:
     values = [
-        json.loads((ReportPaths().evaluation(encoder).root / f"{name}.json").read_text().replace(encoder, "it"))
+        json.loads(
+            json.dumps(read_json(ReportPaths().evaluation(encoder).root / f"{name}.json")).replace(encoder, "it")
+        )
         for encoder in (ELSEWHERE, EMBEDDED)
     ]
     assert sum(len(part) for part in values[1].values()) > 2

@@ -72,6 +72,11 @@ def test_the_python_of_stages_is_that_of_dvc_without_activation(tmp_path: Path) 
     (site_packages / "activate.pth").write_text(f"{line}\n")
     (tmp_path / "stage.py").write_text("import os, sys; print(sys.prefix, os.environ['PATH'])")
     dvc = "import subprocess; subprocess.run('python stage.py', shell=True)"
-    environment = {"PATH": "/usr/bin:/bin"}
-    ended = subprocess.run([own, "-c", dvc], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-    assert (ended.stdout, ended.stderr) == (f"{tmp_path}/my venv {own.parent}:/usr/bin:/bin\n", "")
+    for path, expected in (
+        ("/usr/bin:/bin", f"{own.parent}:/usr/bin:/bin"),
+        (f"/usr/local/none:{own.parent}:/usr/bin", f"/usr/local/none:{own.parent}:/usr/bin"),  # the user's order stays
+    ):
+        ended = subprocess.run(
+            [own, "-c", dvc], cwd=tmp_path, env={"PATH": path}, capture_output=True, text=True, check=True
+        )
+        assert (ended.stdout, ended.stderr) == (f"{tmp_path}/my venv {expected}\n", "")

@@ -118,7 +118,7 @@ def test_a_short_clip_training_lowers_the_loss_and_loads(tmp_path: Path) -> None
     loaded = load_encoder(tmp_path / "encoder", Family.open_clip, Runtime())
     assert loaded.embed_texts(["a photo of a red heart."]).shape == (
         1,
-        read_json(tmp_path / "encoder" / "open_clip_config.json")["model_cfg"]["embed_dim"],
+        read_json(tmp_path / "encoder" / "open_clip_config.json", sealed=False)["model_cfg"]["embed_dim"],
     )
 
 
@@ -203,7 +203,7 @@ TRAINERS = {"mobilenet": (train_mobilenet, MOBILENET), "clip": (train_clip, CLIP
 
 @pytest.mark.parametrize("name", TRAINERS)
 def test_the_packages_weights_match_their_log_and_recipe(name: str) -> None:
-    log = read_json(DEMO_WEIGHTS / f"{name}.json")
+    log = read_json(DEMO_WEIGHTS / f"{name}.json", sealed=False)
     assert log["sha256"] == file_sha256(DEMO_WEIGHTS / f"{name}.safetensors")
     assert log["recipe"] == json.loads(json.dumps(asdict(TRAINERS[name][1])))
     losses = [one_pass["loss"] for one_pass in log["passes"]]
@@ -215,7 +215,7 @@ def test_the_packages_weights_match_their_log_and_recipe(name: str) -> None:
 @pytest.mark.parametrize("name", TRAINERS)
 def test_the_first_losses_of_the_recipe_match_the_log(name: str, tmp_path: Path) -> None:
     trainer, recipe = TRAINERS[name]
-    first = read_json(DEMO_WEIGHTS / f"{name}.json")["first_losses"]
+    first = read_json(DEMO_WEIGHTS / f"{name}.json", sealed=False)["first_losses"]
     losses = trainer(recipe, tmp_path, steps=len(first)).first_losses
     assert losses == pytest.approx(first, rel=0.02)
     assert np.mean(losses[-5:]) < 0.95 * np.mean(losses[:5])
@@ -234,7 +234,7 @@ def default_run() -> Metrics:
     for heading, text in re.findall(r"^(#+ .*)\n([^#]*)", page, re.MULTILINE):
         if heading.startswith("## "):
             task = heading[3:7]
-        if heading == "# Retrieval report":
+        if heading.startswith("# Retrieval report"):
             rows = tables(f"{text.strip()}\n")[0]
             (by_chance,) = [row for row in rows if row[:2] == ["cbir", "by chance"]]
             metrics.chance["cbir"] = {"precision": float(by_chance[2])}
@@ -270,7 +270,7 @@ def shipped_card() -> tuple[str, list[float]]:
 def test_the_card_matches_the_default_run() -> None:
     """Its figures of random weights apart: they need a run of their own, below."""
     metrics = default_run()
-    logs = {name: read_json(DEMO_WEIGHTS / f"{file}.json") for name, file in FILES.items()}
+    logs = {name: read_json(DEMO_WEIGHTS / f"{file}.json", sealed=False) for name, file in FILES.items()}
     text, random_figures = shipped_card()
     assert text == without_random(card(metrics, metrics, logs))[0]
     assert all(random < 0.5 * value for random, (*_, value) in zip(random_figures, figures(metrics), strict=True))

@@ -161,5 +161,6 @@ def test_an_encoder_that_the_run_lacks_is_refused(embedded: Path, monkeypatch: p
 
 def test_drift_before_a_run_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").touch()
     with pytest.raises(SystemExit, match=r"^error: data/encoders.json is not here: run `dvc repro`$"):
         cli.main(["drift", "mobilenet"])

@@ -103,7 +103,7 @@ class Small:
             "note.txt": "a note",
             "params.yaml": composed(conf_dir=CONF),
             ".gitignore": "/base.txt\n/conf/mine/\n/reports/encoders.json\n/reports/evaluation\n/reports/sweeps\n"
-            "__pycache__/\n",
+            "__pycache__/\n/.dvc_state/\n",
         }.items():
             (self.root / name).write_text(text, encoding="utf-8")
         (self.root / ".dvc").mkdir()
@@ -172,7 +172,7 @@ class Small:
         kept = [
             path
             for path in names
-            if not re.search(r"/(\.git|\.dvc/tmp|\.dvc/cache|reports/sweeps|__pycache__)/", str(path))
+            if not re.search(r"/(\.git|\.dvc/tmp|\.dvc/cache|\.dvc_state|reports/sweeps|__pycache__)/", str(path))
         ]
         state = {"HEAD": (self.root / ".git" / "HEAD").read_bytes(), "stash": self.git("stash", "list").encode()}
         return {**{str(path): path.read_bytes() for path in kept}, **state, "status": self.git("status", "-s").encode()}
@@ -384,7 +384,8 @@ def test_outside_a_repository_the_message_says_where_to_go(tmp_path: Path) -> No
     command = [sys.executable, "-m", "cbir", "sweep", "index=flat"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stderr) == (1, "error: .dvc/ is not here: run this in the repository's root\n")
+    assert ended.returncode == 1
+    assert re.fullmatch("error: cbir sweep: .*, without a dvc.yaml: go to the root of the repository\n", ended.stderr)
 
 
 @pytest.mark.parametrize("command", [("sweep", "index=flat"), ("compare", "HEAD", "HEAD")], ids=" ".join)
