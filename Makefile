@@ -78,8 +78,8 @@ export UV_HTTP_TIMEOUT ?= 180
 INSTALL := $(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-# repeated when the pins change; an interrupted installation leaves no stamp
-$(STAMP): requirements.txt pyproject.toml
+# repeated when the pins or these lines change, in seconds if nothing is new; an interrupted installation leaves no stamp
+$(STAMP): requirements.txt pyproject.toml Makefile
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else "error: cbir needs Python 3.11, 3.12 or 3.13, found %d.%d; try: make PYTHON=python3.12 $(MAKECMDGOALS)" % v)'
 	@test -z "$(filter-out cpu,$(TORCH))" || { echo "error: TORCH: expected cpu or nothing, found $(TORCH)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
