@@ -1,6 +1,8 @@
 """Reads the facts of a run from the artifacts of the stages."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from cbir.artifacts.comparison import EncoderComparison, read_comparison
 from cbir.artifacts.evaluation_passport import check_evaluated, check_of
@@ -32,35 +34,34 @@ from cbir.report.provenance import read_provenance
 
 def compare_encoders_of_run(data: DataPaths, reports: ReportPaths) -> EncoderComparison:
     """Compare the encoders of a finished run, with what each costs.  Raises DataError if an artifact is absent or damaged."""
-    _check_identities(data, reports)
+    passports = _checked_passports(data, reports)
     timings, about = read_timings(data.timings), read_intervals(reports).about
     costs = {
         encoder: encoder_cost(
-            read_passport(data.index(encoder)),
-            read_json(data.build(encoder)),
-            timings.get(f"embed@{encoder}", {}),
-            data.weights(encoder),
+            passport, read_json(data.build(encoder)), timings.get(f"embed@{encoder}", {}), data.weights(encoder)
         )
-        for encoder in read_encoder_names(reports.encoders)
+        for encoder, passport in passports.items()
     }
     comparison = compare_run(read_per_query(reports), costs, about["resamples"], about["seed"])
-    return replace(comparison, about=comparison.about | {"of": _indexes(data, reports)})
+    return replace(comparison, about=comparison.about | {"of": _indexes(passports)})
 
 
-def _check_identities(data: DataPaths, reports: ReportPaths) -> None:
-    """Raise PassportError unless each encoder's index is its own, and evaluation and build are those of the index."""
-    for encoder in read_encoder_names(reports.encoders):
-        passport = read_passport(data.index(encoder))
+def _checked_passports(data: DataPaths, reports: ReportPaths) -> dict[str, dict[str, Any]]:
+    """Return encoder -> the passport of its index.
+
+    Raises PassportError unless each encoder's index is its own, and evaluation and build are those of the index.
+    """
+    passports = {encoder: read_passport(data.index(encoder)) for encoder in read_encoder_names(reports.encoders)}
+    for encoder, passport in passports.items():
         check_passport(passport.get("vectors", {}), {"encoder": encoder}, str(data.index(encoder)))
         check_evaluated(reports.evaluation(encoder), data.index(encoder))
         check_of(data.build(encoder), passport.get("sha256"))
+    return passports
 
 
-def _indexes(data: DataPaths, reports: ReportPaths) -> dict[str, object]:
+def _indexes(passports: Mapping[str, Mapping[str, Any]]) -> dict[str, object]:
     """encoder -> the hash of its index."""
-    return {
-        encoder: read_passport(data.index(encoder)).get("sha256") for encoder in read_encoder_names(reports.encoders)
-    }
+    return {encoder: passport.get("sha256") for encoder, passport in passports.items()}
 
 
 def gather_facts(data: DataPaths, reports: ReportPaths) -> Facts:
@@ -68,11 +69,10 @@ def gather_facts(data: DataPaths, reports: ReportPaths) -> Facts:
 
     Raises DataError if one is absent or damaged, PassportError if an evaluation is not that of the vectors and the index.
     """
-    encoders = read_encoder_names(reports.encoders)
-    _check_identities(data, reports)
+    passports = _checked_passports(data, reports)
+    encoders = list(passports)
     check_collection(open_collection(data), reports)
-    for encoder in encoders:
-        passport = read_passport(data.index(encoder))
+    for encoder, passport in passports.items():
         check_of(reports.latency(encoder), passport["sha256"])
         vectors = passport["vectors"]["rows"]["vectors_sha256"]
         check_of(reports.verification(encoder), vectors)
@@ -81,7 +81,7 @@ def gather_facts(data: DataPaths, reports: ReportPaths) -> Facts:
                 f"{data.map(encoder)}: expected the map of {vectors}, found that of others: run `dvc repro`"
             )
     comparison, summary = read_comparison(reports.comparison), read_json(data.summary)
-    if comparison.about.get("of") != _indexes(data, reports):
+    if comparison.about.get("of") != _indexes(passports):
         raise PassportError(
             f"{reports.comparison}: expected the comparison of this run, found that of another: run `dvc repro`"
         )
@@ -91,7 +91,7 @@ def gather_facts(data: DataPaths, reports: ReportPaths) -> Facts:
         intervals=read_intervals(reports),
         latency=read_latency(reports),
         summary=summary,
-        passports={encoder: read_passport(data.index(encoder)) for encoder in encoders},
+        passports=passports,
         builds={encoder: read_json(data.build(encoder)) for encoder in encoders},
         quarantine=read_quarantine(data.quarantine, summary["quarantine_sha256"]).to_pylist(),
         duplicates=read_all_duplicates(reports).to_pylist(),

@@ -24,15 +24,16 @@ def _choice(facts: Facts, task: str) -> list[str]:
         return []
     sentences = choice_sentences(task, metrics, facts.comparison.costs)
     decisive = metrics[0]
-    chance = _chance(facts, task, decisive.metric)
-    worst = decisive.ranking[-1]
-    if chance is not None and worst.mean < _NEAR_CHANCE * chance:
+    chance = _chance_near(facts, task, decisive.metric, decisive.ranking[-1].mean)
+    if chance is not None:
         sentences.append(f"A random ranking has {decisive.metric} {figure(chance)}.")
     return sentences
 
 
-def _chance(facts: Facts, task: str, metric: str) -> float | None:
-    return facts.metrics.chance[task].get(metric.partition("@")[0])
+def _chance_near(facts: Facts, task: str, metric: str, value: float | None) -> float | None:
+    """What a random ranking reaches in a metric, if the value is near it."""
+    chance = facts.metrics.chance[task].get(metric.partition("@")[0])
+    return chance if chance is not None and value is not None and value < _NEAR_CHANCE * chance else None
 
 
 def _on_text_queries(facts: Facts) -> str:
@@ -47,9 +48,8 @@ def _on_text_queries(facts: Facts) -> str:
                 else f"first {smallest_k} results include a relevant image"
             )
             relevant = "" if precision is None else f"; {_relevant('its', precision, facts.cost_k)}"
-            chance = _chance(facts, "tbir", "precision")
-            is_near = precision is not None and chance is not None and precision < _NEAR_CHANCE * chance
-            by_chance = f" ({share(chance)} by chance)" if chance is not None and is_near else ""
+            chance = _chance_near(facts, "tbir", "precision", precision)
+            by_chance = "" if chance is None else f" ({share(chance)} by chance)"
             return f"For {share(success)} of the text queries, {encoder}'s {includes}{relevant}{by_chance}."
     return ""
 
