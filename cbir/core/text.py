@@ -40,6 +40,11 @@ def listed(words: Sequence[str], max_words: int | None = None) -> str:
     return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
 
 
+def nearest_three(name: str, valid: Iterable[str]) -> str:
+    """A phrase with the three nearest of the valid names, of which there may be too many to list."""
+    return f"nearest: {', '.join(difflib.get_close_matches(name, sorted(valid), n=3, cutoff=0.0))}"
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """A phrase that names the valid word nearest to `name`, or all of them (at most 20) when none is near."""
     valid = sorted(valid)

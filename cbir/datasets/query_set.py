@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 
 from cbir.artifacts.images import Quarantined
@@ -11,7 +10,7 @@ from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.queries import Judgement
 from cbir.artifacts.trec import id_forms, matching_form
 from cbir.core.errors import ConfigError, DataError
-from cbir.core.text import listed, nfc
+from cbir.core.text import listed, nearest_three, nfc
 from cbir.datasets.base import Dataset, Query, SourceImage, choose
 from cbir.datasets.listed_images import copies_of_gallery_images, gallery_images, images_of_rows
 from cbir.datasets.packing import Limits, Packed, pack_images, packed_rows
@@ -216,7 +215,7 @@ def _refuse_unknown_labels(path: Path, rows: Iterable[ListedQuery], data: DataPa
     labels = {label for (label,) in packed_rows(data.images("gallery"), "label") if label is not None}
     for row in rows:
         if row.label is not None and row.label not in labels:
-            hint = _nearest_three(row.label, labels) if labels else "the gallery has no labels"
+            hint = nearest_three(row.label, labels) if labels else "the gallery has no labels"
             raise DataError(f"{path} line {row.line}, column label: no gallery image has {row.label!r}; {hint}")
 
 
@@ -231,7 +230,7 @@ def _known_judgements(
     in_dataset = in_gallery | {image.image_id for image in dataset.gallery() if image.image_id in judged}
     for query_id, image_id, _ in judgements:
         if query_id not in query_ids:
-            hint = _nearest_three(query_id, query_ids)
+            hint = nearest_three(query_id, query_ids)
             raise DataError(f"{path}: query {query_id!r} is not in the query list; {hint}")
         if image_id not in in_dataset:
             raise DataError(
@@ -266,8 +265,3 @@ def _as_known(judgements: list[Judgement], query_ids: set[str], dataset: Dataset
         return name if name in exact else known.get(nfc(name), name)
 
     return [(as_known(query_id), as_known(image_id), relevance) for query_id, image_id, relevance in judgements]
-
-
-def _nearest_three(name: str, valid: Iterable[str]) -> str:
-    """A phrase with the three nearest of the valid names, of which there may be too many to list."""
-    return f"nearest: {', '.join(get_close_matches(name, sorted(valid), n=3, cutoff=0.0))}"

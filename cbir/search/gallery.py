@@ -3,7 +3,6 @@
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +18,7 @@ from cbir.artifacts.paths import DataPaths
 from cbir.artifacts.vectors import Positions
 from cbir.core.errors import ConfigError, DataError, UndecodableImage
 from cbir.core.files import read_json
-from cbir.core.text import nfc
+from cbir.core.text import nearest_three, nfc
 from cbir.datasets.decoding import encode_for_packing
 from cbir.evaluation.classes import Classes
 from cbir.fetching.archives import FOLDER
@@ -99,8 +98,7 @@ class PackedGallery:
         known = {*classes.labels, *classes.names}
         for label in given:
             if not isinstance(label, str) or nfc(label) not in known:
-                close = get_close_matches(str(label), sorted(known), n=3, cutoff=0.0)
-                raise ConfigError(f"class: the gallery has no {label!r}; nearest: {', '.join(close)}")
+                raise ConfigError(f"class: the gallery has no {label!r}; {nearest_three(str(label), known)}")
         given = [nfc(label) for label in given]
         pairs = zip(classes.labels, classes.names, strict=True)
         chosen = [label for label, name in pairs if label in given or name in given]
