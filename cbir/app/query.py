@@ -3,6 +3,8 @@
 st.session_state["query"] holds the query, a PageQuery or None; the inputs have their own keys.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import streamlit as st
@@ -89,11 +91,7 @@ def show_inputs(gallery: SharedGallery) -> None:
     """Show the inputs that an encoder of the run can read."""
     text, image = st.columns(2, gap="medium")
     if can_read_text(gallery):
-        with (
-            text,
-            st.form("text form", border=False),
-            st.container(horizontal=True, vertical_alignment="bottom", gap="small"),
-        ):
+        with text, _form_in_a_row("text form"):
             st.text_input("Search by text", key="text", max_chars=MAX_TEXT_CHARACTERS, placeholder="describe an image")
             st.form_submit_button("Search", type="primary", icon=":material/search:", on_click=_search_text)
     if can_read_images(gallery):
@@ -109,11 +107,7 @@ def show_refinements(gallery: SharedGallery) -> None:
     with st.expander("Refine", icon=":material/tune:"):
         words, image = st.columns([3, 2], gap="medium")
         if can_read_text(gallery):
-            with (
-                words,
-                st.form("refine form", border=False),
-                st.container(horizontal=True, vertical_alignment="bottom", gap="small"),
-            ):
+            with words, _form_in_a_row("refine form"):
                 st.text_input("Add words", key="add", max_chars=MAX_TEXT_CHARACTERS, placeholder="at night")
                 st.text_input("Leave out words", key="without", max_chars=MAX_TEXT_CHARACTERS, placeholder="people")
                 st.form_submit_button("Apply", on_click=_refine)
@@ -135,6 +129,13 @@ def search_like(image_id: str) -> None:
 def search_example(text: str) -> None:
     """Search for a text."""
     set_query(PageQuery(text=text))
+
+
+@contextmanager
+def _form_in_a_row(key: str) -> Iterator[None]:
+    """A form whose inputs and button stand side by side."""
+    with st.form(key, border=False), st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        yield
 
 
 def _show_uploader(gallery: SharedGallery, label: str, field: str) -> None:
